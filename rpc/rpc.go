@@ -1,0 +1,79 @@
+// Package rpc is a call as data: who asks for what, what comes back, and what
+// a server says meanwhile. Everything in mcpool speaks it: a pool, the
+// database server and a lease are all a [Handler], and the gateway needs
+// nothing else from them.
+//
+// Params and results stay the bytes they came as. They carry nothing of a
+// protocol version: what an era wants around them (sessions, _meta keys,
+// headers) is put on and taken off at the edges, by the code that speaks to a
+// server and by the code that speaks to a client.
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// A Call is one request to an MCP server.
+type Call struct {
+	// Method is the MCP method, such as "tools/call".
+	Method string
+	// Params is the params object, or nil for none. It is not modified.
+	Params json.RawMessage
+	// Caller says on whose behalf the call is made.
+	Caller Caller
+	// Events receives what the server sends while the call runs. Nil means
+	// that nobody listens: notifications are dropped, requests are declined.
+	Events Events
+}
+
+// A Caller is on whose behalf a call is made. The zero Caller is the
+// principal of the pool, without a session and without capabilities.
+type Caller struct {
+	// Principal is who is answerable for the call. Under sharing by principal
+	// no two principals ever share a connection.
+	Principal string
+	// Session names one conversation of the principal, for servers that keep
+	// state; empty for none.
+	Session string
+	// Capabilities is what Events can answer.
+	Capabilities Capabilities
+}
+
+// Capabilities says which requests of a server a caller can answer while its
+// call runs. A legacy connection declares them when it is opened, so only
+// callers with equal capabilities share one.
+type Capabilities struct {
+	Roots, Sampling, Elicitation bool
+}
+
+// Events is what a server sends while a call runs. Both methods may be called
+// from any goroutine, never after the call has returned.
+type Events interface {
+	// Notify delivers a notification, such as notifications/progress. It must
+	// not block for long: the answer waits behind it.
+	Notify(method string, params json.RawMessage)
+	// Ask answers a request of the server, such as elicitation/create. ctx
+	// ends with the call. An *Error goes to the server as it is.
+	Ask(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error)
+}
+
+// A Handler answers calls. Implementations are safe for concurrent use.
+type Handler interface {
+	// Do makes the call and returns its answer. An error of the protocol, sent
+	// by the server, is an *[Error]; any other error means that there was no
+	// answer. ctx cancels the call.
+	Do(ctx context.Context, call Call) (Answer, error)
+}
+
+// An Answer is the result of a call.
+type Answer struct {
+	result json.RawMessage
+}
+
+// Result makes the answer whose result is these bytes: one JSON object.
+func Result(result json.RawMessage) Answer { return Answer{result} }
+
+// Bytes returns the result as the server sent it. The caller may keep it and
+// must not modify it.
+func (a Answer) Bytes() json.RawMessage { return a.result }
