@@ -1,0 +1,99 @@
+package mcpool
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpool-dev/mcpool/internal/transport"
+)
+
+// link is a connection of a pool and what is known of it.
+type link struct {
+	id       uint64
+	server   string
+	group    group
+	conn     transport.Conn
+	peer     transport.Peer
+	opened   time.Time
+	openTook time.Duration
+
+	calls, errors atomic.Uint64
+	inFlight      atomic.Int64
+}
+
+func newLink(id uint64, server string, group group, conn transport.Conn, start time.Time) *link {
+	now := time.Now()
+	return &link{id: id, server: server, group: group, conn: conn, peer: conn.Peer(),
+		opened: now, openTook: now.Sub(start)}
+}
+
+// Conn is one open connection, as [Pool.Conns] or [Lease.Conn] found it. Its
+// counters go on counting.
+type Conn struct {
+	*link
+	slots   int
+	used    time.Time
+	retired bool
+}
+
+// ID names the connection: the server's name and a number that no other
+// connection of the pool ever has.
+func (c *Conn) ID() string { return fmt.Sprintf("%s-%d", c.server, c.id) }
+
+// State is "ready" while calls may go to the connection, and "retired" when it
+// has left the pool and waits for its last call.
+func (c *Conn) State() string {
+	if c.retired {
+		return "retired"
+	}
+	return "ready"
+}
+
+// Age is how long the connection has been open.
+func (c *Conn) Age() time.Duration { return time.Since(c.opened) }
+
+// LastUse is when a call last began or ended on the connection.
+func (c *Conn) LastUse() time.Time { return c.used }
+
+// OpenTook is how long it took to open the connection.
+func (c *Conn) OpenTook() time.Duration { return c.openTook }
+
+// Calls is the number of calls that were sent on the connection.
+func (c *Conn) Calls() uint64 { return c.calls.Load() }
+
+// Errors is how many of Calls got no answer, or an error of the protocol.
+func (c *Conn) Errors() uint64 { return c.errors.Load() }
+
+// CallsInFlight is the number of calls that have not been answered.
+func (c *Conn) CallsInFlight() int { return int(c.inFlight.Load()) }
+
+// Slots is how many calls may be in flight at once.
+func (c *Conn) Slots() int { return c.slots }
+
+// ServerName is what the server calls itself; empty if it does not say.
+func (c *Conn) ServerName() string { return c.peer.Name }
+
+// ServerVersion is the version that the server says it has.
+func (c *Conn) ServerVersion() string { return c.peer.Version }
+
+// ProtocolVersion is the MCP version spoken; empty in process.
+func (c *Conn) ProtocolVersion() string { return c.peer.Protocol }
+
+// Era is "legacy", "modern", or "in process".
+func (c *Conn) Era() string {
+	if c.peer.InProcess {
+		return "in process"
+	}
+	return c.peer.Era.String()
+}
+
+// Group is a label that connections of one group have in common. It tells
+// nothing about the principal or the session.
+func (c *Conn) Group() string {
+	g := c.group
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d:%s%v", len(g.principal), g.principal, len(g.session), g.session, g.caps))
+	return hex.EncodeToString(sum[:4])
+}

@@ -1,0 +1,143 @@
+package mcpool
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mcpool-dev/mcpool/internal/slots"
+	"github.com/mcpool-dev/mcpool/internal/transport"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// Do makes a call on a connection of the caller's group. It waits for a slot
+// for at most ConnectionTimeout, and then for the answer as long as ctx
+// allows; the end of ctx cancels the call at the server and leaves the
+// connection as it is.
+//
+// A call that certainly did not run is sent again on another connection, and
+// one that may have run if running twice does no harm, at most RetryAttempts
+// times in all. Waiting for a server to come back is not an attempt.
+//
+// The error is an [*rpc.Error] if the server answered with one, else an
+// [*Error].
+func (p *Pool) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+	p.calls.Add(1)
+	a := attempt{pool: p, call: call, budget: p.config.ConnectionTimeout}
+	a.key, a.whole = p.key(call.Caller)
+	answer, err := a.run(ctx)
+	if err != nil {
+		p.errors.Add(1)
+		if !isAnswer(err) {
+			err = &Error{Server: p.server.Name, Attempts: a.sent, MayHaveRun: a.mayHaveRun, Err: err}
+		}
+	}
+	return answer, err
+}
+
+// attempt is one call on its way through a pool.
+type attempt struct {
+	pool  *Pool
+	call  rpc.Call
+	key   slots.Key[group]
+	whole bool
+
+	budget     time.Duration // what is left of ConnectionTimeout
+	sent       int
+	unsent     int // failures before anything was sent
+	mayHaveRun bool
+}
+
+func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
+	for {
+		start := time.Now()
+		lease, err := a.pool.slots.Acquire(ctx, a.key, a.whole, a.budget)
+		a.pool.wait.add(time.Since(start))
+		if err != nil {
+			return rpc.Answer{}, acquireError(err)
+		}
+		a.budget -= lease.Waited()
+		answer, err := a.pool.send(ctx, lease.Conn(), a.call)
+		failure := new(transport.Failure)
+		if err == nil || !errors.As(err, &failure) {
+			lease.Release()
+			return answer, err
+		}
+		if failure.Fate == transport.NotSent {
+			a.budget -= time.Since(start) - lease.Waited()
+			// A connection that twice took nothing is no better than a dead one.
+			if a.unsent++; a.unsent > 1 && ctx.Err() == nil {
+				failure.Dead = true
+			}
+		} else {
+			a.sent++
+		}
+		if failure.Dead {
+			lease.Lost()
+		}
+		lease.Release()
+		a.mayHaveRun = a.mayHaveRun || failure.Fate == transport.MayHaveRun
+		if err := a.verdict(ctx, failure); err != nil {
+			return rpc.Answer{}, err
+		}
+		a.pool.retries.Add(1)
+	}
+}
+
+// verdict returns the error to give up with, or nil if the call is to be sent
+// again.
+func (a *attempt) verdict(ctx context.Context, f *transport.Failure) error {
+	again := a.sent < a.pool.config.RetryAttempts
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case a.key.Owned && f.Dead:
+		return because(ErrSessionLost, f.Err)
+	case f.Fate == transport.NotSent && a.budget > 0:
+		return nil
+	case f.Fate == transport.NotSent:
+		return because(ErrAcquireTimeout, f.Err)
+	case f.Fate == transport.Refused && f.Dead && again:
+		return nil // the session is gone and the call with it, unread
+	case f.Fate == transport.Refused && !f.Dead:
+		return because(ErrRefused, f.Err)
+	case f.Fate == transport.MayHaveRun && again && a.pool.hints.harmless(a.call):
+		return nil
+	}
+	return because(ErrConnectionLost, f.Err)
+}
+
+// send sends a call on a connection and learns from the answer.
+func (p *Pool) send(ctx context.Context, l *link, call rpc.Call) (rpc.Answer, error) {
+	l.calls.Add(1)
+	l.inFlight.Add(1)
+	start := time.Now()
+	answer, err := l.conn.Call(ctx, call)
+	p.call.add(time.Since(start))
+	l.inFlight.Add(-1)
+	if err != nil {
+		l.errors.Add(1)
+		return answer, err
+	}
+	if call.Method == "tools/list" {
+		p.hints.learn(answer.Bytes())
+	}
+	return answer, nil
+}
+
+// acquireError puts an error of package slots into the words of this one.
+func acquireError(err error) error {
+	var timeout *slots.TimeoutError
+	var open *slots.OpenError
+	switch {
+	case errors.Is(err, slots.ErrClosed):
+		return ErrPoolClosed
+	case errors.Is(err, slots.ErrLost):
+		return ErrSessionLost
+	case errors.As(err, &timeout):
+		return because(ErrAcquireTimeout, timeout)
+	case errors.As(err, &open):
+		return because(ErrUnavailable, open.Err)
+	}
+	return err // the caller's own ctx
+}

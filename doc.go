@@ -1,0 +1,51 @@
+// Package mcpool keeps connections to MCP servers open and shares them, so
+// that a tool call costs one round trip and not a handshake: what a
+// connection pool is to a database, for the Model Context Protocol.
+//
+// A [Pool] holds the connections to one [Server], which is reached over
+// streamable HTTP, over the standard input and output of a child process, or
+// in this process:
+//
+//	pool, err := mcpool.New(mcpool.Server{Name: "sales", URL: "https://db.example.com/mcp"}, nil)
+//	if err != nil {
+//		return err
+//	}
+//	defer pool.Close(context.Background())
+//	result, err := pool.CallTool(ctx, "read_data", map[string]any{"query": "select 1"})
+//
+// New does no I/O: the first call opens the first connection. [Pool.CallTool]
+// and [Pool.ListTools] do what most programs want; [Pool.Do] makes any call
+// and keeps its params and its result as bytes. [Pool.Acquire] lends a whole
+// connection, for calls that build on each other's state.
+//
+// # Groups and sharing
+//
+// Who shares a connection is declared per server, see [Sharing]. Calls that
+// may share form a group: by default all calls of one principal. No two
+// principals ever meet on a connection under [SharePrincipal]; an
+// [rpc.Caller] says on whose behalf a call is made.
+//
+// # Slots and waiting
+//
+// A connection has room for several calls at once: its slots. A caller waits
+// for a slot, and the oldest waiter of a group gets the first one that comes
+// free, be it on an old connection or on a new one. So N callers at once cost
+// N divided by the slots of a connection, rounded up, and never more than
+// MaxConnections. Opening belongs to the pool: a caller that goes away does
+// not break it off.
+//
+// # Loss
+//
+// A connection is dead when the server says that its session is gone, when
+// the process or the link ends, or when a health check fails; a call's timeout
+// is not a dead connection. Connections that are lost are reopened once for
+// all. A call is sent again if it certainly did not run, or if running twice
+// does no harm; otherwise it fails with an [*Error] that says that it may have
+// run. [SafeToRetry] asks that of any error.
+//
+// # Settings
+//
+// [Config] has the settings; [ConfigFromEnv] reads them from MCP_POOL_*
+// variables. [Pool.Stats] tells how it goes, [Pool.Conns] shows each
+// connection.
+package mcpool

@@ -1,0 +1,723 @@
+package mcpool_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+func TestMain(m *testing.M) {
+	mcptest.StdioMain()
+	goleak.VerifyTestMain(m)
+}
+
+// server is a legacy server on a network without sockets.
+type server struct {
+	mcptest.Server
+	network mcptest.Network
+}
+
+// pool makes a pool to s with the defaults, changed by change.
+func (s *server) pool(t testing.TB, change func(*mcpool.Config)) *mcpool.Pool {
+	t.Helper()
+	s.network.Handler = &s.Server
+	config := mcpool.DefaultConfig()
+	if change != nil {
+		change(&config)
+	}
+	p, err := mcpool.New(mcpool.Server{
+		Name: "test", URL: "http://server.test/mcp", RoundTripper: &s.network,
+	}, &config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func closePool(t testing.TB, p *mcpool.Pool) {
+	t.Helper()
+	if err := p.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if s := p.Stats(); s.Opened != s.ClosedTotal() || s.Connections != 0 {
+		t.Errorf("after Close: %d opened, %d closed, %d connections", s.Opened, s.ClosedTotal(), s.Connections)
+	}
+}
+
+// call calls a tool and returns the text member of its answer.
+func call(ctx context.Context, h rpc.Handler, who rpc.Caller, tool, id string, more ...any) (string, error) {
+	arguments := map[string]any{"id": id, "text": "for " + id}
+	for i := 0; i+1 < len(more); i += 2 {
+		arguments[more[i].(string)] = more[i+1]
+	}
+	c := mcptest.CallTool(tool, arguments)
+	c.Caller = who
+	answer, err := h.Do(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	var result struct {
+		StructuredContent struct{ ID, Text, Session string }
+	}
+	if err := json.Unmarshal(answer.Bytes(), &result); err != nil {
+		return "", err
+	}
+	if got := result.StructuredContent; got.ID != id {
+		return "", fmt.Errorf("asked as %s and got the answer of %s", id, got.ID)
+	}
+	return result.StructuredContent.Session, nil
+}
+
+var nobody rpc.Caller
+
+func TestLazyInitialization(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		p := s.pool(t, nil)
+		time.Sleep(time.Hour)
+		if n := s.Requests("initialize"); n != 0 {
+			t.Errorf("%d sessions before the first call", n)
+		}
+		closePool(t, p)
+
+		s = &server{}
+		p = s.pool(t, func(c *mcpool.Config) { c.LazyInitialization = false; c.MinConnections = 2 })
+		synctest.Wait()
+		if n := s.Sessions(); n != 2 {
+			t.Errorf("%d sessions without lazy initialization, want 2 at once", n)
+		}
+		closePool(t, p)
+	})
+}
+
+func TestFirstConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{Server: mcptest.Server{OpenDelay: 1800 * time.Millisecond, CallDelay: 300 * time.Millisecond}}
+		p := s.pool(t, nil)
+		began := time.Now()
+		if _, err := call(t.Context(), p, nobody, "echo", "1"); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != 2100*time.Millisecond {
+			t.Errorf("the first call took %v, want the opening and the call", took)
+		}
+		conn := p.Conns()[0]
+		if conn.OpenTook() != 1800*time.Millisecond || conn.Calls() != 1 || conn.ServerName() != "mcptest" ||
+			conn.ProtocolVersion() != "2025-11-25" || conn.Era() != "legacy" || conn.ID() != "test-1" {
+			t.Errorf("the connection knows %v %d %s %s %s %s", conn.OpenTook(), conn.Calls(),
+				conn.ServerName(), conn.ProtocolVersion(), conn.Era(), conn.ID())
+		}
+		closePool(t, p)
+	})
+}
+
+func TestConnectionReuse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{Server: mcptest.Server{OpenDelay: 1800 * time.Millisecond, CallDelay: 300 * time.Millisecond}}
+		p := s.pool(t, nil)
+		for i := range 10 {
+			began := time.Now()
+			if _, err := call(t.Context(), p, nobody, "echo", fmt.Sprint(i)); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); i > 0 && took != 300*time.Millisecond {
+				t.Errorf("call %d took %v on an open connection, want the call alone", i, took)
+			}
+		}
+		if s.Sessions() != 1 || s.Requests("server/discover") != 1 || s.Gets() != 0 {
+			t.Errorf("%d sessions, %d probes, %d GETs; want 1, 1 and 0", s.Sessions(), s.Requests("server/discover"), s.Gets())
+		}
+		if stats := p.Stats(); stats.ReuseRatio != 0.9 || stats.Opened != 1 || stats.Calls != 10 {
+			t.Errorf("reuse %v, opened %d, calls %d", stats.ReuseRatio, stats.Opened, stats.Calls)
+		}
+		closePool(t, p)
+		if s.Deletes() != 1 || s.Open() != 0 {
+			t.Errorf("%d sessions deleted, %d left on the server", s.Deletes(), s.Open())
+		}
+	})
+}
+
+func TestConcurrentOperations(t *testing.T) {
+	for _, test := range []struct {
+		slots    int
+		sessions int
+		took     time.Duration
+	}{
+		{slots: 8, sessions: 6, took: 2100*time.Millisecond + 300*time.Millisecond}, // 48 at once, then 16
+		{slots: 1, sessions: 6, took: 1800*time.Millisecond + 11*300*time.Millisecond},
+		{slots: 64, sessions: 1, took: 2100 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &server{Server: mcptest.Server{OpenDelay: 1800 * time.Millisecond, CallDelay: 300 * time.Millisecond}}
+			p := s.pool(t, func(c *mcpool.Config) { c.CallsPerConnection = test.slots })
+			began := time.Now()
+			var all sync.WaitGroup
+			for i := range 64 {
+				all.Go(func() {
+					if _, err := call(t.Context(), p, nobody, "echo", fmt.Sprint(i)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			if took := time.Since(began); took != test.took || s.Sessions() != test.sessions || s.MaxConcurrent() > test.slots {
+				t.Errorf("%d slots: took %v with %d sessions of up to %d calls; want %v, %d and %d", test.slots,
+					took, s.Sessions(), s.MaxConcurrent(), test.took, test.sessions, test.slots)
+			}
+			closePool(t, p)
+		})
+	}
+}
+
+func TestPoolMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{Server: mcptest.Server{OpenDelay: 2 * time.Second, CallDelay: time.Second}}
+		p := s.pool(t, func(c *mcpool.Config) { c.MaxConnections, c.CallsPerConnection = 1, 1 })
+		var all sync.WaitGroup
+		for i := range 4 {
+			all.Go(func() { call(t.Context(), p, nobody, "echo", fmt.Sprint(i)) })
+		}
+		time.Sleep(2500 * time.Millisecond)
+		now := p.Stats()
+		if now.Connections != 1 || now.InUse != 1 || now.Slots != 1 || now.CallsInFlight != 1 ||
+			now.Waiting != 3 || now.OldestWait != 2500*time.Millisecond || now.Groups != 1 {
+			t.Errorf("under load: %+v", now)
+		}
+		all.Wait()
+		call(t.Context(), p, nobody, "no such tool", "5")
+		end := p.Stats()
+		if end.Calls != 5 || end.Errors != 1 || end.Acquired != 5 || end.Released != 5 || end.Waited != 4 ||
+			end.WaitTime != (2+3+4+5)*time.Second || end.Opened != 1 || end.Idle != 1 || end.InUse != 0 {
+			t.Errorf("at rest: %+v", end)
+		}
+		for _, l := range []struct {
+			name      string
+			got       mcpool.Latency
+			count     uint64
+			p50, most time.Duration
+		}{
+			{"open", end.Open, 1, 2 * time.Second, 2 * time.Second},
+			{"wait", end.Wait, 5, 3 * time.Second, 5 * time.Second},
+			{"call", end.Call, 5, time.Second, time.Second},
+		} {
+			if l.got.Count != l.count || l.got.Max != l.most ||
+				l.got.P50 < l.p50 || l.got.P50 > l.p50+l.p50/8 || l.got.P99 != l.most {
+				t.Errorf("%s: %+v", l.name, l.got)
+			}
+		}
+		closePool(t, p)
+		if n := p.Stats().Closed[mcpool.ClosedShutdown]; n != 1 {
+			t.Errorf("%d closed at shutdown, want 1", n)
+		}
+	})
+}
+
+func TestGracefulShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{Server: mcptest.Server{CallDelay: 3 * time.Second}}
+		p := s.pool(t, nil)
+		var inFlight error
+		var all sync.WaitGroup
+		all.Go(func() { _, inFlight = call(t.Context(), p, nobody, "write", "1") })
+		time.Sleep(time.Second)
+		began := time.Now()
+		closePool(t, p)
+		if time.Since(began) != 2*time.Second {
+			t.Errorf("closed after %v, want when the call had ended", time.Since(began))
+		}
+		all.Wait()
+		if inFlight != nil {
+			t.Errorf("the call in flight: %v", inFlight)
+		}
+		if _, err := call(t.Context(), p, nobody, "write", "2"); !errors.Is(err, mcpool.ErrPoolClosed) || !mcpool.SafeToRetry(err) {
+			t.Errorf("a call after Close: %v", err)
+		}
+		if s.Open() != 0 {
+			t.Errorf("%d sessions left on the server", s.Open())
+		}
+	})
+}
+
+func TestShutdownCutsOffWhatTakesTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{Server: mcptest.Server{CallDelay: time.Hour}}
+		p := s.pool(t, nil)
+		failed := make(chan error)
+		go func() {
+			_, err := call(t.Context(), p, nobody, "write", "1")
+			failed <- err
+		}()
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		began := time.Now()
+		go func() {
+			if err := p.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Close: %v", err)
+			}
+		}()
+		err := <-failed
+		if !errors.Is(err, mcpool.ErrConnectionLost) || mcpool.SafeToRetry(err) || time.Since(began) != 30*time.Second {
+			t.Errorf("after %v the call got %v", time.Since(began), err)
+		}
+	})
+}
+
+func TestLostSessionIsReopenedOnceForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{Server: mcptest.Server{OpenDelay: time.Second}}
+		p := s.pool(t, nil)
+		if _, err := call(t.Context(), p, nobody, "write", "first"); err != nil {
+			t.Fatal(err)
+		}
+		s.Expire()
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				if _, err := call(t.Context(), p, nobody, "write", fmt.Sprint(i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		for id, n := range s.Executions() {
+			if n != 1 {
+				t.Errorf("call %s ran %d times", id, n)
+			}
+		}
+		if stats := p.Stats(); s.Sessions() != 2 || stats.Retries == 0 || stats.Errors != 0 || stats.Closed[mcpool.ClosedLost] != 1 {
+			t.Errorf("%d sessions, %+v", s.Sessions(), stats)
+		}
+		closePool(t, p)
+	})
+}
+
+func TestServersAbsenceIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		p := s.pool(t, nil)
+		if _, err := call(t.Context(), p, nobody, "write", "0"); err != nil {
+			t.Fatal(err)
+		}
+		s.network.SetDown(true)
+		s.Expire()
+		time.AfterFunc(10*time.Second, func() { s.network.SetDown(false) })
+		began := time.Now()
+		if _, err := call(t.Context(), p, nobody, "write", "1"); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < 10*time.Second || took > 10500*time.Millisecond {
+			t.Errorf("answered after %v, want within 500 ms of the server's return", took)
+		}
+		s.network.SetDown(true)
+		s.Expire()
+		began = time.Now()
+		_, err := call(t.Context(), p, nobody, "write", "2")
+		if took := time.Since(began); !errors.Is(err, mcpool.ErrAcquireTimeout) || took != 35*time.Second || !mcpool.SafeToRetry(err) {
+			t.Errorf("after %v: %v", took, err)
+		}
+		if err == nil || !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("the error does not say why: %v", err)
+		}
+		closePool(t, p)
+	})
+}
+
+// TestCallThatMayHaveRun drops connections after the call has run: only tools
+// that say they can run twice do.
+func TestCallThatMayHaveRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		var drop atomic.Bool
+		s.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
+			if method == "tools/call" && drop.CompareAndSwap(true, false) {
+				panic(http.ErrAbortHandler)
+			}
+			return false
+		}
+		p := s.pool(t, nil)
+		drop.Store(true)
+		_, err := call(t.Context(), p, nobody, "echo", "before the list")
+		var failed *mcpool.Error
+		if !errors.As(err, &failed) || !errors.Is(err, mcpool.ErrConnectionLost) || !failed.MayHaveRun || failed.Attempts != 1 || mcpool.SafeToRetry(err) {
+			t.Errorf("a tool nobody has listed: %v", err)
+		}
+		tools, err := p.ListTools(t.Context())
+		if err != nil || len(tools) == 0 {
+			t.Fatalf("%d tools, %v", len(tools), err)
+		}
+		drop.Store(true)
+		if _, err := call(t.Context(), p, nobody, "echo", "after the list"); err != nil {
+			t.Errorf("a tool with readOnlyHint: %v", err)
+		}
+		drop.Store(true)
+		if _, err := call(t.Context(), p, nobody, "write", "never twice"); mcpool.SafeToRetry(err) || err == nil {
+			t.Errorf("a tool without hints: %v", err)
+		}
+		if n := p.Stats().Retries; n != 1 {
+			t.Errorf("%d retries, want 1", n)
+		}
+		closePool(t, p)
+	})
+}
+
+func TestCallerThatGoesAwayHarmsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{Server: mcptest.Server{CallDelay: 10 * time.Second}}
+		p := s.pool(t, nil)
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				ctx := t.Context()
+				if i%2 == 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, time.Duration(i+1)*time.Second)
+					defer cancel()
+				}
+				_, err := call(ctx, p, nobody, "write", fmt.Sprint(i))
+				if i%2 == 0 && !errors.Is(err, context.DeadlineExceeded) || i%2 == 1 && err != nil {
+					t.Errorf("caller %d: %v", i, err)
+				}
+			})
+		}
+		all.Wait()
+		if stats := p.Stats(); stats.Opened != 1 || stats.ClosedTotal() != 0 {
+			t.Errorf("a caller's timeout was taken for death: %+v", stats)
+		}
+		closePool(t, p)
+	})
+}
+
+func TestToolError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		p := s.pool(t, nil)
+		_, err := p.CallTool(t.Context(), "no such tool", nil)
+		var answer *rpc.Error
+		if !errors.As(err, &answer) || mcpool.SafeToRetry(err) {
+			t.Errorf("got %v, want the server's own error", err)
+		}
+		result, err := p.CallTool(t.Context(), "echo", map[string]any{"id": "1", "text": "hello"})
+		if err != nil || result.IsError || result.Text() != "hello" || len(result.Raw) == 0 || len(result.StructuredContent) == 0 {
+			t.Errorf("got %+v, %v", result, err)
+		}
+		if _, err := p.CallTool(t.Context(), "echo", func() {}); err == nil {
+			t.Error("arguments that are no JSON were taken")
+		}
+		closePool(t, p)
+	})
+}
+
+func TestSharing(t *testing.T) {
+	ann, bob := rpc.Caller{Principal: "ann", Session: "1"}, rpc.Caller{Principal: "bob", Session: "1"}
+	ann2 := rpc.Caller{Principal: "ann", Session: "2"}
+	asking := rpc.Caller{Principal: "ann", Session: "1", Capabilities: rpc.Capabilities{Elicitation: true}}
+	for _, test := range []struct {
+		sharing mcpool.Sharing
+		same    [][2]rpc.Caller
+		apart   [][2]rpc.Caller
+	}{
+		{mcpool.ShareAll, [][2]rpc.Caller{{ann, bob}, {ann, ann2}}, [][2]rpc.Caller{{ann, asking}}},
+		{mcpool.SharePrincipal, [][2]rpc.Caller{{ann, ann2}, {nobody, {Principal: "local"}}}, [][2]rpc.Caller{{ann, bob}, {ann, asking}}},
+		{"", [][2]rpc.Caller{{ann, ann2}}, [][2]rpc.Caller{{ann, bob}, {ann, asking}}},
+		{mcpool.ShareSession, [][2]rpc.Caller{{ann, ann}}, [][2]rpc.Caller{{ann, bob}, {ann, ann2}, {ann, asking}, {ann, {Principal: "ann"}}}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &server{}
+			p := s.pool(t, func(c *mcpool.Config) { c.Sharing = test.sharing })
+			session := func(who rpc.Caller) string {
+				id, err := call(t.Context(), p, who, "echo", "x")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return id
+			}
+			for _, pair := range test.same {
+				if session(pair[0]) != session(pair[1]) {
+					t.Errorf("%q: %+v and %+v do not share", test.sharing, pair[0], pair[1])
+				}
+			}
+			for _, pair := range test.apart {
+				if session(pair[0]) == session(pair[1]) {
+					t.Errorf("%q: %+v and %+v share", test.sharing, pair[0], pair[1])
+				}
+			}
+			closePool(t, p)
+		})
+	}
+}
+
+func TestSessionSharing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		p := s.pool(t, func(c *mcpool.Config) { c.Sharing = mcpool.ShareSession; c.MaxConnectionsTotal = 6 })
+		who := rpc.Caller{Session: "chat"}
+		if _, err := call(t.Context(), p, who, "write", "1"); err != nil {
+			t.Fatal(err)
+		}
+		s.Expire()
+		if _, err := call(t.Context(), p, who, "write", "2"); !errors.Is(err, mcpool.ErrSessionLost) {
+			t.Errorf("a lost session: %v", err)
+		}
+		if _, err := call(t.Context(), p, who, "write", "3"); err != nil {
+			t.Errorf("after having been told: %v", err)
+		}
+		p.EndSession(who)
+		synctest.Wait()
+		if s.Open() != 0 {
+			t.Error("the session ended and its connection did not")
+		}
+		for i := range 7 { // one more than the total
+			if _, err := call(t.Context(), p, rpc.Caller{Session: fmt.Sprint(i)}, "write", fmt.Sprint("s", i)); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if _, err := call(t.Context(), p, rpc.Caller{Session: "0"}, "write", "again"); !errors.Is(err, mcpool.ErrSessionLost) {
+			t.Errorf("the least recently used session was not ended: %v", err)
+		}
+		if n := s.Executions()["2"] + s.Executions()["again"]; n != 0 {
+			t.Errorf("%d calls ran although their state was gone", n)
+		}
+		closePool(t, p)
+	})
+}
+
+func TestLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		p := s.pool(t, func(c *mcpool.Config) { c.MaxConnections = 2 })
+		whole, err := p.Acquire(t.Context(), nobody, mcpool.Whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mine, _ := call(t.Context(), whole, nobody, "write", "1")
+		other, _ := call(t.Context(), p, nobody, "write", "2")
+		again, _ := call(t.Context(), whole, nobody, "write", "3")
+		if mine == "" || mine != again || mine == other {
+			t.Errorf("sessions %q, %q and %q; want the lease's own", mine, other, again)
+		}
+		if c := whole.Conn(); c.Calls() != 2 || c.ID() != "test-1" {
+			t.Errorf("the lease's connection: %s with %d calls", c.ID(), c.Calls())
+		}
+		s.Expire()
+		if _, err := call(t.Context(), whole, nobody, "write", "4"); !errors.Is(err, mcpool.ErrSessionLost) {
+			t.Errorf("a lost lease: %v", err)
+		}
+		whole.Release()
+		whole.Release()
+		if _, err := call(t.Context(), whole, nobody, "write", "5"); !errors.Is(err, mcpool.ErrReleased) {
+			t.Errorf("a released lease: %v", err)
+		}
+		closePool(t, p)
+	})
+}
+
+func TestModernServerIsOneConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{Server: mcptest.Server{Modern: true, CallDelay: time.Second}}
+		p := s.pool(t, nil)
+		var all sync.WaitGroup
+		began := time.Now()
+		for i := range 48 {
+			all.Go(func() {
+				if _, err := call(t.Context(), p, nobody, "write", fmt.Sprint(i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if stats := p.Stats(); stats.Connections != 1 || stats.Slots != 48 || time.Since(began) != time.Second {
+			t.Errorf("%d connections with %d slots, took %v; want 1, 48 and 1s", stats.Connections, stats.Slots, time.Since(began))
+		}
+		if conn := p.Conns()[0]; conn.ProtocolVersion() != "2026-07-28" || conn.Era() != "modern" {
+			t.Errorf("speaks %s, %s", conn.ProtocolVersion(), conn.Era())
+		}
+		closePool(t, p)
+	})
+}
+
+func TestInProcessHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := mcpool.New(mcpool.Server{Name: "here", Handler: handlerFunc(func(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+			return rpc.Result(json.RawMessage(`{"content":[{"type":"text","text":"` + call.Method + `"}]}`)), nil
+		})}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		result, err := p.CallTool(t.Context(), "any", nil)
+		if err != nil || result.Text() != "tools/call" {
+			t.Errorf("got %v, %v", result, err)
+		}
+		if c := p.Conns()[0]; c.Era() != "in process" || c.Slots() != 16 {
+			t.Errorf("connection %s with %d slots", c.Era(), c.Slots())
+		}
+		closePool(t, p)
+	})
+}
+
+type handlerFunc func(context.Context, rpc.Call) (rpc.Answer, error)
+
+func (f handlerFunc) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) { return f(ctx, call) }
+
+func TestServerOverStdio(t *testing.T) {
+	path, args, env := mcptest.Child("normal")
+	config := mcpool.DefaultConfig()
+	p, err := mcpool.New(mcpool.Server{Name: "child", Command: path, Args: args, Env: env}, &config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		who := rpc.Caller{Session: fmt.Sprint(i % 2)}
+		if _, err := call(t.Context(), p, who, "write", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A legacy server over stdio is shared by session unless told otherwise.
+	if conns := p.Conns(); len(conns) != 2 || conns[0].Calls() != 2 || conns[0].Slots() != 1 {
+		t.Errorf("%d processes, the first with %d calls; want one for each session", len(conns), conns[0].Calls())
+	}
+	closePool(t, p)
+}
+
+func TestCommandThatDoesNotExist(t *testing.T) {
+	p, err := mcpool.New(mcpool.Server{Name: "typo", Command: "/no/such/command"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.CallTool(t.Context(), "any", nil)
+	if !errors.Is(err, mcpool.ErrUnavailable) || !errors.Is(err, os.ErrNotExist) || !mcpool.SafeToRetry(err) {
+		t.Errorf("got %v, want to be told at once", err)
+	}
+	closePool(t, p)
+}
+
+func TestNewRefusesBadServers(t *testing.T) {
+	handler := handlerFunc(nil)
+	for name, s := range map[string]mcpool.Server{
+		"no way to reach it":  {Name: "x"},
+		"two ways":            {Name: "x", URL: "http://a", Command: "b"},
+		"no name":             {URL: "http://a"},
+		"name with a slash":   {Name: "a/b", URL: "http://a"},
+		"relative URL":        {Name: "x", URL: "/mcp"},
+		"ftp":                 {Name: "x", URL: "ftp://a/mcp"},
+		"args without cmd":    {Name: "x", URL: "http://a", Args: []string{"b"}},
+		"header without URL":  {Name: "x", Handler: handler, Header: map[string][]string{}},
+		"dialer beside other": {Name: "x", URL: "http://a", RoundTripper: &mcptest.Network{}, DialContext: dial},
+	} {
+		if p, err := mcpool.New(s, nil); err == nil {
+			p.Close(t.Context())
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+// TestNoCallIsLostOrCrossed has many callers with random cancels over a
+// server that loses its sessions and goes away: each answer reaches its own
+// caller, nothing that must not runs twice, and no call fails that was not
+// sent.
+func TestNoCallIsLostOrCrossed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{Server: mcptest.Server{OpenDelay: 20 * time.Millisecond, CallDelay: 30 * time.Millisecond}}
+		p := s.pool(t, func(c *mcpool.Config) {
+			c.RetryAttempts = 10
+			c.IdleTimeout, c.MaxConnectionAge, c.HealthCheckInterval = 2*time.Second, 3*time.Second, time.Second
+		})
+		stop := make(chan struct{})
+		var chaos, callers sync.WaitGroup
+		chaos.Go(func() {
+			random := rand.New(rand.NewPCG(1, 2))
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Duration(random.IntN(400)) * time.Millisecond):
+				}
+				s.Expire()
+				if random.IntN(3) == 0 {
+					s.network.SetDown(true)
+					time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
+					s.network.SetDown(false)
+				}
+			}
+		})
+		var mu sync.Mutex
+		answered := map[string]bool{}
+		cancelled := 0
+		for n := range 50 {
+			callers.Go(func() {
+				random := rand.New(rand.NewPCG(uint64(n), 3))
+				for i := range 100 {
+					ctx, cancel := context.WithCancel(t.Context())
+					if random.IntN(5) == 0 {
+						time.AfterFunc(time.Duration(random.IntN(60))*time.Millisecond, cancel)
+					}
+					id := fmt.Sprintf("%d-%d", n, i)
+					_, err := call(ctx, p, nobody, "write", id)
+					gone := ctx.Err() != nil
+					cancel()
+					mu.Lock()
+					switch {
+					case err == nil:
+						answered[id] = true
+					case gone && errors.Is(err, context.Canceled):
+						cancelled++
+					default:
+						t.Errorf("call %s: %v", id, err)
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		callers.Wait()
+		close(stop)
+		chaos.Wait()
+		ran := s.Executions()
+		for id := range answered {
+			if ran[id] != 1 {
+				t.Errorf("call %s was answered and ran %d times", id, ran[id])
+			}
+		}
+		for id, n := range ran {
+			if n > 1 {
+				t.Errorf("call %s ran %d times", id, n)
+			}
+		}
+		stats := p.Stats()
+		if len(answered)+cancelled != 5000 || cancelled == 0 || stats.Closed[mcpool.ClosedLost] < 10 || stats.CallsInFlight != 0 {
+			t.Errorf("%d answered, %d cancelled, %+v", len(answered), cancelled, stats)
+		}
+		closePool(t, p)
+	})
+}
+
+func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, addr)
+}
+
+// refuseSession answers each tool call as a server does that has just lost
+// its sessions.
+func refuseSession(_ *http.Request, method string, w http.ResponseWriter) bool {
+	if method != "tools/call" {
+		return false
+	}
+	http.Error(w, "session not found", http.StatusNotFound)
+	return true
+}

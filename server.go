@@ -1,0 +1,87 @@
+package mcpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+
+	"github.com/mcpool-dev/mcpool/internal/transport"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// A Server says which MCP server a pool connects to, and how: exactly one of
+// URL, Command and Handler.
+type Server struct {
+	// Name stands for the server in errors, logs and metrics. It has 1 to 64
+	// letters, digits, '-', '_' and '.'.
+	Name string
+
+	// URL of the MCP endpoint, http or https, for streamable HTTP.
+	URL string
+	// Header is sent with every request, for instance a token.
+	Header http.Header
+	// RoundTripper makes the requests; nil for a transport of ours, tuned for
+	// many calls to one host.
+	RoundTripper http.RoundTripper
+	// DialContext opens our transport's TCP connections; nil for a
+	// net.Dialer. It goes with a nil RoundTripper only.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	// Command is the program to start, for a server over stdio; Args are its
+	// arguments.
+	Command string
+	Args    []string
+	// Env is added to this process's environment, as NAME=value.
+	Env []string
+	// Dir is where the program runs; "" for this process's folder.
+	Dir string
+
+	// Handler is a server in this process.
+	Handler rpc.Handler
+}
+
+var serverName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// endpoint checks s and returns how to reach it. It does no I/O.
+func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
+	if !serverName.MatchString(s.Name) {
+		return nil, fmt.Errorf("server name %q: want 1 to 64 letters, digits, '-', '_' and '.'", s.Name)
+	}
+	ways := 0
+	for _, there := range []bool{s.URL != "", s.Command != "", s.Handler != nil} {
+		if there {
+			ways++
+		}
+	}
+	var endpoint *transport.Endpoint
+	var err error
+	log := config.Logger.With("server", s.Name)
+	switch {
+	case ways != 1:
+		err = errors.New("give exactly one of URL, Command and Handler")
+	case s.RoundTripper != nil && s.DialContext != nil:
+		err = errors.New("DialContext has no use beside a RoundTripper: dial in that")
+	case s.URL == "" && (s.Header != nil || s.RoundTripper != nil || s.DialContext != nil):
+		err = errors.New("Header, RoundTripper and DialContext go with a URL")
+	case s.Command == "" && (s.Args != nil || s.Env != nil || s.Dir != ""):
+		err = errors.New("Args, Env and Dir go with a Command")
+	case s.URL != "":
+		endpoint, err = transport.HTTP(s.URL, transport.HTTPOptions{
+			Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext, Log: log,
+		})
+	case s.Command != "":
+		endpoint, err = transport.Stdio(transport.Command{
+			Path: s.Command, Args: s.Args, Env: append(os.Environ(), s.Env...), Dir: s.Dir, Log: log,
+		})
+	default:
+		endpoint = transport.InProcess(s.Name, s.Handler)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("server %s: %w", s.Name, err)
+	}
+	return endpoint, nil
+}
