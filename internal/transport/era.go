@@ -1,0 +1,189 @@
+package transport
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// The methods that a connection knows by name; all others pass through it.
+const (
+	methodDiscover    = "server/discover"
+	methodInitialize  = "initialize"
+	methodInitialized = "notifications/initialized"
+	methodPing        = "ping"
+	methodCancelled   = "notifications/cancelled"
+	methodProgress    = "notifications/progress"
+)
+
+// The versions we ask for, one of each era.
+const (
+	modernVersion = "2026-07-28"
+	legacyVersion = "2025-11-25"
+)
+
+// legacyVersions are the answers to initialize that we can go on with. They
+// differ in nothing that a connection touches.
+var legacyVersions = []string{legacyVersion, "2025-06-18", "2025-03-26", "2024-11-05"}
+
+// ourselves is how we introduce ourselves to servers, as JSON: the clientInfo
+// of either era.
+var ourselves = sync.OnceValue(func() json.RawMessage {
+	const module = "github.com/mcpool-dev/mcpool"
+	version := "devel"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range append(info.Deps, &info.Main) {
+			if m.Path == module && m.Version != "" && m.Version != "(devel)" {
+				version = m.Version
+			}
+		}
+	}
+	us, _ := json.Marshal(map[string]string{"name": "mcpool", "version": version}) // strings always marshal
+	return us
+})
+
+// modernMeta splices into a _meta object what every modern request carries
+// (MCP 2026-07-28, basic, "_meta"). No capabilities are declared: a server
+// that wants input then says so in an error.
+func modernMeta(meta json.RawMessage) (json.RawMessage, error) {
+	for _, member := range [...]struct{ key, value string }{
+		{"io.modelcontextprotocol/protocolVersion", `"` + modernVersion + `"`},
+		{"io.modelcontextprotocol/clientInfo", string(ourselves())},
+		{"io.modelcontextprotocol/clientCapabilities", "{}"},
+	} {
+		var err error
+		if meta, err = jsonrpc.Set(meta, []byte(member.value), member.key); err != nil {
+			return nil, err
+		}
+	}
+	return meta, nil
+}
+
+// readDiscover reads a DiscoverResult. It reports false if the server does not
+// speak our modern version.
+func readDiscover(result json.RawMessage) (Peer, bool) {
+	if !listsModern(result, "supportedVersions") {
+		return Peer{}, false
+	}
+	// The schema puts the server's name into _meta; some put it where
+	// initialize has it.
+	peer := Peer{Protocol: modernVersion, Era: Modern}
+	for _, path := range [...][]string{{"serverInfo"}, {"_meta", "io.modelcontextprotocol/serverInfo"}} {
+		if info, ok := jsonrpc.Get(result, path...); ok {
+			peer.Name, peer.Version = jsonrpc.GetString(info, "name"), jsonrpc.GetString(info, "version")
+		}
+	}
+	return peer, true
+}
+
+// modernAfterAll reports whether an error that answers server/discover names
+// our version among those supported: the server is modern, whatever it
+// disliked (MCP 2026-07-28, versioning, "Backward Compatibility").
+func modernAfterAll(e *rpc.Error) bool {
+	return e.Code == rpc.CodeUnsupportedVersion && listsModern(e.Data, "supported")
+}
+
+func listsModern(data json.RawMessage, name string) bool {
+	list, _ := jsonrpc.Get(data, name)
+	var versions []string
+	return json.Unmarshal(list, &versions) == nil && slices.Contains(versions, modernVersion)
+}
+
+// initializeCall is the request that opens a legacy connection on behalf of
+// callers with these capabilities.
+func initializeCall(caps rpc.Capabilities) rpc.Call {
+	capabilities := make(map[string]struct{}, 3)
+	for name, has := range map[string]bool{
+		"roots": caps.Roots, "sampling": caps.Sampling, "elicitation": caps.Elicitation,
+	} {
+		if has {
+			capabilities[name] = struct{}{}
+		}
+	}
+	params, _ := json.Marshal(map[string]any{ // strings always marshal
+		"protocolVersion": legacyVersion,
+		"capabilities":    capabilities,
+		"clientInfo":      ourselves(),
+	})
+	return rpc.Call{Method: methodInitialize, Params: params}
+}
+
+// readInitialize reads an InitializeResult. The error is an [*OpenError].
+func readInitialize(result json.RawMessage) (Peer, error) {
+	version := jsonrpc.GetString(result, "protocolVersion")
+	if version == "" {
+		return Peer{}, &OpenError{Permanent: true,
+			Err: fmt.Errorf("initialize was answered without a protocol version: %s", excerpt(result))}
+	}
+	if !slices.Contains(legacyVersions, version) {
+		return Peer{}, &OpenError{Permanent: true,
+			Err: fmt.Errorf("no common protocol version: the server wants %.20q, we speak %s and %s",
+				version, modernVersion, legacyVersion)}
+	}
+	return Peer{
+		Name:     jsonrpc.GetString(result, "serverInfo", "name"),
+		Version:  jsonrpc.GetString(result, "serverInfo", "version"),
+		Protocol: version,
+		Era:      Legacy,
+	}, nil
+}
+
+// initializeRefused says what a JSON-RPC error in answer to initialize means.
+// given tells that the era was given to Open and not asked for just now.
+func initializeRefused(e *rpc.Error, given bool) *OpenError {
+	wrong := given && knowsNoInitialize(e)
+	return &OpenError{Permanent: !wrong, WrongEra: wrong,
+		Err: fmt.Errorf("the server refused initialize: %s", excerpt([]byte(e.Error())))}
+}
+
+// knowsNoInitialize reports whether the error is one that a modern server
+// gives to initialize: the method is unknown, and the request lacks the
+// version and what else modern ones carry (MCP 2026-07-28, versioning,
+// "Compatibility Matrix").
+func knowsNoInitialize(e *rpc.Error) bool {
+	switch e.Code {
+	case rpc.CodeMethodNotFound, rpc.CodeInvalidParams, rpc.CodeUnsupportedVersion, rpc.CodeHeaderMismatch:
+		return true
+	}
+	return false
+}
+
+// initializedFrame is the notification that ends a legacy opening.
+func initializedFrame() []byte { return jsonrpc.AppendRequest(nil, nil, methodInitialized, nil) }
+
+// settled returns what an error of an exchange means on a connection whose
+// version is agreed on: refused for its version, the server has changed its
+// era, and the connection is of no more use.
+func settled(err error) error {
+	var e *rpc.Error
+	if errors.As(err, &e) && e.Code == rpc.CodeUnsupportedVersion {
+		return &Failure{Fate: Refused, Dead: true,
+			Err: fmt.Errorf("the server no longer speaks the version agreed on: %s", excerpt([]byte(e.Message)))}
+	}
+	return err
+}
+
+// checkCall is the request that asks for a sign of life: modern servers have
+// no ping.
+func checkCall(era Era) rpc.Call {
+	if era == Modern {
+		return rpc.Call{Method: methodDiscover}
+	}
+	return rpc.Call{Method: methodPing}
+}
+
+// checked reads the answer to checkCall. A server that answers ping with an
+// error is alive.
+func checked(err error) error {
+	err = settled(err)
+	if answered := (*rpc.Error)(nil); errors.As(err, &answered) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,236 @@
+package transport
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strconv"
+	"sync"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// maxMessage bounds one message of a server in bytes: a JSON body, an event
+// of a stream, a line of a child.
+const maxMessage = 64 << 20
+
+// An exchange is one request under way: what is sent for it, and what becomes
+// of the messages that come for it. Its methods are called by the goroutine of
+// the call alone, so that nothing reaches the caller's Events once the call
+// has returned.
+type exchange struct {
+	id     int64           // ours, unique on the connection; progress comes under it too
+	token  json.RawMessage // the caller's progress token as it came, nil for none
+	era    Era
+	method string
+	events rpc.Events
+	link   link
+	log    *slog.Logger
+
+	asks    sync.WaitGroup
+	pending map[string]context.CancelFunc // requests of the server, by their id
+}
+
+// A link is what an exchange needs of its connection.
+type link interface {
+	// spawn runs f in a goroutine that closing the connection waits for.
+	spawn(f func())
+	// reply sends a response of ours to the server, and does not wait for it.
+	reply(frame []byte)
+}
+
+func newExchange(id int64, era Era, call rpc.Call, link link, log *slog.Logger) *exchange {
+	return &exchange{
+		id: id, era: era, method: call.Method, events: call.Events, link: link, log: log,
+	}
+}
+
+// frame returns the request as it goes to the server: params with what the
+// era wants in _meta, and with our progress token for the caller's, which is
+// unique only to the caller.
+func (x *exchange) frame(call rpc.Call) ([]byte, error) {
+	params, id := call.Params, appendID(x.id)
+	meta, found := jsonrpc.Get(params, "_meta")
+	if string(meta) == "null" {
+		meta = nil
+	}
+	var err error
+	token, _ := jsonrpc.Get(meta, "progressToken")
+	if jsonrpc.IsID(token) {
+		x.token = token
+		if meta, err = jsonrpc.Set(meta, id, "progressToken"); err != nil {
+			return nil, badParams(err)
+		}
+	}
+	if x.era == Modern {
+		if meta, err = modernMeta(meta); err != nil {
+			return nil, badParams(err)
+		}
+	}
+	switch {
+	case x.token != nil || x.era == Modern:
+		if params, err = jsonrpc.Set(params, meta, "_meta"); err != nil {
+			return nil, badParams(err)
+		}
+	case params != nil && !found: // no splice has read them
+		if err := jsonrpc.ValidObject(params); err != nil {
+			return nil, badParams(err)
+		}
+	}
+	return jsonrpc.AppendRequest(nil, id, call.Method, params), nil
+}
+
+// badParams answers a call as the server would have: sending what is not JSON
+// could cost other calls their connection.
+func badParams(err error) error {
+	return rpc.Errorf(rpc.CodeInvalidParams, "params: %v", err)
+}
+
+// isAnswer reports whether the message is the response to the exchange.
+func (x *exchange) isAnswer(m *jsonrpc.Message) bool {
+	return m.IsResponse() && isID(m.ID, x.id)
+}
+
+// receive takes in a message of the server that is not the answer.
+func (x *exchange) receive(ctx context.Context, m *jsonrpc.Message) {
+	switch {
+	case m.IsNotification():
+		x.notify(m)
+	case m.IsRequest():
+		x.request(ctx, m)
+	}
+}
+
+func (x *exchange) notify(m *jsonrpc.Message) {
+	params := m.Params
+	switch m.Method {
+	case methodProgress:
+		if x.token == nil || !isID(progressToken(m), x.id) {
+			return
+		}
+		var err error
+		if params, err = jsonrpc.Set(params, x.token, "progressToken"); err != nil {
+			return
+		}
+	case methodCancelled:
+		// It withdraws a request of the server by the server's id, which means
+		// nothing to the caller.
+		id, _ := jsonrpc.Get(params, "requestId")
+		if cancel := x.pending[string(id)]; cancel != nil {
+			cancel()
+		}
+		return
+	}
+	if x.events != nil {
+		x.events.Notify(m.Method, params)
+	}
+}
+
+// request answers a request of the server. A modern server has none to make
+// and a client never sends responses (MCP 2026-07-28, streamable HTTP, Sending
+// Messages 4).
+func (x *exchange) request(ctx context.Context, m *jsonrpc.Message) {
+	switch {
+	case x.era == Modern:
+		x.log.Debug("a modern server sent a request, ignored", "method", m.Method)
+	case m.Method == methodPing:
+		x.link.reply(pong(m.ID))
+	case x.events == nil:
+		x.link.reply(declined(m))
+	default:
+		x.ask(ctx, m)
+	}
+}
+
+// ask has the caller answer a request of the server, and sends the answer
+// unless the call or the request is over by then.
+func (x *exchange) ask(ctx context.Context, m *jsonrpc.Message) {
+	ctx, cancel := context.WithCancel(ctx)
+	if x.pending == nil {
+		x.pending = make(map[string]context.CancelFunc)
+	}
+	x.pending[string(m.ID)] = cancel
+	x.asks.Add(1)
+	x.link.spawn(func() {
+		result, err := x.events.Ask(ctx, m.Method, m.Params)
+		withdrawn := ctx.Err() != nil
+		cancel()
+		x.asks.Done()
+		if !withdrawn {
+			x.link.reply(response(m, result, err))
+		}
+	})
+}
+
+// end ends the requests of the server that are still with the caller.
+func (x *exchange) end() {
+	for _, cancel := range x.pending {
+		cancel()
+	}
+	x.asks.Wait()
+}
+
+// response is what the server is told that Events.Ask said.
+func response(m *jsonrpc.Message, result json.RawMessage, err error) []byte {
+	var e *rpc.Error
+	switch {
+	case errors.As(err, &e):
+		return jsonrpc.AppendError(nil, m.ID, e)
+	case err != nil:
+		// What went wrong on our side is no business of the server's.
+		return jsonrpc.AppendError(nil, m.ID, rpc.Errorf(rpc.CodeInternal, "%s failed", m.Method))
+	case jsonrpc.ValidObject(result) != nil:
+		return jsonrpc.AppendError(nil, m.ID, rpc.Errorf(rpc.CodeInternal, "%s got no valid answer", m.Method))
+	}
+	return jsonrpc.AppendResult(nil, m.ID, result)
+}
+
+func pong(id json.RawMessage) []byte {
+	return jsonrpc.AppendResult(nil, id, json.RawMessage("{}"))
+}
+
+func declined(m *jsonrpc.Message) []byte {
+	return jsonrpc.AppendError(nil, m.ID, rpc.Errorf(rpc.CodeMethodNotFound, "nobody here answers %s", m.Method))
+}
+
+// cancelled is the notification that withdraws a request of ours (MCP
+// 2025-11-25, utilities/cancellation).
+func cancelled(id int64, cause error) []byte {
+	reason := "the caller has cancelled"
+	if errors.Is(cause, context.DeadlineExceeded) {
+		reason = "the caller's time is up"
+	}
+	params, _ := json.Marshal(struct { // cannot fail
+		RequestID int64  `json:"requestId"`
+		Reason    string `json:"reason"`
+	}{id, reason})
+	return jsonrpc.AppendRequest(nil, nil, methodCancelled, params)
+}
+
+func progressToken(m *jsonrpc.Message) json.RawMessage {
+	token, _ := jsonrpc.Get(m.Params, "progressToken")
+	return token
+}
+
+func appendID(id int64) json.RawMessage { return strconv.AppendInt(nil, id, 10) }
+
+// readID returns an id, or a progress token, of our making. It is read by
+// value: a server may have taken 7 in and given 7.0 back.
+func readID(raw json.RawMessage) (int64, bool) {
+	if !jsonrpc.IsID(raw) || raw[0] == '"' {
+		return 0, false
+	}
+	if id, err := strconv.ParseInt(string(raw), 10, 64); err == nil {
+		return id, true
+	}
+	f, err := strconv.ParseFloat(string(raw), 64)
+	id := int64(f)
+	return id, err == nil && float64(id) == f
+}
+
+func isID(raw json.RawMessage, id int64) bool {
+	got, ok := readID(raw)
+	return ok && got == id
+}

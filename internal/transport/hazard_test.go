@@ -1,0 +1,441 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
+)
+
+// The hazards are faults of servers that have cost other clients their whole
+// connection, and with it every caller. Each test asserts what the call that
+// met the fault gets, that a call in flight beside it finishes, and that the
+// next call succeeds.
+
+// hazard makes a call with the id "faulty", which fault answers, beside a call
+// in flight, and a call after it. It does so without sockets and over them.
+func hazard(t *testing.T, fault func(w http.ResponseWriter, r *http.Request), check func(t *testing.T, err error)) {
+	t.Helper()
+	for name, reach := range map[string]func(testing.TB, http.Handler) *Endpoint{
+		"in process": inBubble, "sockets": onSockets,
+	} {
+		t.Run(name, func(t *testing.T) {
+			arrived, release := make(chan struct{}), make(chan struct{})
+			server := &mcptest.Server{Fault: func(r *http.Request, method string, w http.ResponseWriter) bool {
+				switch body := string(peek(r)); {
+				case method != "tools/call":
+				case strings.Contains(body, `"id":"bystander"`):
+					close(arrived)
+					<-release
+				case strings.Contains(body, `"id":"faulty"`):
+					fault(w, r)
+					return true
+				}
+				return false
+			}}
+			endpoint := reach(t, server)
+			conn := open(t, endpoint, Legacy)
+			bystander := make(chan error)
+			go func() {
+				_, err := call(context.Background(), conn, "echo", args{"id": "bystander"})
+				bystander <- err
+			}()
+			<-arrived
+			_, err := call(t.Context(), conn, "echo", args{"id": "faulty"})
+			close(release)
+			if err := <-bystander; err != nil {
+				t.Errorf("the call beside it: %v", err)
+			}
+			check(t, err)
+			if isDead(err) {
+				conn.Close(context.Background())
+				conn = open(t, endpoint, Legacy)
+			}
+			mustEcho(t, conn, "next")
+		})
+	}
+}
+
+// peek returns the body of a request, which stays to be read.
+func peek(r *http.Request) []byte {
+	body, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(strings.NewReader(string(body)))
+	return body
+}
+
+// reply answers with a body in which ID stands for the id of the request.
+func reply(status int, kind, body string) func(http.ResponseWriter, *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", kind)
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, strings.ReplaceAll(body, "ID", string(mcptest.ID(r))))
+	}
+}
+
+func fails(fate Fate, dead bool, texts ...string) func(*testing.T, error) {
+	return func(t *testing.T, err error) {
+		t.Helper()
+		failure := wantFailure(t, err, fate, dead)
+		for _, text := range texts {
+			if !strings.Contains(failure.Error(), text) {
+				t.Errorf("%q does not say %q", failure, text)
+			}
+		}
+	}
+}
+
+func answers(code int) func(*testing.T, error) {
+	return func(t *testing.T, err error) { t.Helper(); wantError(t, err, code) }
+}
+
+const jsonType = "application/json"
+
+func TestHazard01_SessionGoneWithoutID(t *testing.T) {
+	for name, fault := range map[string]func(http.ResponseWriter, *http.Request){
+		"404 text":    reply(404, "text/plain", "no such session"),
+		"404 null id": reply(404, jsonType, `{"jsonrpc":"2.0","error":{"code":-32001,"message":"Session not found"},"id":null}`),
+		"404 empty":   reply(404, "", ""),
+		"410":         reply(410, "text/plain", "gone"),
+	} {
+		t.Run(name, func(t *testing.T) { hazard(t, fault, fails(Refused, true, "session")) })
+	}
+}
+
+func TestHazard02_SessionGoneWithID(t *testing.T) {
+	for name, fault := range map[string]func(http.ResponseWriter, *http.Request){
+		"404 foreign id":    reply(404, jsonType, `{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"Session not found"}}`),
+		"404 our id":        reply(404, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32600,"message":"Session not found"}}`),
+		"404 -32601 not us": reply(404, jsonType, `{"jsonrpc":"2.0","id":"x","error":{"code":-32601,"message":"Method not found"}}`),
+		"400 -32000":        reply(400, jsonType, `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid SESSION ID provided"}}`),
+		"400 -32001":        reply(400, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32001,"message":"unknown"}}`),
+		"200 -32600":        reply(200, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32600,"message":"Session terminated"}}`),
+		"500 -32600":        reply(500, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32600,"message":"session expired"}}`),
+		"stream -32600":     reply(200, "text/event-stream", "data: {\"jsonrpc\":\"2.0\",\"id\":\"server-error\",\"error\":{\"code\":-32600,\"message\":\"Session not found\"}}\n\n"),
+	} {
+		t.Run(name, func(t *testing.T) { hazard(t, fault, fails(Refused, true, "session")) })
+	}
+	t.Run("404 -32601 is an answer", func(t *testing.T) {
+		hazard(t, reply(404, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"Method not found"}}`), answers(-32601))
+	})
+}
+
+func TestHazard03_ResponseThatIsNoAnswer(t *testing.T) {
+	cut := func(kind string) func(http.ResponseWriter, *http.Request) {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", kind)
+			_, _ = fmt.Fprintf(w, `data: {"jsonrpc":"2.0","id":%s,"result":{"content":[`, mcptest.ID(r))
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+	}
+	for name, test := range map[string]struct {
+		fault func(http.ResponseWriter, *http.Request)
+		check func(*testing.T, error)
+	}{
+		"400 text":       {reply(400, "text/plain", "bad  request\n"), fails(Refused, false, "HTTP 400 Bad Request: bad request")},
+		"401":            {reply(401, "text/plain", "who are you"), fails(Refused, false, "HTTP 401 Unauthorized: who are you")},
+		"401 with error": {reply(401, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32000,"message":"no token"}}`), fails(Refused, false, "no token")},
+		"403":            {reply(403, "text/plain", ""), fails(Refused, false, "HTTP 403 Forbidden")},
+		"413":            {reply(413, "text/plain", ""), fails(Refused, false, "HTTP 413")},
+		"415":            {reply(415, "text/plain", ""), fails(Refused, false, "HTTP 415")},
+		"524":            {reply(524, "text/html", "<html>timeout"), fails(MayHaveRun, false, "HTTP 524: <html>timeout")},
+		"redirect":       {reply(302, "", ""), fails(Refused, false, "HTTP 302 Found", "redirects are not followed")},
+		"html":           {reply(200, "text/html", "<html>hello"), fails(MayHaveRun, false, "text/html", "<html>hello")},
+		"no type":        {reply(200, "x", "{}"), fails(MayHaveRun, false)},
+		"garbage":        {reply(200, jsonType, `{"jsonrpc":`), fails(MayHaveRun, false, "no message")},
+		"not JSON-RPC":   {reply(200, jsonType, `{"ok":true}`), fails(MayHaveRun, false, `{"ok":true}`)},
+		"batch":          {reply(200, jsonType, `[]`), fails(MayHaveRun, false, "batches")},
+		"other id":       {reply(200, jsonType, `{"jsonrpc":"2.0","id":4711,"result":{}}`), fails(MayHaveRun, false, "another request")},
+		"string id":      {reply(200, jsonType, `{"jsonrpc":"2.0","id":"ID","result":{}}`), fails(MayHaveRun, false, "another request")},
+		"202":            {reply(202, "", ""), fails(MayHaveRun, false, "without an answer")},
+		"204":            {reply(204, "", ""), fails(MayHaveRun, false, "without an answer")},
+		"cut body":       {cut(jsonType), fails(MayHaveRun, false, "reading the answer")},
+		"cut stream":     {cut("text/event-stream"), fails(MayHaveRun, false, "reading the answer")},
+		"garbage event":  {reply(200, "text/event-stream", "data: {\"jsonrpc\n\n"), fails(MayHaveRun, false, "no message")},
+		"other session": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Mcp-Session-Id", "another")
+			reply(200, jsonType, `{"jsonrpc":"2.0","id":ID,"result":{}}`)(w, r)
+		}, fails(MayHaveRun, false, "another session")},
+		"400 with error":   {reply(400, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32602,"message":"no such tool"}}`), answers(-32602)},
+		"400 with null id": {reply(400, jsonType, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"what?"}}`), answers(-32700)},
+		"422 with null id": {reply(422, jsonType, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"what?"}}`), fails(Refused, false, "what?")},
+		"other version":    {reply(400, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32022,"message":"no","data":{}}}`), fails(Refused, true, "version")},
+	} {
+		t.Run(name, func(t *testing.T) { hazard(t, test.fault, test.check) })
+	}
+}
+
+func TestHazard04_ServerInTrouble(t *testing.T) {
+	reset := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	for name, test := range map[string]struct {
+		fault func(http.ResponseWriter, *http.Request)
+		check func(*testing.T, error)
+	}{
+		"429":   {reply(429, "text/plain", "slow down"), fails(Refused, false, "HTTP 429", "slow down")},
+		"500":   {reply(500, "text/plain", "oops"), fails(MayHaveRun, false, "HTTP 500", "oops")},
+		"502":   {reply(502, "text/html", "<html>"), fails(MayHaveRun, false, "HTTP 502")},
+		"503":   {reply(503, "", ""), fails(MayHaveRun, false, "HTTP 503 Service Unavailable")},
+		"504":   {reply(504, "", ""), fails(MayHaveRun, false, "HTTP 504")},
+		"reset": {reset, fails(MayHaveRun, false)},
+		"stream ends": {reply(200, "text/event-stream", ": hello\n\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\n"),
+			fails(MayHaveRun, false, "the stream ended")},
+	} {
+		t.Run(name, func(t *testing.T) { hazard(t, test.fault, test.check) })
+	}
+}
+
+func TestHazard05_CancelWhileJSONBodyArrives(t *testing.T) {
+	for name, reach := range map[string]func(testing.TB, http.Handler) *Endpoint{
+		"in process": inBubble, "sockets": onSockets,
+	} {
+		t.Run(name, func(t *testing.T) {
+			halfway, release := make(chan struct{}), make(chan struct{})
+			arrived := make(chan struct{})
+			withdrawn := make(chan []byte, 1)
+			server := &mcptest.Server{Fault: func(r *http.Request, method string, w http.ResponseWriter) bool {
+				switch body := peek(r); {
+				case method == "notifications/cancelled":
+					withdrawn <- body
+				case method != "tools/call":
+				case strings.Contains(string(body), `"bystander"`):
+					close(arrived)
+					<-release
+				case strings.Contains(string(body), `"faulty"`):
+					w.Header().Set("Content-Type", jsonType)
+					_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,`, mcptest.ID(r))
+					_ = http.NewResponseController(w).Flush()
+					close(halfway)
+					<-r.Context().Done()
+					return true
+				}
+				return false
+			}}
+			conn := open(t, reach(t, server), Legacy)
+			bystander := make(chan error)
+			go func() {
+				_, err := call(context.Background(), conn, "echo", args{"id": "bystander"})
+				bystander <- err
+			}()
+			<-arrived
+			ctx, cancel := context.WithCancelCause(t.Context())
+			why := fmt.Errorf("changed my mind")
+			go func() {
+				<-halfway
+				cancel(why)
+			}()
+			_, err := call(ctx, conn, "echo", args{"id": "faulty"})
+			if failure := wantFailure(t, err, MayHaveRun, false); failure.Err != why {
+				t.Errorf("got the cause %v, want %v", failure.Err, why)
+			}
+			if body := <-withdrawn; jsonrpc.GetString(body, "params", "reason") == "" {
+				t.Errorf("the server was told %s", body)
+			}
+			close(release)
+			if err := <-bystander; err != nil {
+				t.Errorf("the call beside it: %v", err)
+			}
+			mustEcho(t, conn, "next")
+		})
+	}
+}
+
+// A server that holds a GET stream back is no hazard if none is opened.
+func TestHazard06_NoStreamIsOpened(t *testing.T) {
+	server := &mcptest.Server{}
+	conn := open(t, onSockets(t, server), Unknown)
+	mustEcho(t, conn, "hello")
+	conn.Close(context.Background())
+	if server.Gets() != 0 {
+		t.Errorf("%d GETs were made", server.Gets())
+	}
+}
+
+func TestHazard09_CloseWithHungCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hung := make(chan struct{})
+		defer close(hung)
+		server := &mcptest.Server{Fault: func(r *http.Request, method string, w http.ResponseWriter) bool {
+			if method == "tools/call" && strings.Contains(string(peek(r)), `"faulty"`) {
+				<-hung // not even the end of the request ends it
+				return true
+			}
+			return false
+		}}
+		endpoint := inBubble(t, server)
+		conn := open(t, endpoint, Legacy)
+		var wg sync.WaitGroup
+		var faulty error
+		wg.Go(func() { _, faulty = call(context.Background(), conn, "echo", args{"id": "faulty"}) })
+		synctest.Wait()
+		before := time.Now()
+		conn.Close(t.Context())
+		if took := time.Since(before); took != 0 {
+			t.Errorf("Close took %v", took)
+		}
+		wg.Wait()
+		wantFailure(t, faulty, MayHaveRun, true)
+		if server.Deletes() != 1 || server.Open() != 0 {
+			t.Errorf("%d DELETEs, %d sessions open", server.Deletes(), server.Open())
+		}
+		_, err := call(t.Context(), conn, "echo", args{"id": "late"})
+		wantFailure(t, err, NotSent, true)
+		mustEcho(t, open(t, endpoint, Legacy), "next")
+	})
+}
+
+// A server that does not even answer the DELETE holds Close up for a second,
+// or until its ctx ends.
+func TestHazard09_CloseWithHungServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &mcptest.Server{Fault: func(r *http.Request, _ string, w http.ResponseWriter) bool {
+			if r.Method == http.MethodDelete {
+				<-r.Context().Done()
+				return true
+			}
+			return false
+		}}
+		endpoint := inBubble(t, server)
+		conn := open(t, endpoint, Legacy)
+		before := time.Now()
+		conn.Close(context.Background())
+		if took := time.Since(before); took != lastWords {
+			t.Errorf("Close took %v, want %v", took, lastWords)
+		}
+		conn = open(t, endpoint, Legacy)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		before = time.Now()
+		conn.Close(ctx)
+		if took := time.Since(before); took != 100*time.Millisecond {
+			t.Errorf("Close took %v, want that of its ctx", took)
+		}
+	})
+}
+
+func TestHazard10_ChildStopsReading(t *testing.T) {
+	conn := open(t, stdio(t, mcptest.Normal), Legacy)
+	bystander := begin(t.Context(), t, conn, "sleep", args{"id": "bystander", "ms": 100})
+	if _, err := call(t.Context(), conn, "deafen", args{"ms": 1000}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	// More than a pipe holds: it is being written when its ctx ends.
+	faulty := begin(ctx, t, conn, "echo", args{"id": "faulty", "text": strings.Repeat("x", 1<<20)})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, err := call(ctx, conn, "echo", args{"id": "queued"})
+		wantFailure(t, err, NotSent, false)
+	})
+	cancel()
+	wantFailure(t, <-faulty, MayHaveRun, false)
+	wg.Wait()
+	if err := <-bystander; err != nil {
+		t.Errorf("the call beside it: %v", err)
+	}
+	mustEcho(t, conn, "next")
+}
+
+func TestHazard10_CloseWhileChildDoesNotRead(t *testing.T) {
+	endpoint := stdio(t, mcptest.Normal)
+	conn := open(t, endpoint, Legacy)
+	if _, err := call(t.Context(), conn, "deafen", args{"ms": 0}); err != nil {
+		t.Fatal(err)
+	}
+	background := context.Background()
+	faulty := begin(background, t, conn, "echo", args{"text": strings.Repeat("x", 1<<20)})
+	queued := make(chan error, 1)
+	go func() {
+		_, err := call(background, conn, "echo", args{"id": "queued"})
+		queued <- err
+	}()
+	before := time.Now()
+	conn.Close(background)
+	if took := time.Since(before); took > 2*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	wantFailure(t, <-faulty, MayHaveRun, true)
+	wantFailure(t, <-queued, NotSent, true)
+	mustEcho(t, open(t, endpoint, Legacy), "next")
+}
+
+func TestHazard11_StrayLinesOnStdout(t *testing.T) {
+	var log logbook
+	endpoint := stdioWith(t, func(c *Command) { c.Log = log.logger() }, mcptest.Chatty)
+	conn := open(t, endpoint, Unknown)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() { mustEcho(t, conn, "beside") })
+	}
+	wg.Wait()
+	mustEcho(t, conn, "next")
+	if !log.has("INFO about to answer") {
+		t.Error("the stray line was not logged")
+	}
+}
+
+func TestHazard12_ChildKilled(t *testing.T) {
+	endpoint := stdio(t, mcptest.Normal)
+	conn := open(t, endpoint, Legacy)
+	mustEcho(t, conn, "first")
+	var sleepers []<-chan error
+	for range 3 {
+		sleepers = append(sleepers, begin(context.Background(), t, conn, "sleep", args{"ms": 60000}))
+	}
+	mustEcho(t, conn, "so the others are written")
+	process := conn.(*stdioConn).child.cmd.Process
+	if err := process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now()
+	<-conn.Done()
+	for _, sleeper := range sleepers {
+		fails(MayHaveRun, true, "signal: killed")(t, <-sleeper)
+	}
+	if took := time.Since(before); took > time.Second {
+		t.Errorf("the calls failed after %v", took)
+	}
+	if err := process.Signal(os.Interrupt); err == nil {
+		t.Error("the child was not reaped")
+	}
+	_, err := call(t.Context(), conn, "echo", args{})
+	wantFailure(t, err, NotSent, true)
+	conn.Close(context.Background())
+	mustEcho(t, open(t, endpoint, Legacy), "next")
+}
+
+// A shell between us and the server passes no signal on, and the server
+// ignores the end of its input.
+func TestHazard13_WrapperSwallowsSignals(t *testing.T) {
+	wrap := func(c *Command) {
+		c.Args = append([]string{"-c", `trap "" TERM; "$0" "$@"; true`, c.Path}, c.Args...)
+		c.Path = "/bin/sh"
+		c.CloseGrace = 50 * time.Millisecond
+	}
+	endpoint := stdioWith(t, wrap, mcptest.Stubborn)
+	conn := open(t, endpoint, Legacy)
+	mustEcho(t, conn, "first")
+	faulty := begin(context.Background(), t, conn, "sleep", args{"ms": 60000})
+	group := conn.(*stdioConn).child.cmd.Process.Pid
+	if n := groupSize(t, group); n < 2 {
+		t.Fatalf("%d processes in the group, want the shell and the server", n)
+	}
+	before := time.Now()
+	conn.Close(context.Background())
+	if took := time.Since(before); took > 2*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	if n := groupSize(t, group); n != 0 {
+		t.Errorf("%d processes are left", n)
+	}
+	wantFailure(t, <-faulty, MayHaveRun, true)
+	mustEcho(t, open(t, endpoint, Legacy), "next")
+}

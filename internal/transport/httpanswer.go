@@ -1,0 +1,210 @@
+package transport
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// maxRefusal bounds, in bytes, what is read of a response that is an error.
+const maxRefusal = 1 << 20
+
+// A strayError is a response that came whole and is no answer: a page of a
+// proxy, a body that is not JSON, an answer to somebody else.
+type strayError struct{ error }
+
+func (e *strayError) Unwrap() error { return e.error }
+
+// stray makes the failure of a call that got a response but no answer. It is
+// of that call alone.
+func (e *httpEndpoint) stray(format string, args ...any) *Failure {
+	return &Failure{Fate: MayHaveRun, Err: &strayError{e.errorf(format, args...)}}
+}
+
+// read takes in a response until the answer. rest reports that more of a
+// stream may follow the answer; otherwise the body can be closed.
+//
+// The errors, by what the server did:
+//
+//	2xx with an answer that is a JSON-RPC error  *rpc.Error
+//	4xx with such an answer                      *rpc.Error, unless 401, 403 or 429
+//	said that the session is gone                Refused, Dead (see lostSession)
+//	said that the version is not spoken          Refused, Dead
+//	3xx, 4xx                                     Refused
+//	5xx                                          MayHaveRun
+//	anything else                                MayHaveRun
+func (c *httpConn) read(ctx context.Context, response *http.Response, x *exchange) (result json.RawMessage, rest bool, err error) {
+	if response.StatusCode >= 300 {
+		return nil, false, c.refusal(response, x)
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, false, c.server.stray("the request was accepted without an answer (HTTP %d)", response.StatusCode)
+	}
+	session := response.Header.Get(headerSession)
+	if c.session != "" && session != "" && session != c.session {
+		return nil, false, c.server.stray("the answer came in another session than the request")
+	}
+	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	switch kind {
+	case "application/json":
+		result, err = c.readBody(ctx, response, x)
+		return result, false, err
+	case "text/event-stream":
+		return c.readStream(ctx, response.Body, x)
+	}
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 8*excerptLength))
+	return nil, false, c.server.stray("answered with %q where JSON or an event stream is expected: %s",
+		excerpt([]byte(kind)), c.server.quote(body))
+}
+
+// readBody reads the answer from a body that is one JSON message.
+func (c *httpConn) readBody(ctx context.Context, response *http.Response, x *exchange) (json.RawMessage, error) {
+	body, err := readAll(response, maxMessage)
+	if err != nil {
+		return nil, c.cut(ctx, x, err)
+	}
+	m, err := jsonrpc.Parse(body)
+	switch {
+	case err != nil:
+		return nil, c.server.stray("the answer is no message: %w: %s", err, c.server.quote(body))
+	case m.IsResponse() && m.Error != nil && c.lostSession(response.StatusCode, m.Failure(), false):
+		return nil, c.sessionLost(m.Failure())
+	case !x.isAnswer(&m):
+		return nil, c.server.stray("the answer belongs to another request: %s", c.server.quote(body))
+	}
+	return verdict(&m)
+}
+
+// readStream reads the answer from an event stream, and what comes before it.
+func (c *httpConn) readStream(ctx context.Context, body io.Reader, x *exchange) (result json.RawMessage, rest bool, err error) {
+	events := newEventReader(body, maxMessage)
+	for {
+		data, err := events.next()
+		if errors.Is(err, io.EOF) {
+			err = errors.New("the stream ended before it")
+		}
+		if err != nil {
+			return nil, false, c.cut(ctx, x, err)
+		}
+		m, err := jsonrpc.Parse(data)
+		switch {
+		case err != nil:
+			return nil, false, c.server.stray("an event of the stream is no message: %w: %s", err, c.server.quote(data))
+		case m.IsResponse() && m.Error != nil && c.lostSession(http.StatusOK, m.Failure(), false):
+			return nil, false, c.sessionLost(m.Failure())
+		case x.isAnswer(&m):
+			result, err := verdict(&m)
+			return result, true, err
+		}
+		x.receive(ctx, &m)
+	}
+}
+
+// verdict returns what an answer says: the result or the error.
+func verdict(m *jsonrpc.Message) (json.RawMessage, error) {
+	if m.Error != nil {
+		return nil, m.Failure()
+	}
+	return m.Result, nil
+}
+
+// cut is the failure of a call whose response broke off.
+func (c *httpConn) cut(ctx context.Context, x *exchange, err error) *Failure {
+	return c.cutShort(ctx, &Failure{Fate: MayHaveRun, Err: c.server.errorf("reading the answer: %w", err)}, x)
+}
+
+// refusal reads a response whose status is an error, and returns that error. x
+// is nil for a notification or a response of ours, which have no answer.
+func (c *httpConn) refusal(response *http.Response, x *exchange) error {
+	status := response.StatusCode
+	body, _ := io.ReadAll(io.LimitReader(response.Body, maxRefusal))
+	var said *rpc.Error
+	var ours, nobodys bool
+	if m, err := jsonrpc.Parse(body); err == nil && m.Error != nil {
+		said = m.Failure()
+		ours = x != nil && x.isAnswer(&m)
+		nobodys = x != nil && m.ID == nil
+	}
+	err := &StatusError{Status: status, Said: c.server.quote(body)}
+	switch {
+	case c.lostSession(status, said, ours):
+		return c.sessionLost(err)
+	case status < 400:
+		return &Failure{Fate: Refused, Err: c.server.errorf(
+			"%w: redirects are not followed, set the URL to where this one leads", &StatusError{Status: status})}
+	case status >= 500:
+		return &Failure{Fate: MayHaveRun, Err: c.server.errorf("%w", err)}
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusTooManyRequests:
+		// Said by whoever guards the server, whatever the body looks like.
+	case ours, nobodys && status == http.StatusBadRequest:
+		return said
+	}
+	return &Failure{Fate: Refused, Err: c.server.errorf("%w", err)}
+}
+
+// lostSession reports whether a response says that the session is gone, which
+// it can only be if there was one. said is its JSON-RPC error or nil, ours
+// tells that it answers the very request.
+//
+// MCP 2025-11-25 (transports, "Session Management" 3) has 404 for it. Servers
+// also say it with 410, with 400 and -32000 or -32001, or with -32600 under
+// any status and any id. A 404 with -32601 means, on the contrary, that the
+// server knows the session and not the method.
+func (c *httpConn) lostSession(status int, said *rpc.Error, ours bool) bool {
+	if c.session == "" {
+		return false
+	}
+	switch {
+	case status == http.StatusNotFound:
+		return said == nil || said.Code != rpc.CodeMethodNotFound || !ours
+	case status == http.StatusGone:
+		return true
+	case said == nil:
+		return false
+	}
+	message := strings.ToLower(said.Message)
+	switch said.Code {
+	case -32001:
+		return status == http.StatusBadRequest
+	case -32000:
+		return status == http.StatusBadRequest && strings.Contains(message, "session")
+	case rpc.CodeInvalidRequest:
+		return strings.Contains(message, "session not found") ||
+			strings.Contains(message, "session terminated") ||
+			strings.Contains(message, "session expired")
+	}
+	return false
+}
+
+// sessionLost is the failure of a call that came too late for its session.
+func (c *httpConn) sessionLost(said error) *Failure {
+	c.lost.Store(true)
+	return &Failure{Fate: Refused, Dead: true,
+		Err: c.server.errorf("the server no longer knows the session: %s", c.server.quote([]byte(said.Error())))}
+}
+
+// readAll reads a body of at most limit bytes.
+func readAll(response *http.Response, limit int64) ([]byte, error) {
+	const trusted = 1 << 20 // a length claimed is not yet a length sent
+	size := response.ContentLength
+	switch {
+	case size > limit:
+		return nil, errTooLarge
+	case 0 <= size && size <= trusted:
+		body := make([]byte, size)
+		_, err := io.ReadFull(response.Body, body)
+		return body, err
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	if err == nil && int64(len(body)) > limit {
+		err = errTooLarge
+	}
+	return body, err
+}

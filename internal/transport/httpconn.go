@@ -1,0 +1,242 @@
+package transport
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// Headers of MCP, as net/http writes them.
+const (
+	headerSession = "Mcp-Session-Id"
+	headerVersion = "Mcp-Protocol-Version"
+	headerMethod  = "Mcp-Method"
+	headerName    = "Mcp-Name"
+)
+
+// An httpConn is a connection over HTTP: a session of a legacy server, or the
+// agreement that a server is modern.
+type httpConn struct {
+	*life
+	server  *httpEndpoint
+	peer    Peer
+	session string      // empty if modern, or if the server keeps none
+	header  http.Header // of every request
+	ids     atomic.Int64
+	lost    atomic.Bool // the server has said that the session is gone
+}
+
+func newHTTPConn(e *httpEndpoint) *httpConn {
+	return &httpConn{life: newLife(), server: e}
+}
+
+// settle sets what the requests from now on are: those of an era, a version
+// and a session. Only an opening may call it.
+func (c *httpConn) settle(peer Peer, session string) {
+	c.peer, c.session, c.header = peer, session, c.server.header.Clone()
+	if peer.Protocol != "" {
+		c.header.Set(headerVersion, peer.Protocol)
+	}
+	if session != "" {
+		c.header.Set(headerSession, session)
+	}
+}
+
+func (c *httpConn) Peer() Peer            { return c.peer }
+func (c *httpConn) Done() <-chan struct{} { return nil }
+
+func (c *httpConn) Call(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+	got, err := c.exchange(ctx, call)
+	if err != nil {
+		return rpc.Answer{}, settled(err)
+	}
+	return rpc.Result(got.result), nil
+}
+
+func (c *httpConn) Check(ctx context.Context) error {
+	_, err := c.exchange(ctx, checkCall(c.peer.Era))
+	return checked(err)
+}
+
+func (c *httpConn) Close(ctx context.Context) {
+	c.close(ctx, func() {
+		if c.session != "" && !c.lost.Load() && ctx.Err() == nil {
+			c.spawn(c.deleteSession)
+		}
+	})
+}
+
+// deleteSession tells the server that the session is over (MCP 2025-11-25,
+// transports, "Session Management" 5). Servers that do not allow it answer
+// 405; there is nothing to be done about any answer.
+func (c *httpConn) deleteSession() {
+	ctx, cancel := context.WithTimeout(c.last, lastWords)
+	defer cancel()
+	response, failure := c.server.do(ctx, http.MethodDelete, c.header, nil)
+	if failure != nil {
+		c.server.log.Debug("the session was not deleted", "error", failure.Err)
+		return
+	}
+	discard(response.Body)
+}
+
+// An answer is what a request was answered with.
+type answer struct {
+	result json.RawMessage
+	header http.Header
+}
+
+// exchange makes one request and takes in what comes for it until the answer.
+func (c *httpConn) exchange(ctx context.Context, call rpc.Call) (answer, error) {
+	if !c.enter() {
+		return answer{}, &Failure{Fate: NotSent, Dead: true, Err: c.server.errorf("%w", errClosed)}
+	}
+	defer c.leave()
+	x := newExchange(c.ids.Add(1), c.peer.Era, call, c, c.server.log)
+	frame, err := x.frame(call)
+	if err != nil {
+		return answer{}, err
+	}
+	header := c.header
+	if c.peer.Era == Modern {
+		header = modernHeader(header, call)
+	}
+
+	// The HTTP request lives on the call's context and a little longer: after
+	// the answer, what is left of a stream is read in the background.
+	httpCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stopCall := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	stopConn := context.AfterFunc(c.ctx, func() { cancel(errClosed) })
+	finish := func() {
+		stopCall()
+		stopConn()
+		cancel(nil)
+	}
+	if ctx.Err() != nil {
+		finish()
+		return answer{}, &Failure{Fate: NotSent, Err: context.Cause(ctx)}
+	}
+	response, failure := c.server.do(httpCtx, http.MethodPost, header, frame)
+	if failure != nil {
+		defer finish()
+		return answer{}, c.cutShort(httpCtx, failure, x)
+	}
+	result, rest, err := c.read(httpCtx, response, x)
+	x.end()
+	if !rest {
+		_ = response.Body.Close()
+		finish()
+		return answer{result, response.Header}, err
+	}
+	stopCall()
+	c.spawn(func() {
+		defer finish()
+		c.drain(response.Body, cancel)
+	})
+	return answer{result, response.Header}, err
+}
+
+// cutShort looks once more at a failure of the network: if the call was ended
+// by its caller or by Close, that is the cause, and the server is told to stop. A modern
+// server sees it by the end of the response stream (MCP 2026-07-28, streamable
+// HTTP, "Cancellation"); to a legacy one a disconnect says nothing (MCP
+// 2025-11-25, transports, "Sending Messages" 6).
+func (c *httpConn) cutShort(ctx context.Context, f *Failure, x *exchange) *Failure {
+	if ctx.Err() == nil {
+		return f
+	}
+	cause := context.Cause(ctx)
+	closing := errors.Is(cause, errClosed)
+	told := closing && c.session != "" // by the DELETE
+	if f.Fate == MayHaveRun && c.peer.Era == Legacy && x.method != methodInitialize && !told {
+		c.post(cancelled(x.id, cause))
+	}
+	return &Failure{Fate: f.Fate, Dead: closing, Err: cause}
+}
+
+// tell sends a notification or a response and waits until the server has
+// accepted it.
+func (c *httpConn) tell(ctx context.Context, header http.Header, frame []byte) error {
+	response, failure := c.server.do(ctx, http.MethodPost, header, frame)
+	if failure != nil {
+		return failure
+	}
+	if response.StatusCode/100 == 2 {
+		discard(response.Body)
+		return nil
+	}
+	defer response.Body.Close()
+	return c.refusal(response, nil)
+}
+
+// reply implements link.
+func (c *httpConn) reply(frame []byte) { c.post(frame) }
+
+// post sends a notification or a response in the background.
+func (c *httpConn) post(frame []byte) {
+	header := c.header // an opening may still change it
+	c.spawn(func() {
+		ctx, cancel := context.WithTimeout(c.last, lastWords)
+		defer cancel()
+		if err := c.tell(ctx, header, frame); err != nil {
+			c.server.log.Debug("a message was not accepted", "error", err)
+		}
+	})
+}
+
+// drainTime bounds how long the end of a stream is awaited after the answer.
+const drainTime = 250 * time.Millisecond
+
+// drain reads what a server still sends after the answer, which as a rule is
+// nothing but the end of the stream. Without it every call that is answered by
+// a stream would cost a TCP connection.
+func (c *httpConn) drain(body io.ReadCloser, cancel context.CancelCauseFunc) {
+	timer := time.AfterFunc(drainTime, func() { cancel(nil) })
+	defer timer.Stop()
+	discard(body)
+}
+
+// discard reads a body that nobody wants, unless it is long, and closes it.
+func discard(body io.ReadCloser) {
+	_, _ = io.CopyN(io.Discard, body, 64<<10)
+	_ = body.Close()
+}
+
+// modernHeader returns the header of a modern request, which repeats what
+// intermediaries route by (MCP 2026-07-28, streamable HTTP, "Standard Request
+// Headers").
+func modernHeader(common http.Header, call rpc.Call) http.Header {
+	header := common.Clone()
+	header.Set(headerMethod, headerValue(call.Method))
+	switch call.Method {
+	case "tools/call", "prompts/get":
+		header.Set(headerName, headerValue(jsonrpc.GetString(call.Params, "name")))
+	case "resources/read":
+		header.Set(headerName, headerValue(jsonrpc.GetString(call.Params, "uri")))
+	}
+	return header
+}
+
+// headerValue writes a value so that it passes as a header (MCP 2026-07-28,
+// streamable HTTP, "Value Encoding").
+func headerValue(value string) string {
+	const before, after = "=?base64?", "?="
+	plain := strings.Trim(value, " \t") == value &&
+		!(strings.HasPrefix(value, before) && strings.HasSuffix(value, after))
+	for i := 0; i < len(value) && plain; i++ {
+		plain = ' ' <= value[i] && value[i] <= '~'
+	}
+	if plain {
+		return value
+	}
+	return before + base64.StdEncoding.EncodeToString([]byte(value)) + after
+}

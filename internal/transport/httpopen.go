@@ -1,0 +1,115 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// open opens a connection: by server/discover if the server is modern, by
+// initialize if it is legacy. If the era is unknown the first tells whether
+// the second is needed (MCP 2026-07-28, streamable HTTP, "Backward
+// Compatibility").
+func (e *httpEndpoint) open(ctx context.Context, era Era, caps rpc.Capabilities) (Conn, error) {
+	c := newHTTPConn(e)
+	if era != Legacy {
+		err := c.discover(ctx)
+		if err == nil {
+			return c, nil
+		}
+		if !speaksLegacy(err) {
+			return c, e.openError(ctx, err)
+		}
+		if era == Modern {
+			return c, &OpenError{WrongEra: true,
+				Err: e.errorf("the server does not speak MCP %s: %v", modernVersion, err)}
+		}
+	}
+	return c, c.initialize(ctx, caps, era == Legacy)
+}
+
+// discover makes a modern connection, in one round trip.
+func (c *httpConn) discover(ctx context.Context) error {
+	c.settle(Peer{Protocol: modernVersion, Era: Modern}, "")
+	got, err := c.exchange(ctx, rpc.Call{Method: methodDiscover})
+	if refused := (*rpc.Error)(nil); errors.As(err, &refused) && modernAfterAll(refused) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	peer, modern := readDiscover(got.result)
+	if !modern {
+		return c.server.stray("server/discover was answered without MCP %s: %s",
+			modernVersion, c.server.quote(got.result))
+	}
+	c.settle(peer, "")
+	return nil
+}
+
+// speaksLegacy reports whether the answer to server/discover is one of a
+// server that does not know the method, or does not know modern requests at
+// all. Refused credentials, a server in trouble and a broken network say
+// nothing about the era.
+func speaksLegacy(err error) bool {
+	var refused *rpc.Error
+	var stray *strayError
+	var status *StatusError
+	switch {
+	case errors.As(err, &refused), errors.As(err, &stray):
+		return true
+	case errors.As(err, &status):
+		switch status.Status {
+		case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired,
+			http.StatusRequestTimeout, http.StatusTooManyRequests:
+			return false
+		}
+		return 400 <= status.Status && status.Status < 500
+	}
+	return false
+}
+
+// initialize makes a legacy connection, in two round trips. given tells that
+// the era was not asked for just now.
+func (c *httpConn) initialize(ctx context.Context, caps rpc.Capabilities, given bool) error {
+	c.settle(Peer{Era: Legacy}, "")
+	got, err := c.exchange(ctx, initializeCall(caps))
+	if refused := (*rpc.Error)(nil); errors.As(err, &refused) {
+		open := initializeRefused(refused, given)
+		open.Err = c.server.errorf("%w", open.Err)
+		return open
+	}
+	if err != nil {
+		return c.server.openError(ctx, err)
+	}
+	peer, err := readInitialize(got.result)
+	c.settle(peer, got.header.Get(headerSession)) // to be deleted if we cannot use it
+	if err != nil {
+		return err
+	}
+	// Calls may begin when the server has taken this in, no sooner (MCP
+	// 2025-11-25, lifecycle, "Initialization").
+	if err := c.tell(ctx, c.header, initializedFrame()); err != nil {
+		return c.server.openError(ctx, err)
+	}
+	return nil
+}
+
+// openError says what a failed request means for an opening.
+func (e *httpEndpoint) openError(ctx context.Context, err error) *OpenError {
+	open := &OpenError{Err: err}
+	var status *StatusError
+	if errors.As(err, &status) {
+		open.Permanent = status.Status == http.StatusUnauthorized || status.Status == http.StatusForbidden
+	}
+	var failure *Failure
+	if errors.As(err, &failure) {
+		open.Err = failure.Err // the fate of the request is of no interest
+	}
+	if ctx.Err() != nil {
+		open.Err = e.errorf("opening: %w", context.Cause(ctx))
+	}
+	return open
+}

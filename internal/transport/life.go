@@ -1,0 +1,69 @@
+package transport
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// lastWords bounds what is sent for a call that is over or a connection that
+// is ending: a DELETE, a notifications/cancelled, a response. It must not hold
+// up whoever waits for the end.
+const lastWords = time.Second
+
+// A life counts what runs on a connection, so that closing it can end all of
+// it and wait until nothing is left.
+type life struct {
+	ctx   context.Context // ends when closing begins, and the calls with it
+	end   context.CancelCauseFunc
+	last  context.Context // ends when closing has to be over, and last words with it
+	hurry context.CancelFunc
+
+	mu      sync.Mutex // guards closing, and keeps running.Add before running.Wait
+	closing bool
+	running sync.WaitGroup
+	over    chan struct{}
+}
+
+func newLife() *life {
+	l := &life{over: make(chan struct{})}
+	l.ctx, l.end = context.WithCancelCause(context.Background())
+	l.last, l.hurry = context.WithCancel(context.Background())
+	return l
+}
+
+// enter reports whether a call may begin; leave must follow if it may.
+func (l *life) enter() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closing {
+		l.running.Add(1)
+	}
+	return !l.closing
+}
+
+func (l *life) leave() { l.running.Done() }
+
+// spawn runs f in a goroutine that closing waits for. Only what has entered,
+// or was spawned itself, may spawn.
+func (l *life) spawn(f func()) { l.running.Go(f) }
+
+// close ends the calls, runs farewell beside their end, and waits for all of
+// it. When ctx ends, last is ended too. Closing again waits for the same end.
+func (l *life) close(ctx context.Context, farewell func()) {
+	stop := context.AfterFunc(ctx, l.hurry)
+	defer stop()
+	l.mu.Lock()
+	first := !l.closing
+	l.closing = true
+	l.mu.Unlock()
+	if !first {
+		<-l.over
+		return
+	}
+	l.end(errClosed)
+	farewell()
+	l.running.Wait()
+	l.hurry()
+	close(l.over)
+}

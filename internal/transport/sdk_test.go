@@ -1,0 +1,109 @@
+package transport
+
+import (
+	"context"
+	"log"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// The official SDK is a peer that knows nothing of our reading of the
+// specification.
+
+type sdkArgs struct {
+	Text string `json:"text"`
+}
+
+func sdkServer() *mcp.Server {
+	server := mcp.NewServer(&mcp.Implementation{Name: "sdk", Version: "v1"}, nil)
+	mcp.AddTool(server, &mcp.Tool{Name: "echo"}, func(ctx context.Context, r *mcp.CallToolRequest, in sdkArgs) (*mcp.CallToolResult, any, error) {
+		if token := r.Params.GetProgressToken(); token != nil {
+			_ = r.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: token, Progress: 1})
+		}
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: in.Text}}}, nil, nil
+	})
+	return server
+}
+
+func sdkChild() {
+	if err := sdkServer().Run(context.Background(), &mcp.StdioTransport{}); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func TestOfficialSDK(t *testing.T) {
+	overHTTP := func(options *mcp.StreamableHTTPOptions) func(t *testing.T) *Endpoint {
+		return func(t *testing.T) *Endpoint {
+			server := sdkServer()
+			return onSockets(t, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, options))
+		}
+	}
+	overStdio := func(t *testing.T) *Endpoint {
+		return stdioWith(t, func(c *Command) {
+			c.Env = append(os.Environ(), "TRANSPORT_SDK_CHILD=1")
+		}, mcptest.Normal)
+	}
+	for name, test := range map[string]struct {
+		endpoint func(t *testing.T) *Endpoint
+		eras     map[Era]Era // given to Open: found
+	}{
+		"sessions":       {overHTTP(&mcp.StreamableHTTPOptions{}), map[Era]Era{Unknown: Legacy, Legacy: Legacy}},
+		"sessions, JSON": {overHTTP(&mcp.StreamableHTTPOptions{JSONResponse: true}), map[Era]Era{Unknown: Legacy}},
+		"stateless":      {overHTTP(&mcp.StreamableHTTPOptions{Stateless: true}), map[Era]Era{Unknown: Modern, Modern: Modern, Legacy: Legacy}},
+		"stateless, JSON": {overHTTP(&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true}),
+			map[Era]Era{Unknown: Modern}},
+		"stdio": {overStdio, map[Era]Era{Unknown: Modern, Modern: Modern, Legacy: Legacy}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			endpoint := test.endpoint(t)
+			for given, found := range test.eras {
+				conn := open(t, endpoint, given)
+				if peer := conn.Peer(); peer.Era != found || peer.Name != "sdk" || peer.Version != "v1" {
+					t.Errorf("%v: Peer() = %+v", given, peer)
+				}
+				var got events
+				result, err := callWith(t.Context(), conn, &got, "echo", `"mine"`, args{"text": "hello"})
+				got.returned()
+				if err != nil || !strings.Contains(string(result), `"text":"hello"`) {
+					t.Errorf("%v: got %s, %v", given, result, err)
+				}
+				if strings.Contains(name, "JSON") == (len(got.notes) == 1) {
+					t.Errorf("%v: got %q", given, got.notes)
+				}
+				_, err = conn.Call(t.Context(), rpc.Call{Method: "no/such/method"})
+				wantError(t, err, rpc.CodeMethodNotFound)
+				if err := conn.Check(t.Context()); err != nil {
+					t.Errorf("%v: Check: %v", given, err)
+				}
+				conn.Close(context.Background())
+				got.check(t)
+			}
+		})
+	}
+}
+
+func TestOfficialSDKLosesItsSessions(t *testing.T) {
+	var handler http.Handler
+	begin := func() {
+		server := sdkServer()
+		handler = mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)
+	}
+	begin()
+	endpoint := onSockets(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
+	conn := open(t, endpoint, Legacy)
+	begin() // as a restart does
+	_, err := call(t.Context(), conn, "echo", args{"text": "x"})
+	wantFailure(t, err, Refused, true)
+	result, err := call(t.Context(), open(t, endpoint, Legacy), "echo", args{"text": "x"})
+	if err != nil || jsonrpc.GetString(result, "content") != "" {
+		t.Errorf("got %s, %v", result, err)
+	}
+}

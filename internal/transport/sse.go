@@ -1,0 +1,130 @@
+package transport
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+)
+
+var errTooLarge = fmt.Errorf("a message is larger than %d MiB", maxMessage>>20)
+
+// An eventReader reads a stream of server-sent events (WHATWG HTML, 9.2.6) as
+// far as MCP uses them: the data of events of type message.
+type eventReader struct {
+	in    *bufio.Reader
+	limit int    // of an event, in bytes
+	line  []byte // the line being read
+	begun bool   // the byte order mark is behind us
+	wasCR bool   // the last line ended with CR: an LF that follows belongs to it
+}
+
+func newEventReader(stream io.Reader, limit int) *eventReader {
+	return &eventReader{in: bufio.NewReader(stream), limit: limit}
+}
+
+// next returns the data of the next message event that has any; the caller may
+// keep it. The error is io.EOF at the end of the stream.
+func (r *eventReader) next() ([]byte, error) {
+	var data []byte
+	foreign := false // an event of another type
+	for {
+		line, err := r.readLine(len(data))
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		// The standard drops an event that the stream's end cuts short. A JSON
+		// message that is whole needs no blank line to prove it.
+		if len(line) == 0 {
+			if len(data) > 0 && !foreign {
+				return data, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			data, foreign = nil, false
+			continue
+		}
+		field, value, _ := bytes.Cut(line, []byte(":"))
+		value = bytes.TrimPrefix(value, []byte(" "))
+		switch string(field) {
+		case "data":
+			if data == nil {
+				// The line becomes the data: nearly every event has one line,
+				// and it may be large.
+				data, r.line = value, nil
+			} else {
+				data = append(append(data, '\n'), value...)
+			}
+		case "event":
+			foreign = len(value) > 0 && string(value) != "message"
+		}
+	}
+}
+
+// readLine returns the next line without its end, which is CR, LF or CRLF. It
+// is valid until the next call. used is what the event has of the limit so
+// far. At the end of the stream the last line may come without an end, and
+// io.EOF after it.
+func (r *eventReader) readLine(used int) ([]byte, error) {
+	r.line = r.line[:0]
+	for {
+		if _, err := r.in.Peek(1); err != nil {
+			if len(r.line) > 0 && errors.Is(err, io.EOF) {
+				return r.line, nil
+			}
+			return nil, err
+		}
+		chunk, _ := r.in.Peek(r.in.Buffered())
+		if !r.begun {
+			if r.begun = true; r.skipMark() {
+				continue
+			}
+		}
+		if r.wasCR {
+			if r.wasCR = false; chunk[0] == '\n' {
+				_, _ = r.in.Discard(1)
+				continue
+			}
+		}
+		end := lineEnd(chunk)
+		r.line = append(r.line, chunk[:min(end, len(chunk))]...)
+		if used+len(r.line) > r.limit {
+			return nil, errTooLarge
+		}
+		if end < len(chunk) {
+			r.wasCR = chunk[end] == '\r'
+			_, _ = r.in.Discard(end + 1)
+			return r.line, nil
+		}
+		_, _ = r.in.Discard(len(chunk))
+	}
+}
+
+// skipMark skips a byte order mark at the beginning of the stream.
+func (r *eventReader) skipMark() bool {
+	const mark = "\uFEFF"
+	// Peeking three bytes may wait for more than the first line has, which is
+	// why it needs the first byte to look like a mark.
+	if first, _ := r.in.Peek(1); first[0] != mark[0] {
+		return false
+	}
+	if start, _ := r.in.Peek(len(mark)); string(start) != mark {
+		return false
+	}
+	_, _ = r.in.Discard(len(mark))
+	return true
+}
+
+// lineEnd returns the offset of the first CR or LF, or len(chunk).
+func lineEnd(chunk []byte) int {
+	end := bytes.IndexByte(chunk, '\n')
+	if end < 0 {
+		end = len(chunk)
+	}
+	if cr := bytes.IndexByte(chunk[:end], '\r'); cr >= 0 {
+		end = cr
+	}
+	return end
+}

@@ -1,0 +1,124 @@
+package transport
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+// readEvents returns the data of all events of a stream.
+func readEvents(stream io.Reader, limit int) ([]string, error) {
+	events := newEventReader(stream, limit)
+	var all []string
+	for {
+		data, err := events.next()
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return all, err
+		}
+		all = append(all, string(data))
+	}
+}
+
+func TestEventReader(t *testing.T) {
+	for name, test := range map[string]struct {
+		stream string
+		want   []string
+	}{
+		"empty":               {"", nil},
+		"LF":                  {"data: a\n\ndata: b\n\n", []string{"a", "b"}},
+		"CRLF":                {"data: a\r\n\r\ndata: b\r\n\r\n", []string{"a", "b"}},
+		"CR":                  {"data: a\r\rdata: b\r\r", []string{"a", "b"}},
+		"mixed":               {"data: a\r\n\ndata: b\n\r\ndata: c\r\n\r", []string{"a", "b", "c"}},
+		"many lines":          {"data: a\ndata:\ndata: b\n\n", []string{"a\n\nb"}},
+		"no space":            {"data:a\n\n", []string{"a"}},
+		"one space goes":      {"data:  a\n\n", []string{" a"}},
+		"comments":            {": hello\n\n:\ndata: a\n: between\ndata: b\n\n", []string{"a\nb"}},
+		"other fields":        {"id: 7\nretry: 10\nnonsense\nnon: sense\ndata: a\n\n", []string{"a"}},
+		"message":             {"event: message\ndata: a\n\n", []string{"a"}},
+		"other type":          {"event: ping\ndata: a\n\ndata: b\n\n", []string{"b"}},
+		"type behind data":    {"data: a\nevent: ping\n\ndata: b\n\n", []string{"b"}},
+		"no data":             {"event: message\n\nid: 7\n\ndata: a\n\n", []string{"a"}},
+		"empty data":          {"id: 7\ndata:\n\ndata: a\n\n", []string{"a"}},
+		"byte order mark":     {"\uFEFFdata: a\n\n", []string{"a"}},
+		"mark elsewhere":      {"data: \uFEFFa\n\n", []string{"\uFEFFa"}},
+		"begins like a mark":  {"\u00EF: x\ndata: a\n\n", []string{"a"}},
+		"no blank line":       {"data: a\n\ndata: b\n", []string{"a", "b"}},
+		"no end of line":      {"data: a\n\ndata: b", []string{"a", "b"}},
+		"blank lines":         {"\n\n\ndata: a\n\n\n\n", []string{"a"}},
+		"colon in the data":   {"data: {\"a\": 1}\n\n", []string{`{"a": 1}`}},
+		"data is all of line": {"data\ndata: a\n\n", []string{"\na"}},
+		"longer than a chunk": {"data: " + strings.Repeat("x", 10000) + "\r\n\r\n", []string{strings.Repeat("x", 10000)}},
+	} {
+		for way, stream := range map[string]io.Reader{
+			"at once":       strings.NewReader(test.stream),
+			"byte for byte": iotest.OneByteReader(strings.NewReader(test.stream)),
+			"EOF with data": iotest.DataErrReader(strings.NewReader(test.stream)),
+		} {
+			got, err := readEvents(stream, 1<<20)
+			if err != nil || !slices.Equal(got, test.want) {
+				t.Errorf("%s, %s: got %q, %v, want %q", name, way, got, err, test.want)
+			}
+		}
+	}
+}
+
+func TestEventReaderBounds(t *testing.T) {
+	for name, stream := range map[string]string{
+		"one line":   "data: " + strings.Repeat("x", 200) + "\n\n",
+		"many lines": strings.Repeat("data: xxxxxxxx\n", 20) + "\n",
+		"no end":     strings.Repeat("x", 200),
+		"comment":    ":" + strings.Repeat("x", 200) + "\n",
+	} {
+		if got, err := readEvents(strings.NewReader("data: a\n\n"+stream), 100); !errors.Is(err, errTooLarge) || len(got) != 1 {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+	}
+}
+
+func TestEventReaderReportsBrokenStream(t *testing.T) {
+	broken := io.MultiReader(strings.NewReader("data: a\n\ndata: b\n"), iotest.ErrReader(io.ErrUnexpectedEOF))
+	got, err := readEvents(broken, 100)
+	if !slices.Equal(got, []string{"a"}) || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// The caller keeps what it is given.
+func TestEventReaderGivesDataAway(t *testing.T) {
+	events := newEventReader(strings.NewReader("data: aaaa\n\ndata: bbbb\n\ndata: cc\ndata: cc\n\n"), 100)
+	first, _ := events.next()
+	second, _ := events.next()
+	third, _ := events.next()
+	if string(first) != "aaaa" || string(second) != "bbbb" || string(third) != "cc\ncc" {
+		t.Errorf("got %q, %q, %q", first, second, third)
+	}
+}
+
+// Whatever the stream, reading it in other pieces gives the same events, and
+// none of them is larger than the limit.
+func FuzzEventReader(f *testing.F) {
+	for _, seed := range []string{
+		"data: a\n\n", "data: a\r\rdata:b\r\n\r\n", "\uFEFFevent: x\ndata: a\n\n", ":\n\n", "data\n\n", "\xEF\xBB", "data: \r\n\n\r",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, stream string) {
+		const limit = 64
+		atOnce, err1 := readEvents(strings.NewReader(stream), limit)
+		byBytes, err2 := readEvents(iotest.OneByteReader(strings.NewReader(stream)), limit)
+		if !slices.Equal(atOnce, byBytes) || (err1 == nil) != (err2 == nil) {
+			t.Errorf("got %q, %v at once and %q, %v byte for byte", atOnce, err1, byBytes, err2)
+		}
+		for _, data := range atOnce {
+			if len(data) == 0 || len(data) > limit {
+				t.Errorf("an event of %d bytes", len(data))
+			}
+		}
+	})
+}

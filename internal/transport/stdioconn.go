@@ -1,0 +1,349 @@
+package transport
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// maxReplies bounds how many responses of ours wait for a child to read them.
+// Beyond it they are dropped: a child that does not read gets no answers.
+const maxReplies = 16
+
+// A stdioConn is a connection over the standard input and output of a child,
+// one JSON-RPC message on a line (MCP 2025-11-25, transports, "stdio").
+//
+// Three goroutines own it: one reads, one writes, one waits for the end,
+// whether it comes from Close or from the child.
+type stdioConn struct {
+	*life
+	child *child
+	peer  Peer
+	grace time.Duration
+	log   *slog.Logger
+	ids   atomic.Int64
+
+	queue   chan *outgoing // unbuffered: what is taken is being written
+	replies chan []byte
+
+	died      chan struct{} // closed when the child died by itself
+	ending    chan struct{} // closed when nothing more is to be written
+	readDone  chan struct{}
+	writeDone chan struct{}
+	ended     chan struct{} // closed when all of it is over
+
+	mu      sync.Mutex // guards flights
+	flights map[int64]*flight
+}
+
+// An outgoing is a frame to be written.
+type outgoing struct {
+	frame []byte
+	begun bool // some of it was written; set by the writer, read after ended
+}
+
+func startStdioConn(command Command) (*stdioConn, error) {
+	c := &stdioConn{
+		life:      newLife(),
+		grace:     command.CloseGrace,
+		log:       command.Log,
+		queue:     make(chan *outgoing),
+		replies:   make(chan []byte, maxReplies),
+		died:      make(chan struct{}),
+		ending:    make(chan struct{}),
+		readDone:  make(chan struct{}),
+		writeDone: make(chan struct{}),
+		ended:     make(chan struct{}),
+		flights:   make(map[int64]*flight),
+	}
+	var err error
+	if c.child, err = startChild(command, command.Log, c.spawn); err != nil {
+		return nil, err
+	}
+	c.spawn(c.read)
+	c.spawn(c.write)
+	c.spawn(c.attend)
+	return c, nil
+}
+
+func (c *stdioConn) Peer() Peer                { return c.peer }
+func (c *stdioConn) Done() <-chan struct{}     { return c.died }
+func (c *stdioConn) Close(ctx context.Context) { c.close(ctx, func() {}) }
+
+func (c *stdioConn) Call(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+	result, err := c.exchange(ctx, c.peer.Era, call, false)
+	if err != nil {
+		return rpc.Answer{}, settled(err)
+	}
+	return rpc.Result(result), nil
+}
+
+func (c *stdioConn) Check(ctx context.Context) error {
+	_, err := c.exchange(ctx, c.peer.Era, checkCall(c.peer.Era), true)
+	return checked(err)
+}
+
+// exchange makes one request and takes in what comes for it until the answer.
+// own tells that it is none of a caller's.
+func (c *stdioConn) exchange(ctx context.Context, era Era, call rpc.Call, own bool) (json.RawMessage, error) {
+	if !c.enter() {
+		return nil, &Failure{Fate: NotSent, Dead: true, Err: errClosed}
+	}
+	defer c.leave()
+	f, err := c.depart(ctx, era, call, own)
+	if err != nil {
+		return nil, err
+	}
+	defer c.land(f)
+	answered, result, err := c.await(ctx, f, nil)
+	if answered == nil && ctx.Err() != nil && call.Method != methodInitialize {
+		c.withdraw(cancelled(f.x.id, context.Cause(ctx)))
+	}
+	return result, err
+}
+
+// withdraw tells the child in the background that a call is over.
+func (c *stdioConn) withdraw(frame []byte) {
+	c.spawn(func() {
+		ctx, cancel := context.WithTimeout(c.last, lastWords)
+		defer cancel()
+		if err := c.send(ctx, frame); err != nil {
+			c.log.Debug("a cancelled call was not withdrawn", "error", err)
+		}
+	})
+}
+
+// depart begins an exchange: its frame is on its way when depart returns.
+func (c *stdioConn) depart(ctx context.Context, era Era, call rpc.Call, own bool) (*flight, error) {
+	x := newExchange(c.ids.Add(1), era, call, c, c.log)
+	frame, err := x.frame(call)
+	if err != nil {
+		return nil, err
+	}
+	f := &flight{x: x, own: own, arrived: make(chan struct{}, 1)}
+	f.frame = oneLine(frame)
+	c.mu.Lock()
+	c.flights[x.id] = f
+	c.mu.Unlock()
+	if failure := c.hand(ctx, &f.outgoing); failure != nil {
+		c.land(f)
+		return nil, failure
+	}
+	return f, nil
+}
+
+// hand gives a frame to the writer. A frame that it has not taken, because the
+// child does not read or is gone, is not sent.
+func (c *stdioConn) hand(ctx context.Context, out *outgoing) *Failure {
+	if ctx.Err() != nil {
+		return &Failure{Fate: NotSent, Err: context.Cause(ctx)}
+	}
+	select {
+	case c.queue <- out:
+		return nil
+	case <-ctx.Done():
+		return &Failure{Fate: NotSent, Err: context.Cause(ctx)}
+	case <-c.ctx.Done():
+		return &Failure{Fate: NotSent, Dead: true, Err: errClosed}
+	case <-c.writeDone:
+		return &Failure{Fate: NotSent, Dead: true, Err: c.child.gone()}
+	}
+}
+
+// send writes a notification.
+func (c *stdioConn) send(ctx context.Context, frame []byte) error {
+	if failure := c.hand(ctx, &outgoing{frame: oneLine(frame)}); failure != nil {
+		return failure
+	}
+	return nil
+}
+
+// reply implements link.
+func (c *stdioConn) reply(frame []byte) {
+	select {
+	case c.replies <- oneLine(frame):
+	default:
+		c.log.Debug("a response was dropped: the child does not read")
+	}
+}
+
+// await takes in what comes for one flight or two, b may be nil, and returns
+// the first that is answered. If none is, the error is a *Failure.
+func (c *stdioConn) await(ctx context.Context, a, b *flight) (*flight, json.RawMessage, error) {
+	flights := []*flight{a}
+	var second chan struct{}
+	if b != nil {
+		flights, second = append(flights, b), b.arrived
+	}
+	for {
+		var failure *Failure
+		select {
+		case <-a.arrived:
+		case <-second:
+		case <-ctx.Done():
+			failure = &Failure{Fate: MayHaveRun, Err: context.Cause(ctx)}
+		case <-c.ctx.Done():
+			failure = &Failure{Fate: MayHaveRun, Dead: true, Err: errClosed}
+		case <-c.ended:
+			failure = &Failure{Fate: NotSent, Dead: true, Err: c.child.gone()}
+			if a.begun {
+				failure.Fate = MayHaveRun
+			}
+		}
+		// An answer that is there counts, whatever else has happened.
+		for _, f := range flights {
+			if result, answered, err := f.deliver(ctx); answered {
+				return f, result, err
+			}
+		}
+		if failure != nil {
+			return nil, nil, failure
+		}
+	}
+}
+
+// land ends an exchange: what comes for it from now on is dropped.
+func (c *stdioConn) land(f *flight) {
+	c.mu.Lock()
+	delete(c.flights, f.x.id)
+	c.mu.Unlock()
+	f.x.end()
+}
+
+// attend waits for the end of the connection, by Close or by itself, and sees
+// to it that nothing is left.
+func (c *stdioConn) attend() {
+	select {
+	case <-c.ctx.Done():
+	case <-c.readDone:
+		close(c.died)
+	case <-c.writeDone:
+		close(c.died)
+	case <-c.child.exited:
+		close(c.died)
+	}
+	close(c.ending)
+	c.child.end(c.readDone, c.last.Done(), c.grace)
+	<-c.writeDone
+	close(c.ended)
+}
+
+func (c *stdioConn) write() {
+	defer close(c.writeDone)
+	for {
+		var err error
+		select {
+		case out := <-c.queue:
+			var n int
+			n, err = c.child.stdin.Write(out.frame)
+			out.begun = n > 0
+		case frame := <-c.replies:
+			_, err = c.child.stdin.Write(frame)
+		case <-c.ending:
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (c *stdioConn) read() {
+	defer close(c.readDone)
+	in := bufio.NewReaderSize(c.child.stdout, 64<<10)
+	for {
+		line, err := readLine(in, maxMessage)
+		if errors.Is(err, errTooLarge) {
+			// Whose answer it is stands perhaps in what is not read.
+			c.log.Error("the child has written a message that is too large", "error", err)
+			return
+		}
+		if len(bytes.TrimSpace(line)) > 0 {
+			c.route(line)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// route gives a message of the child to the call it is for. A response has the
+// id of its call and progress the token; for whom anything else is nobody
+// says, so it goes to a call that is alone and otherwise to none.
+func (c *stdioConn) route(line []byte) {
+	m, err := jsonrpc.Parse(line)
+	var to *flight
+	switch {
+	case err != nil && m.Result == nil && m.Error == nil:
+		c.log.Warn("the child has written what is no message", "line", excerpt(line), "error", err)
+		return
+	case err != nil:
+		err = fmt.Errorf("the answer is no message: %w: %s", err, excerpt(line))
+		to = c.flight(m.ID)
+	case m.IsResponse():
+		to = c.flight(m.ID)
+	case m.IsRequest() && m.Method == methodPing:
+		c.reply(pong(m.ID))
+		return
+	case m.Method == methodProgress:
+		to = c.flight(progressToken(&m))
+	default:
+		to = c.onlyCall()
+	}
+	switch {
+	case to != nil:
+		to.put(mail{m, err})
+	case m.IsRequest():
+		c.reply(declined(&m))
+	default:
+		c.log.Debug("a message for no call was dropped", "method", m.Method)
+	}
+}
+
+func (c *stdioConn) flight(id json.RawMessage) *flight {
+	n, ok := readID(id)
+	if !ok {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flights[n]
+}
+
+// onlyCall returns the call in flight if there is exactly one.
+func (c *stdioConn) onlyCall() *flight {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var only *flight
+	for _, f := range c.flights {
+		switch {
+		case f.own:
+		case only != nil:
+			return nil
+		default:
+			only = f
+		}
+	}
+	return only
+}
+
+// oneLine ends a frame with the newline that delimits it, and makes sure that
+// it has no other: in JSON one can only be space between tokens.
+func oneLine(frame []byte) []byte {
+	for i, b := range frame {
+		if b == '\n' || b == '\r' {
+			frame[i] = ' '
+		}
+	}
+	return append(frame, '\n')
+}

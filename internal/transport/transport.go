@@ -1,0 +1,194 @@
+// Package transport is one connection to one MCP server: raw bytes over
+// streamable HTTP, over the standard input and output of a child process, or
+// to a handler in process.
+//
+// An [Endpoint] says how a server is reached and opens connections to it. A
+// [Conn] makes calls, any number at once; each has its own fate, told by
+// [Failure], and the failure of one never touches another. What the era of a
+// server wants around a call (sessions, _meta keys, headers, ids) is put on
+// and taken off here, so a call looks the same to whoever makes it.
+//
+// A server has an era. Legacy servers, MCP up to 2025-11-25, open with
+// initialize and keep a session. Modern servers, MCP 2026-07-28, are
+// stateless: the opening only asks who they are. An opening costs one round
+// trip (modern) or two (legacy), and one more where the era is [Unknown].
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// An Era is one of the two ways to speak MCP.
+type Era int8
+
+const (
+	Unknown Era = iota // not asked yet; or in process, where there is none
+	Legacy             // up to 2025-11-25: initialize and sessions
+	Modern             // 2026-07-28: stateless
+)
+
+func (e Era) String() string {
+	switch e {
+	case Legacy:
+		return "legacy"
+	case Modern:
+		return "modern"
+	}
+	return "unknown"
+}
+
+// An Endpoint is how one server is reached. It is safe for concurrent use;
+// make one per server with [HTTP], [Stdio] or [InProcess].
+type Endpoint struct {
+	opener opener
+	// ends are openings that failed half way: what they left is ended without
+	// keeping the caller of Open waiting.
+	ends sync.WaitGroup
+}
+
+// An opener opens connections of one kind.
+type opener interface {
+	// open returns the connection beside the error where the opening failed
+	// half way and the connection has to be closed.
+	open(ctx context.Context, era Era, caps rpc.Capabilities) (Conn, error)
+	close()
+}
+
+// Open opens a connection. With era [Unknown] it asks the server for its era
+// first; with [Legacy] or [Modern] it relies on it. caps is what a legacy
+// server is told that the caller can answer; a modern one is told nothing.
+//
+// ctx bounds the opening alone, and Open returns promptly when it ends. The
+// error is an [*OpenError].
+func (e *Endpoint) Open(ctx context.Context, era Era, caps rpc.Capabilities) (Conn, error) {
+	conn, err := e.opener.open(ctx, era, caps)
+	if err == nil {
+		return conn, nil
+	}
+	if conn != nil {
+		e.ends.Go(func() { conn.Close(context.Background()) })
+	}
+	if open := (*OpenError)(nil); errors.As(err, &open) {
+		return nil, open
+	}
+	return nil, &OpenError{Err: err}
+}
+
+// Close gives back what the endpoint keeps between connections: idle TCP
+// connections, and the ends of openings that failed. Call it after every Conn
+// is closed and no Open runs any more.
+func (e *Endpoint) Close() {
+	e.ends.Wait()
+	e.opener.close()
+}
+
+// A Conn is one live connection to a server. It is safe for concurrent use.
+type Conn interface {
+	// Call makes one call and returns its answer. The error is an
+	// [*rpc.Error] if the server answered with one (the connection is well),
+	// else a [*Failure].
+	//
+	// ctx bounds the call: when it ends, Call returns promptly with its cause
+	// and the server is told to stop. Events of the call are used while Call
+	// runs and never after; an Events.Ask has to return when its ctx ends, for
+	// Call waits for it.
+	Call(ctx context.Context, call rpc.Call) (rpc.Answer, error)
+	// Check asks the server for a sign of life: ping if it is legacy,
+	// server/discover if it is modern. Any answer is one, an error too. The
+	// error is a [*Failure]. In process it is always nil.
+	Check(ctx context.Context) error
+	// Peer says who is at the other end.
+	Peer() Peer
+	// Done is closed when the connection has died by itself: the child has
+	// exited or closed its output. Close does not close it. It is nil where
+	// that cannot happen: over HTTP and in process.
+	Done() <-chan struct{}
+	// Close ends the connection and the calls in flight on it, and returns
+	// when nothing of it is left. A legacy HTTP session is deleted, for at
+	// most 1 s; a child is ended as [Command] says. When ctx ends Close no
+	// longer asks politely: the DELETE is given up, the child is killed.
+	// Closing again waits for the same end.
+	Close(ctx context.Context)
+}
+
+// A Peer is who is at the other end of a connection.
+type Peer struct {
+	Name, Version string // as the server calls itself; empty if it does not say
+	Protocol      string // the MCP version spoken, such as "2025-11-25"; empty in process
+	Era           Era    // Unknown in process
+	InProcess     bool
+	Stdio         bool
+}
+
+// A Fate is what became of a call that got no answer.
+type Fate int8
+
+const (
+	NotSent    Fate = iota // nothing of the call reached the server
+	Refused                // the server turned it away without running it
+	MayHaveRun             // it was sent, at least in part, and may have run
+)
+
+func (f Fate) String() string {
+	switch f {
+	case NotSent:
+		return "not sent"
+	case Refused:
+		return "refused"
+	}
+	return "may have run"
+}
+
+// A Failure is a call that got no answer.
+type Failure struct {
+	Fate Fate
+	// Dead says that the connection is of no further use: its session or its
+	// child is gone, or the server cannot be reached. Otherwise it is as good
+	// as before.
+	Dead bool
+	Err  error // the cause; that of the ctx if it ended the call
+}
+
+func (f *Failure) Error() string { return fmt.Sprintf("%v (call %s)", f.Err, f.Fate) }
+func (f *Failure) Unwrap() error { return f.Err }
+
+// An OpenError is an opening that failed.
+type OpenError struct {
+	// Permanent says that trying again will not help soon: the command does
+	// not exist, the credentials are refused, there is no common version.
+	Permanent bool
+	// WrongEra says that the server does not speak the era given to Open:
+	// what was known about it is out of date, open again with Unknown.
+	WrongEra bool
+	Err      error
+}
+
+func (e *OpenError) Error() string { return e.Err.Error() }
+func (e *OpenError) Unwrap() error { return e.Err }
+
+// A StatusError is an HTTP status that is no answer to a call. It is found in
+// a [Failure] and in an [OpenError] with errors.As.
+type StatusError struct {
+	Status int
+	// Said is what the server said with it, at most 200 bytes on one line; it
+	// may be empty.
+	Said string
+}
+
+func (e *StatusError) Error() string {
+	text := strings.TrimSpace(fmt.Sprintf("HTTP %d %s", e.Status, http.StatusText(e.Status)))
+	if e.Said != "" {
+		text += ": " + e.Said
+	}
+	return text
+}
+
+// errClosed is the cause of calls that Close ended or found ended.
+var errClosed = errors.New("the connection is closed")
