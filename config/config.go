@@ -1,0 +1,155 @@
+// Package config reads which servers there are and how their pools behave,
+// from the file that MCP clients keep already: the mcp.json of Claude Desktop,
+// Claude Code, Cursor or VS Code works as it is.
+//
+//	{
+//	  // comments and trailing commas are fine
+//	  "mcpServers": {
+//	    "files": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-filesystem", "/data"]},
+//	    "search": {
+//	      "url": "https://search.example.com/mcp",
+//	      "headers": {"Authorization": "Bearer ${SEARCH_TOKEN}"},
+//	      "pool": {"max_connections": 12}
+//	    },
+//	  },
+//	  "databases": {"sales": {"dsn": "${SALES_DSN}"}},
+//	  "pool": {"connection_timeout": 20}
+//	}
+//
+// The same keys make a YAML file. The end of the file's name says which of the
+// two it is (.json, .jsonc, .yaml, .yml), and otherwise its first character.
+//
+// # Servers
+//
+// An entry of mcpServers, or of servers as VS Code calls it, has a url
+// (streamable HTTP) with headers, or a command with args, env, envFile and
+// cwd; the last two are relative to the folder of the file. "type" may say
+// which of the two is meant; the older transport, sse, is refused. An entry with
+// "disabled": true is not looked at. Keys that clients write for their own use
+// are ignored, and keys that would change what a server may do are refused; both
+// are listed beside the code that reads entries. Any other key is an error.
+//
+// An entry of databases has a dsn, which is used as it is: it becomes a
+// database server in this process. The dsn "sample" is a small database that
+// comes with mcpool.
+//
+// A name is made of letters, digits, '-' and '_', at most 64. Where a file has
+// others, as in "My Server", each run of them becomes one '-': My-Server.
+//
+// # Variables
+//
+// In any string that is read, ${NAME} and ${env:NAME} stand for a variable of
+// the environment, which must be set; ${NAME:-default} for one that need not
+// be; ${userHome} for the home folder. $${ is a literal ${.
+//
+// # Settings
+//
+// The keys of pool are the names of [SettingNames], with numbers, strings or
+// booleans as values; times are seconds (35.0) or durations ("35s"). The first
+// of these that has a setting decides it: the server's own pool, a flag, the
+// environment (MCP_POOL_MAX_CONNECTIONS and so on), the file's pool, the
+// default.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/mcpool-dev/mcpool"
+)
+
+// Config is what there is to serve.
+type Config struct {
+	// Servers are in the order of the file, with different names.
+	Servers []Server
+}
+
+// A Server is one server, and how its pool behaves.
+type Server struct {
+	// Server has a Name and either a URL or a Command; or, where Database is
+	// set, a Name alone, for a Handler that serves that database.
+	mcpool.Server
+	// Pool is what to make its pool with. It is valid.
+	Pool mcpool.Config
+	// CallTimeout is how long one call may take. Default
+	// [DefaultCallTimeout]; 0 for no limit.
+	CallTimeout time.Duration
+	// Database is the DSN of a database to be served in this process, or
+	// [Sample]; "" for a server that is reached by URL or Command.
+	Database string
+}
+
+// Sample is the DSN of the small database that comes with mcpool.
+const Sample = "sample"
+
+// Default is the configuration without a file: the sample database, as the
+// server "sales". The environment and flags apply as in [Load].
+func Default(flags map[string]string) (*Config, error) {
+	r := &reader{}
+	common := r.common(nil, flags)
+	return r.finish([]Server{{
+		Server:      mcpool.Server{Name: "sales"},
+		Pool:        common.pool,
+		CallTimeout: common.callTimeout,
+		Database:    Sample,
+	}})
+}
+
+// Load reads the file at path. Flags are settings given on the command line,
+// by name. The error is of the file system, or has everything that is wrong
+// with the file, the environment and the flags, each with its place, and no
+// secrets.
+func Load(path string, flags map[string]string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	return Parse(data, path, flags)
+}
+
+// Parse is [Load] for a file's content. The name stands for the file in
+// errors, says by its end what the file is written in, and by its folder what
+// relative paths are relative to.
+func Parse(data []byte, name string, flags map[string]string) (*Config, error) {
+	root, err := parse(data, name)
+	if err != nil {
+		return nil, fileError(name, err)
+	}
+	r := &reader{name: name, folder: filepath.Dir(name)}
+	r.duplicates(root)
+	common := r.common(root.get("pool"), flags)
+	servers := r.servers(root, common)
+	if len(servers) == 0 && len(r.errs) == 0 {
+		r.errs = append(r.errs, fmt.Errorf("%s: no server: want at least one, not disabled, in mcpServers, servers or databases", name))
+	}
+	return r.finish(servers)
+}
+
+// fileError puts the file, and the line if it is known, before err.
+func fileError(name string, err error) error {
+	var at *lineError
+	if errors.As(err, &at) && at.line > 0 {
+		return fmt.Errorf("%s:%d: %w", name, at.line, at.err)
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// finish returns what was read, or all that is wrong with it.
+func (r *reader) finish(servers []Server) (*Config, error) {
+	if len(r.errs) == 0 {
+		r.errs = validate(servers)
+	}
+	if len(r.errs) > 0 {
+		return nil, errors.Join(r.errs...)
+	}
+	return &Config{Servers: servers}, nil
+}

@@ -1,0 +1,145 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/mcpool-dev/mcpool/config"
+)
+
+// entry is a file with one server.
+func entry(fields string) string { return `{"mcpServers": {"x": {` + fields + `}}}` }
+
+// Each bad file, and what its error must say. A file that begins with { is
+// JSON, any other is YAML. No error may hold the word s3cret.
+var bad = map[string]struct {
+	data string
+	want []string
+}{
+	"no server":          {`{}`, []string{"mcp: no server"}},
+	"empty":              {``, []string{"mcp: no server"}},
+	"all disabled":       {entry(`"disabled": true`), []string{"no server"}},
+	"not a mapping":      {`- a`, []string{"mcp:1: want a mapping of names to values"}},
+	"a scalar":           {`a`, []string{"want a mapping of names to values"}},
+	"servers as a list":  {`{"mcpServers": []}`, []string{"mcp:1: mcpServers: want a mapping of names to values"}},
+	"a server as a text": {`{"mcpServers": {"x": "npx"}}`, []string{"mcpServers.x: want a mapping of names to values"}},
+
+	"JSON syntax":          {"{\n\"a\": s3cret}", []string{"mcp:2: not JSON: invalid"}},
+	"JSON cut off":         {`{"a": `, []string{"not JSON", "unexpected EOF"}},
+	"JSON bad escape":      {`{"a": "s3cret\x"}`, []string{"not JSON: invalid literal"}},
+	"JSON twice the key":   {"{\"pool\": {},\n\"pool\": {}}", []string{"mcp:2: pool: there already, on line 1"}},
+	"JSON twice a server":  {`{"servers": {"x": {"url": "https://a"}, "x": {"url": "https://b"}}}`, []string{"servers.x: there already"}},
+	"JSON too deep":        {strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 100), []string{"nested more than"}},
+	"YAML syntax":          {"a: [s3cret", []string{"mcp:1: not YAML"}},
+	"YAML tab":             {"a:\n\t- s3cret", []string{"mcp:2: not YAML"}},
+	"YAML twice the key":   {"pool: {}\npool: {}", []string{"mcp:2: pool: there already, on line 1"}},
+	"YAML two documents":   {"a: 1\n---\nb: 2", []string{"mcp:3: a second YAML document"}},
+	"YAML anchor":          {"a: &s3cret 1", []string{"mcp:1: a YAML anchor"}},
+	"YAML alias":           {"a: *s3cret", []string{"mcp:1: a YAML anchor or alias"}},
+	"YAML merge":           {"<<: {a: 1}", []string{"a YAML merge key"}},
+	"YAML tag":             {"a: !!str s3cret", []string{"a YAML tag"}},
+	"YAML key":             {"? a\n: b", []string{"a YAML key that is not plain"}},
+	"YAML too deep":        {strings.Repeat("[", 100), []string{"nested more than"}},
+	"YAML too deep blocks": {strings.Repeat("- ", 100) + "a", []string{"nested more than"}},
+
+	"unknown key at the top": {`{"mcpServer": {}}`, []string{"mcp:1: mcpServer: unknown key; did you mean mcpServers?"}},
+	"unknown key":            {entry("\n" + `"comand": "npx"`), []string{"mcp:2: mcpServers.x.comand: unknown key; did you mean command?"}},
+	"unknown key, none near": {entry(`"zzzzzz": 1`), []string{"mcpServers.x.zzzzzz: unknown key; there are type, url,"}},
+	"unknown database key":   {`{"databases": {"d": {"dns": "s3cret"}}}`, []string{"databases.d.dns: unknown key; did you mean dsn?"}},
+	"another client's url":   {entry(`"httpUrl": "https://s3cret"`), []string{"mcpServers.x.httpUrl: write it as url"}},
+	"choosing tools":         {entry(`"url": "https://a", "disabledTools": ["b"]`), []string{"x.disabledTools: choosing tools is not supported"}},
+	"logging in":             {entry(`"url": "https://a", "oauth": {"clientId": "s3cret"}`), []string{"x.oauth: logging in is not supported"}},
+
+	"sse":              {entry(`"type": "sse", "url": "https://a/sse"`), []string{"mcpServers.x.type: the sse transport is not supported yet"}},
+	"type":             {entry(`"type": "grpc", "url": "https://a"`), []string{`mcpServers.x.type: value "grpc": want stdio or http`}},
+	"stdio with a url": {entry(`"type": "stdio", "url": "https://a"`), []string{"mcpServers.x: type stdio wants a command"}},
+	"http and command": {entry(`"type": "http", "command": "a"`), []string{"mcpServers.x: type http wants a url"}},
+	"neither":          {entry(``), []string{"mcpServers.x: want a url or a command"}},
+	"both":             {entry(`"url": "https://a", "command": "b"`), []string{"mcpServers.x: has a url and a command"}},
+	"url with env":     {entry(`"url": "https://a", "env": {"A": "s3cret"}`), []string{"mcpServers.x: args, env, envFile and cwd go with a command"}},
+	"command, headers": {entry(`"command": "a", "headers": {"A": "s3cret"}`), []string{"mcpServers.x: headers go with a url"}},
+	"url":              {entry(`"url": "https://me:s3cret@ho st/"`), []string{"mcpServers.x.url: want an http or https URL"}},
+	"url's scheme":     {entry(`"url": "ftp://me:s3cret@host/"`), []string{"mcpServers.x.url: want an http or https URL"}},
+	"url's host":       {entry(`"url": "https:///s3cret"`), []string{"mcpServers.x.url: want an http or https URL"}},
+	"url as a number":  {entry(`"url": 5`), []string{"mcpServers.x.url: want an http or https URL"}},
+	"args as a text":   {entry(`"command": "a", "args": "s3cret"`), []string{"mcpServers.x.args: want a list of strings"}},
+	"args in args":     {entry(`"command": "a", "args": ["b", ["s3cret"]]`), []string{"mcpServers.x.args[1]: want a string"}},
+	"null in env":      {entry(`"command": "a", "env": {"A": null}`), []string{"mcpServers.x.env.A: want a string"}},
+	"env name":         {entry(`"command": "a", "env": {"A=": "s3cret"}`), []string{"mcpServers.x.env.A=: cannot be an environment variable"}},
+	"header name":      {entry(`"url": "https://a", "headers": {"A B": "s3cret"}`), []string{`mcpServers.x.headers."A B": not the name of a header`}},
+	"header value":     {entry(`"url": "https://a", "headers": {"A": "s3cret\r\nB: c"}`), []string{"mcpServers.x.headers.A: has a line break"}},
+	"header twice":     {entry(`"url": "https://a", "headers": {"a": "s3cret", "A": "b"}`), []string{"mcpServers.x.headers.A: there already"}},
+	"disabled":         {entry(`"url": "https://a", "disabled": "perhaps"`), []string{"mcpServers.x.disabled: want true or false"}},
+	"envFile":          {entry(`"command": "a", "envFile": "/s3cret"`), []string{"mcpServers.x.envFile: no such file"}},
+	"envFile's lines":  {entry(`"command": "a", "envFile": "refuse_test.go"`), []string{"mcpServers.x.envFile: line 1: want NAME=value"}},
+
+	"name empty":       {`{"mcpServers": {"": {"url": "https://a"}}}`, []string{`mcpServers."": its name: want 1 to 64`}},
+	"name of others":   {`{"mcpServers": {"☃": {"url": "https://a"}}}`, []string{`mcpServers.☃: its name: want 1 to 64`}},
+	"name too long":    {`{"mcpServers": {"` + strings.Repeat("a", 65) + `": {"url": "https://a"}}}`, []string{"its name: want 1 to 64"}},
+	"names clash":      {`{"mcpServers": {"a b": {"url": "https://a"}, "a-b": {"url": "https://b"}}}`, []string{`mcpServers.a-b: its name would be a-b, which is that of mcpServers."a b"`}},
+	"in both":          {`{"mcpServers": {"a": {"url": "https://a"}}, "servers": {"a": {"url": "https://b"}}}`, []string{"servers.a: its name would be a, which is that of mcpServers.a on line 1"}},
+	"as a database":    {`{"mcpServers": {"a": {"url": "https://a"}}, "databases": {"a": {"dsn": "s3cret"}}}`, []string{"databases.a: its name would be a"}},
+	"database, no dsn": {`{"databases": {"d": {}}}`, []string{"databases.d: want a dsn"}},
+
+	"variable": {"mcpServers:\n  x:\n    url: https://a\n    headers:\n      Authorization: Bearer ${UNSET_A}${env:UNSET_B}",
+		[]string{"mcp:5: mcpServers.x.headers.Authorization: environment variable UNSET_A is not set", "environment variable UNSET_B is not set"}},
+	"variable in args":    {entry(`"command": "a", "args": ["${UNSET}"]`), []string{"mcpServers.x.args[0]: environment variable UNSET is not set"}},
+	"variable in command": {entry(`"command": "${UNSET}"`), []string{"mcpServers.x.command: environment variable UNSET is not set"}},
+	"variable in url":     {entry(`"url": "https://s3cret/${UNSET}"`), []string{"mcpServers.x.url: environment variable UNSET is not set"}},
+	"variable in dsn":     {`{"databases": {"d": {"dsn": "s3cret ${UNSET}"}}}`, []string{"databases.d.dsn: environment variable UNSET is not set"}},
+	"variable in pool":    {`{"pool": {"idle_timeout": "${UNSET}"}}`, []string{"pool.idle_timeout: environment variable UNSET is not set"}},
+	"variable in envFile": {entry(`"command": "a", "envFile": "${UNSET}/s3cret"`), []string{"mcpServers.x.envFile: environment variable UNSET is not set"}},
+	"input":               {entry(`"command": "a", "env": {"K": "${input:key}"}`), []string{"mcpServers.x.env.K: ${input:key} would have to be asked for"}},
+	"workspace":           {entry(`"command": "${workspaceFolder}/a"`), []string{"mcpServers.x.command: ${workspaceFolder} means something in an editor only"}},
+	"other reference":     {entry(`"command": "${config:s3cret}"`), []string{"mcpServers.x.command: a ${…} of no known kind"}},
+	"reference in one":    {entry(`"command": "${A:-${s3cret}}"`), []string{"mcpServers.x.command: a ${…} of no known kind"}},
+	"reference open":      {entry(`"command": "a ${s3cret"`), []string{"mcpServers.x.command: a ${ without its }"}},
+
+	"unknown setting":       {`{"pool": {"max_conections": 5}}`, []string{"pool.max_conections: unknown key; did you mean max_connections?"}},
+	"setting as a list":     {`{"pool": {"max_connections": [5]}}`, []string{"pool.max_connections: want a string"}},
+	"setting from a secret": {`{"pool": {"max_connections": "${HOLDS_S3CRET}"}}`, []string{`pool.max_connections: value "${HOLDS_S3CRET}": want a whole number`}},
+	"min over max": {`{"mcpServers": {"a": {"url": "https://a"}, "b": {"url": "https://b"}, "c": {"url": "https://c", "pool": {"max_connections": 50}}}, "pool": {"min_connections": 20}}`,
+		[]string{"settings of a and b: min_connections 20 is more than max_connections 6"}},
+}
+
+func TestBadFiles(t *testing.T) {
+	t.Setenv("HOLDS_S3CRET", "s3cret")
+	for name, test := range bad {
+		t.Run(name, func(t *testing.T) {
+			c, err := config.Parse([]byte(test.data), "mcp", nil)
+			if err == nil {
+				t.Fatalf("no error, but %+v", c)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("got  %v\nwant %s", err, want)
+				}
+			}
+			if strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("a secret is in: %v", err)
+			}
+		})
+	}
+}
+
+func TestAllErrorsAreReportedAtOnce(t *testing.T) {
+	t.Setenv("MCP_POOL_IDLE_TIME", "1")
+	_, err := config.Parse([]byte(`{
+		"pool": {"max_connections": 0, "idle_timeout": "x"},
+		"mcpServers": {
+			"a": {"comand": "b"},
+			"c": {"command": "${UNSET}", "args": 5},
+		},
+	}`), "mcp.json", map[string]string{"max_connection": "1", "retry_attempts": "no"})
+	want := `mcp.json:2: pool.max_connections: value "0": want a whole number from 1 to 1000000
+mcp.json:2: pool.idle_timeout: value "x": want seconds such as 35.0 or a duration such as 35s, not negative
+MCP_POOL_IDLE_TIME in the environment: unknown setting; did you mean MCP_POOL_IDLE_TIMEOUT?
+flag max_connection: unknown setting; did you mean max_connections?
+flag retry_attempts is "no": want a whole number from 1 to 1000000
+mcp.json:4: mcpServers.a.comand: unknown key; did you mean command?
+mcp.json:5: mcpServers.c.command: environment variable UNSET is not set
+mcp.json:5: mcpServers.c.args: want a list of strings`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}

@@ -1,0 +1,272 @@
+package config
+
+import (
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"unicode"
+)
+
+// topKeys are those of a file.
+var topKeys = keys{
+	read: []string{"mcpServers", "servers", "databases", "pool"},
+	ignored: []string{
+		"$schema", "_comment", "//",
+		"inputs",                        // VS Code: what it asks for; an error where it is referred to
+		"globalShortcut", "preferences", // Claude Desktop
+	},
+}
+
+// serverKeys are those of an entry of mcpServers.
+var serverKeys = keys{
+	read: []string{"type", "url", "headers", "command", "args", "env", "envFile", "cwd", "disabled", "pool"},
+	ignored: []string{
+		"_comment", "//",
+		"description", "icon", "iconPath", // for people
+		"autoApprove", "alwaysAllow", "trust", // Cline and Kiro, Roo Code, Gemini CLI: what the client asks its user
+		"timeout", "initTimeout", // milliseconds in some clients, seconds in others: call_timeout and connection_timeout are ours
+		"dev", "gallery", "version", // VS Code: restarts while developing, and where the entry came from
+		"watchPaths", // Roo Code: what restarts the server when it changes
+		"alwaysLoad", // Claude Code: when tools are shown to its model
+	},
+	refused: map[string]string{
+		"serverUrl":         "write it as url", // Windsurf
+		"httpUrl":           "write it as url", // Gemini CLI
+		"transport":         "write it as type",
+		"transportType":     "write it as type",
+		"working_directory": "write it as cwd",
+
+		// What authenticates a client with the server.
+		"auth":          "logging in is not supported: give the credentials in headers",
+		"oauth":         "logging in is not supported: give the credentials in headers",
+		"headersHelper": "running a program for headers is not supported: give them in headers",
+
+		// What keeps a client or a server from something. Without it they
+		// would be allowed more than the file says.
+		"tools":          "choosing tools is not supported: all of a server's are served",
+		"includeTools":   "choosing tools is not supported: all of a server's are served",
+		"excludeTools":   "choosing tools is not supported: all of a server's are served",
+		"disabledTools":  "choosing tools is not supported: all of a server's are served",
+		"sandbox":        "a sandbox is not supported: name one as the command",
+		"sandboxEnabled": "a sandbox is not supported: name one as the command",
+	},
+}
+
+// databaseKeys are those of an entry of databases.
+var databaseKeys = keys{
+	read:    []string{"dsn", "disabled", "pool"},
+	ignored: []string{"_comment", "//", "description"},
+}
+
+// servers reads all servers of a file.
+func (r *reader) servers(root *node, common settings) []Server {
+	var servers []Server
+	taken := make(map[string]*node)
+	for _, section := range r.mapping(root, topKeys) {
+		if section.key == "pool" {
+			continue
+		}
+		for _, entry := range r.members(section) {
+			if r.disabled(entry) {
+				continue
+			}
+			s := Server{Pool: common.pool, CallTimeout: common.callTimeout}
+			s.Name = r.serverName(entry, taken)
+			if section.key == "databases" {
+				r.database(entry, &s)
+			} else {
+				r.server(entry, &s)
+			}
+			servers = append(servers, s)
+		}
+	}
+	return servers
+}
+
+// disabled says whether an entry is to be left out, before anything else of
+// it is read: its variables need not be set, its keys not be known.
+func (r *reader) disabled(entry *node) bool {
+	n := entry.get("disabled")
+	return n != nil && n.kind != null && r.truth(n)
+}
+
+// other is what a name may not have.
+var other = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+
+// serverName makes the name of a server of its key in the file.
+func (r *reader) serverName(entry *node, taken map[string]*node) string {
+	name := strings.Trim(other.ReplaceAllString(entry.key, "-"), "-")
+	if name == "" || len(name) > 64 {
+		r.refuse(entry, "its name: want 1 to 64 letters, digits, '-' and '_'")
+		return name
+	}
+	if there, is := taken[name]; is && there.place() != entry.place() {
+		r.refuse(entry, "its name would be %s, which is that of %s on line %d: rename one", name, there.place(), there.line)
+	}
+	taken[name] = entry
+	return name
+}
+
+// server reads an entry of mcpServers.
+func (r *reader) server(entry *node, s *Server) {
+	before := len(r.errs)
+	var kind string
+	var ownEnv, fileEnv []string
+	for _, n := range r.mapping(entry, serverKeys) {
+		switch n.key {
+		case "type":
+			kind = r.transport(n)
+		case "url":
+			s.URL = r.url(n)
+		case "headers":
+			s.Header = r.header(n)
+		case "command":
+			s.Command = r.text(n)
+		case "args":
+			s.Args = r.texts(n)
+		case "env":
+			ownEnv = r.env(n)
+		case "envFile":
+			fileEnv = r.envFile(n)
+		case "cwd":
+			s.Dir = r.path(n)
+		case "pool":
+			r.ownPool(n, s)
+		}
+	}
+	s.Env = append(fileEnv, ownEnv...) // of two values the last counts
+	if len(r.errs) > before {
+		return // what follows would be about what is left
+	}
+	if complaint := mismatch(s, kind); complaint != "" {
+		r.refuse(entry, "%s", complaint)
+	}
+}
+
+// mismatch says what of an entry does not go together. A client leaves the
+// keys of the other kind empty rather than out, so empty ones are no mistake.
+func mismatch(s *Server, kind string) string {
+	switch {
+	case s.URL != "" && s.Command != "":
+		return "has a url and a command: want one of them"
+	case s.URL == "" && s.Command == "":
+		return "want a url or a command"
+	case kind == "stdio" && s.URL != "":
+		return "type stdio wants a command, not a url"
+	case kind == "http" && s.Command != "":
+		return "type http wants a url, not a command"
+	case s.URL != "" && (len(s.Args) > 0 || len(s.Env) > 0 || s.Dir != ""):
+		return "args, env, envFile and cwd go with a command, not with a url"
+	case s.Command != "" && len(s.Header) > 0:
+		return "headers go with a url, not with a command"
+	}
+	return ""
+}
+
+// transport returns stdio or http.
+func (r *reader) transport(n *node) string {
+	switch kind := r.text(n); kind {
+	case "stdio":
+		return "stdio"
+	case "http", "streamable-http", "streamableHttp":
+		return "http"
+	case "sse":
+		r.refuse(n, "the sse transport is not supported yet: if the server speaks streamable HTTP too, give that url and type http")
+	default:
+		r.refuse(n, "value %q: want stdio or http", n.text)
+	}
+	return ""
+}
+
+// url returns the address of an endpoint. Errors leave it out: it may hold a
+// password or a token.
+func (r *reader) url(n *node) string {
+	before := len(r.errs)
+	text := r.text(n)
+	if text == "" || len(r.errs) > before {
+		return ""
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		r.refuse(n, "want an http or https URL")
+	}
+	return text
+}
+
+// header returns headers, nil if there are none.
+func (r *reader) header(n *node) http.Header {
+	if n.kind == mapping && len(n.children) == 0 {
+		return nil
+	}
+	header := make(http.Header)
+	for _, child := range r.members(n) {
+		value := r.text(child)
+		name := http.CanonicalHeaderKey(child.key)
+		switch {
+		case !isToken(child.key):
+			r.refuse(child, "not the name of a header")
+		case strings.ContainsFunc(value, func(c rune) bool { return c != '\t' && unicode.IsControl(c) }):
+			r.refuse(child, "has a line break or another control character, which a header cannot")
+		case header[name] != nil:
+			r.refuse(child, "there already: the case of a header's name does not matter")
+		default:
+			header[name] = []string{value}
+		}
+	}
+	return header
+}
+
+// isToken reports whether name may be that of a header (RFC 9110, 5.6.2).
+func isToken(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(c rune) bool {
+		return c <= ' ' || c >= 0x7f || strings.ContainsRune(`()<>@,;:\"/[]?={}`, c)
+	})
+}
+
+// env returns variables as NAME=value.
+func (r *reader) env(n *node) []string {
+	var env []string
+	for _, child := range r.members(n) {
+		value := r.text(child)
+		if child.key == "" || strings.ContainsAny(child.key, "=\x00") || strings.Contains(value, "\x00") {
+			r.refuse(child, "cannot be an environment variable")
+			continue
+		}
+		env = append(env, child.key+"="+value)
+	}
+	return env
+}
+
+// path returns a path, relative to the file's folder.
+func (r *reader) path(n *node) string {
+	path := r.text(n)
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(r.folder, path)
+}
+
+// database reads an entry of databases.
+func (r *reader) database(entry *node, s *Server) {
+	before := len(r.errs)
+	for _, n := range r.mapping(entry, databaseKeys) {
+		switch n.key {
+		case "dsn":
+			s.Database = r.text(n)
+		case "pool":
+			r.ownPool(n, s)
+		}
+	}
+	if s.Database == "" && len(r.errs) == before {
+		r.refuse(entry, "want a dsn, such as postgres://user@host/name, a SQLite file, or %q", Sample)
+	}
+}
+
+// ownPool applies a server's own settings.
+func (r *reader) ownPool(n *node, s *Server) {
+	own := settings{s.Pool, s.CallTimeout}
+	r.pool(n, &own)
+	s.Pool, s.CallTimeout = own.pool, own.callTimeout
+}

@@ -1,0 +1,131 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mcpool-dev/mcpool"
+)
+
+// DefaultCallTimeout is how long a call may take where nothing says otherwise.
+const DefaultCallTimeout = 300 * time.Second
+
+// callTimeout is the one setting that is not the pool's: the library leaves
+// the length of a call to the caller's context.
+const callTimeout = "call_timeout"
+
+// SettingNames returns the names of all settings, as files and flags write
+// them: those of [mcpool.SettingNames], then call_timeout. In the environment
+// they are in capitals, after [mcpool.EnvPrefix].
+func SettingNames() []string {
+	return append(mcpool.SettingNames(), callTimeout)
+}
+
+// settings are the settings of one server.
+type settings struct {
+	pool        mcpool.Config
+	callTimeout time.Duration
+}
+
+// set changes a setting, or says what its value may be.
+func (s *settings) set(name, value string) error {
+	if name == callTimeout {
+		d, err := mcpool.ParseDuration(value)
+		if err == nil {
+			s.callTimeout = d
+		}
+		return err
+	}
+	return s.pool.Set(name, value)
+}
+
+// common reads what holds for all servers: the defaults, changed by the
+// file's pool (nil for none), that by the environment, and that by flags.
+func (r *reader) common(pool *node, flags map[string]string) settings {
+	s := settings{mcpool.DefaultConfig(), DefaultCallTimeout}
+	if pool != nil {
+		r.pool(pool, &s)
+	}
+	for _, name := range SettingNames() {
+		variable := mcpool.EnvPrefix + strings.ToUpper(name)
+		if value := os.Getenv(variable); value != "" {
+			r.set(&s, name, value, variable)
+		}
+	}
+	r.errs = append(r.errs, unknownVariables()...)
+	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		if !slices.Contains(SettingNames(), name) {
+			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name, didYouMean(name, SettingNames())))
+			continue
+		}
+		r.set(&s, name, flags[name], "flag "+name)
+	}
+	return s
+}
+
+// set changes a setting from outside of the file.
+func (r *reader) set(s *settings, name, value, source string) {
+	if err := s.set(name, value); err != nil {
+		r.errs = append(r.errs, fmt.Errorf("%s is %q: %w", source, value, err))
+	}
+}
+
+// unknownVariables refuses what looks like a setting in the environment and
+// is none: a misspelt one would be without effect, unnoticed.
+func unknownVariables() []error {
+	var known []string
+	for _, name := range SettingNames() {
+		known = append(known, mcpool.EnvPrefix+strings.ToUpper(name))
+	}
+	var errs []error
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, mcpool.EnvPrefix) && !slices.Contains(known, name) {
+			errs = append(errs, fmt.Errorf("%s in the environment: unknown setting%s", name, didYouMean(name, known)))
+		}
+	}
+	return errs
+}
+
+// pool changes s by a pool mapping of the file.
+func (r *reader) pool(n *node, s *settings) {
+	for _, child := range r.mapping(n, keys{read: SettingNames()}) {
+		before := len(r.errs)
+		value := r.text(child)
+		if len(r.errs) > before {
+			continue
+		}
+		if err := s.set(child.key, value); err != nil {
+			// The value as it stands in the file: what a variable holds may be
+			// a secret that got into the wrong place.
+			r.refuse(child, "value %q: %w", child.text, err)
+		}
+	}
+}
+
+// validate checks the settings of each server against each other. Servers
+// that fail alike are named together.
+func validate(servers []Server) []error {
+	failing := make(map[string][]string)
+	var order []string
+	for i := range servers {
+		err := servers[i].Pool.Validate()
+		if err == nil {
+			continue
+		}
+		if _, known := failing[err.Error()]; !known {
+			order = append(order, err.Error())
+		}
+		failing[err.Error()] = append(failing[err.Error()], servers[i].Name)
+	}
+	var errs []error
+	for _, text := range order {
+		errs = append(errs, errors.New("settings of "+and(failing[text])+": "+text))
+	}
+	return errs
+}
