@@ -1,0 +1,139 @@
+package admin
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/mcpool-dev/mcpool"
+)
+
+// metricsHandler serves the metrics of pools, of the Go runtime and of the
+// process, from a registry of its own: what a program that contains us
+// registers elsewhere is not ours to publish.
+func metricsHandler(pools []*mcpool.Pool) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		poolCollector(pools),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+}
+
+// poolCollector makes metrics of one Stats per pool when it is scraped. Their
+// labels are few and fixed: the server, and a state or reason of those that
+// the pool knows. Nothing that a caller can invent is a label.
+type poolCollector []*mcpool.Pool
+
+func (pools poolCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, m := range metrics {
+		out <- m.desc
+	}
+	for _, h := range histograms {
+		out <- h.desc
+	}
+	out <- connections
+	out <- closed
+}
+
+func (pools poolCollector) Collect(out chan<- prometheus.Metric) {
+	for _, p := range pools {
+		s := p.Stats()
+		for _, m := range metrics {
+			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s), s.Server)
+		}
+		for _, h := range histograms {
+			l := h.value(&s)
+			out <- prometheus.MustNewConstHistogram(h.desc, l.Count, l.Sum.Seconds(), buckets(l), s.Server)
+		}
+		for _, of := range []struct {
+			state string
+			n     int
+		}{{"in_use", s.InUse}, {"idle", s.Idle}, {"opening", s.Opening}, {"retired", s.Retired}} {
+			out <- prometheus.MustNewConstMetric(connections, prometheus.GaugeValue, float64(of.n), s.Server, of.state)
+		}
+		for _, reason := range mcpool.CloseReasons() {
+			out <- prometheus.MustNewConstMetric(closed, prometheus.CounterValue, float64(s.Closed[reason]), s.Server, string(reason))
+		}
+	}
+}
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("mcpool_"+name, help, append([]string{"server"}, labels...), nil)
+}
+
+var (
+	connections = describe("connections", "Connections by state; in use and idle ones make up the pool.", "state")
+	closed      = describe("closed_total", "Connections closed, by reason.", "reason")
+)
+
+// A metric is one value of Stats.
+type metric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(*mcpool.Stats) float64
+}
+
+var metrics = []metric{
+	gauge("groups", "Groups with a connection or a waiting caller.", func(s *mcpool.Stats) int { return s.Groups }),
+	gauge("slots", "Room for calls on the connections that are open.", func(s *mcpool.Stats) int { return s.Slots }),
+	gauge("calls_in_flight", "Calls that have not been answered.", func(s *mcpool.Stats) int { return s.CallsInFlight }),
+	gauge("waiting", "Callers waiting for a slot.", func(s *mcpool.Stats) int { return s.Waiting }),
+	gauge("oldest_wait_seconds", "How long the first waiting caller has waited.", func(s *mcpool.Stats) float64 { return s.OldestWait.Seconds() }),
+	gauge("reuse_ratio", "Share of calls that cost no connection of their own.", func(s *mcpool.Stats) float64 { return s.ReuseRatio }),
+
+	counter("opened", "Connections opened.", func(s *mcpool.Stats) uint64 { return s.Opened }),
+	counter("open_failures", "Connections that could not be opened.", func(s *mcpool.Stats) uint64 { return s.OpenFailures }),
+	counter("acquired", "Slots and whole connections lent.", func(s *mcpool.Stats) uint64 { return s.Acquired }),
+	counter("released", "Slots and whole connections given back.", func(s *mcpool.Stats) uint64 { return s.Released }),
+	counter("waited", "Slots and whole connections lent that had to be waited for.", func(s *mcpool.Stats) uint64 { return s.Waited }),
+	counter("wait_time_seconds", "Time that callers have waited.", func(s *mcpool.Stats) float64 { return s.WaitTime.Seconds() }),
+	counter("acquire_failures", "Waits that ended without a slot.", func(s *mcpool.Stats) uint64 { return s.AcquireFailures }),
+	counter("calls", "Calls made through the pool.", func(s *mcpool.Stats) uint64 { return s.Calls }),
+	counter("errors", "Calls that got no answer, or an error of the protocol.", func(s *mcpool.Stats) uint64 { return s.Errors }),
+	counter("retries", "Times that a call was sent again.", func(s *mcpool.Stats) uint64 { return s.Retries }),
+	counter("health_checks", "Health checks of idle connections.", func(s *mcpool.Stats) uint64 { return s.HealthChecks }),
+	counter("health_failures", "Health checks that failed.", func(s *mcpool.Stats) uint64 { return s.HealthFailures }),
+}
+
+func gauge[N int | float64](name, help string, value func(*mcpool.Stats) N) metric {
+	return metric{describe(name, help), prometheus.GaugeValue, func(s *mcpool.Stats) float64 { return float64(value(s)) }}
+}
+
+func counter[N uint64 | float64](name, help string, value func(*mcpool.Stats) N) metric {
+	return metric{describe(name+"_total", help), prometheus.CounterValue, func(s *mcpool.Stats) float64 { return float64(value(s)) }}
+}
+
+// histograms are those of the pool's distributions.
+var histograms = []struct {
+	desc  *prometheus.Desc
+	value func(*mcpool.Stats) mcpool.Latency
+}{
+	{describe("open_seconds", "Time to open a connection."), func(s *mcpool.Stats) mcpool.Latency { return s.Open }},
+	{describe("wait_seconds", "Time from asking for a slot to having it."), func(s *mcpool.Stats) mcpool.Latency { return s.Wait }},
+	{describe("call_seconds", "Time from having a slot to the answer, each time sent."), func(s *mcpool.Stats) mcpool.Latency { return s.Call }},
+}
+
+// Buckets outside of these bounds are left out: each is a time series per
+// server and histogram, and what calls take is between.
+const (
+	leastBucket = 500 * time.Microsecond
+	mostBucket  = 2 * time.Minute
+)
+
+// buckets are those of l as Prometheus counts them. The bounds double, and a
+// nanosecond is added to have them end in a whole microsecond, which is all
+// that is measured.
+func buckets(l mcpool.Latency) map[float64]uint64 {
+	counts := make(map[float64]uint64)
+	for _, b := range l.Buckets {
+		if b.UpTo >= leastBucket && b.UpTo <= mostBucket {
+			counts[(b.UpTo + time.Nanosecond).Seconds()] = b.Count
+		}
+	}
+	return counts
+}

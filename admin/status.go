@@ -1,0 +1,149 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/mcpool-dev/mcpool"
+)
+
+// status is /status. Times that last are in seconds, and say so.
+type status struct {
+	Version string       `json:"version"`
+	Ready   bool         `json:"ready"`
+	Started time.Time    `json:"started"`
+	Uptime  float64      `json:"uptime_seconds"`
+	Pools   []poolStatus `json:"pools"`
+}
+
+type poolStatus struct {
+	Server      string       `json:"server"`
+	Stats       statsStatus  `json:"stats"`
+	Connections []connStatus `json:"connections"`
+}
+
+// statsStatus is [mcpool.Stats], but for its name.
+type statsStatus struct {
+	Connections int `json:"connections"`
+	InUse       int `json:"in_use"`
+	Idle        int `json:"idle"`
+	Opening     int `json:"opening"`
+	Retired     int `json:"retired"`
+	Groups      int `json:"groups"`
+
+	Slots         int     `json:"slots"`
+	CallsInFlight int     `json:"calls_in_flight"`
+	Waiting       int     `json:"waiting"`
+	OldestWait    float64 `json:"oldest_wait_seconds"`
+
+	Opened       uint64                        `json:"opened"`
+	OpenFailures uint64                        `json:"open_failures"`
+	Closed       map[mcpool.CloseReason]uint64 `json:"closed"`
+
+	Acquired        uint64  `json:"acquired"`
+	Released        uint64  `json:"released"`
+	Waited          uint64  `json:"waited"`
+	WaitTime        float64 `json:"wait_time_seconds"`
+	AcquireFailures uint64  `json:"acquire_failures"`
+
+	Calls   uint64 `json:"calls"`
+	Errors  uint64 `json:"errors"`
+	Retries uint64 `json:"retries"`
+
+	HealthChecks   uint64 `json:"health_checks"`
+	HealthFailures uint64 `json:"health_failures"`
+
+	ReuseRatio float64 `json:"reuse_ratio"`
+
+	Open latencyStatus `json:"open"`
+	Wait latencyStatus `json:"wait"`
+	Call latencyStatus `json:"call"`
+}
+
+// latencyStatus is [mcpool.Latency] without the buckets, which are metrics.
+type latencyStatus struct {
+	Count uint64  `json:"count"`
+	Sum   float64 `json:"sum_seconds"`
+	P50   float64 `json:"p50_seconds"`
+	P90   float64 `json:"p90_seconds"`
+	P99   float64 `json:"p99_seconds"`
+	Max   float64 `json:"max_seconds"`
+}
+
+type connStatus struct {
+	ID              string    `json:"id"`
+	State           string    `json:"state"`
+	Group           string    `json:"group"`
+	Era             string    `json:"era"`
+	ProtocolVersion string    `json:"protocol_version"`
+	ServerName      string    `json:"server_name"`
+	ServerVersion   string    `json:"server_version"`
+	Age             float64   `json:"age_seconds"`
+	LastUse         time.Time `json:"last_use"`
+	OpenTook        float64   `json:"open_took_seconds"`
+	Slots           int       `json:"slots"`
+	CallsInFlight   int       `json:"calls_in_flight"`
+	Calls           uint64    `json:"calls"`
+	Errors          uint64    `json:"errors"`
+}
+
+func (a *admin) status(w http.ResponseWriter, r *http.Request) {
+	s := status{
+		Version: a.Version,
+		Ready:   a.Ready(),
+		Started: a.started.UTC(),
+		Uptime:  time.Since(a.started).Seconds(),
+		Pools:   make([]poolStatus, len(a.Pools)),
+	}
+	for i, p := range a.Pools {
+		s.Pools[i] = poolStatus{p.Name(), statusOf(p.Stats()), connsOf(p)}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	// It cannot fail but for the client having left, who need not be told.
+	_ = enc.Encode(s)
+}
+
+func statusOf(s mcpool.Stats) statsStatus {
+	closed := make(map[mcpool.CloseReason]uint64)
+	for _, reason := range mcpool.CloseReasons() {
+		closed[reason] = s.Closed[reason]
+	}
+	return statsStatus{
+		Connections: s.Connections, InUse: s.InUse, Idle: s.Idle,
+		Opening: s.Opening, Retired: s.Retired, Groups: s.Groups,
+		Slots: s.Slots, CallsInFlight: s.CallsInFlight,
+		Waiting: s.Waiting, OldestWait: s.OldestWait.Seconds(),
+		Opened: s.Opened, OpenFailures: s.OpenFailures, Closed: closed,
+		Acquired: s.Acquired, Released: s.Released, Waited: s.Waited,
+		WaitTime: s.WaitTime.Seconds(), AcquireFailures: s.AcquireFailures,
+		Calls: s.Calls, Errors: s.Errors, Retries: s.Retries,
+		HealthChecks: s.HealthChecks, HealthFailures: s.HealthFailures,
+		ReuseRatio: s.ReuseRatio,
+		Open:       latencyOf(s.Open), Wait: latencyOf(s.Wait), Call: latencyOf(s.Call),
+	}
+}
+
+func latencyOf(l mcpool.Latency) latencyStatus {
+	return latencyStatus{
+		Count: l.Count, Sum: l.Sum.Seconds(),
+		P50: l.P50.Seconds(), P90: l.P90.Seconds(), P99: l.P99.Seconds(), Max: l.Max.Seconds(),
+	}
+}
+
+func connsOf(p *mcpool.Pool) []connStatus {
+	conns := []connStatus{} // [] in JSON, not null
+	for _, c := range p.Conns() {
+		conns = append(conns, connStatus{
+			ID: c.ID(), State: c.State(), Group: c.Group(),
+			Era: c.Era(), ProtocolVersion: c.ProtocolVersion(),
+			ServerName: c.ServerName(), ServerVersion: c.ServerVersion(),
+			Age: c.Age().Seconds(), LastUse: c.LastUse().UTC(), OpenTook: c.OpenTook().Seconds(),
+			Slots: c.Slots(), CallsInFlight: c.CallsInFlight(),
+			Calls: c.Calls(), Errors: c.Errors(),
+		})
+	}
+	return conns
+}
