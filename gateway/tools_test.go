@@ -1,0 +1,172 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// toolNames returns the names in a list.
+func toolNames(t testing.TB, result json.RawMessage) string {
+	t.Helper()
+	tools, _ := jsonrpc.Get(result, "tools")
+	elements, err := jsonrpc.Elements(tools)
+	if err != nil {
+		t.Fatalf("%s: %v", result, err)
+	}
+	var names []string
+	for _, e := range elements {
+		names = append(names, jsonrpc.GetString(e, "name"))
+	}
+	return strings.Join(names, " ")
+}
+
+func TestToolNamesLeadToTheirServer(t *testing.T) {
+	t.Parallel()
+	e := &endpoint{prefixed: true, servers: []*Server{{Name: "a"}, {Name: "b__c"}, {Name: "d_"}}}
+	for _, test := range []struct{ name, server, tool string }{
+		{"a__x", "a", "x"}, {"a__x__y", "a", "x__y"}, {"a___x", "a", "_x"}, {"b__c__x", "b__c", "x"}, {"d___x", "d_", "x"},
+		{"x", "", ""}, {"a_x", "", ""}, {"a__", "", ""}, {"b__x", "", ""}, {"__x", "", ""}, {"", "", ""}, {"d__x", "", ""},
+	} {
+		s, tool, ok := e.find(test.name)
+		if !ok {
+			s = &Server{}
+		}
+		if s.Name != test.server || tool != test.tool {
+			t.Errorf("%q: got server %q, tool %q", test.name, s.Name, tool)
+		}
+	}
+}
+
+func TestNamesAreSplicedIntoTheBytes(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, nil, Server{Name: "a", Handler: handler(demo)}, Server{Name: "b", Handler: handler(demo)})
+	want := `{"tools":[{"name":"a__echo","inputSchema":{"type":"object"},"x-unknown":9007199254740993},{"name":"a__add","inputSchema":{"type":"object"}},` +
+		`{"name":"b__echo","inputSchema":{"type":"object"},"x-unknown":9007199254740993},{"name":"b__add","inputSchema":{"type":"object"}}]`
+	if got := string(listModern(g, "/mcp").result(t)); !strings.HasPrefix(got, want) {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if got := toolNames(t, listModern(g, "/mcp/b").result(t)); got != "echo add" {
+		t.Errorf("at /mcp/b: got %s", got)
+	}
+	params, _ := jsonrpc.Get(callModern(g, "/mcp", "b__echo", `,"arguments":{"name":"b__echo"}`).result(t), "structuredContent", "params")
+	if want := `{"name":"echo","arguments":{"name":"b__echo"}}`; string(params) != want {
+		t.Errorf("the server got %s, want %s", params, want)
+	}
+	if r := callModern(g, "/mcp", "echo", ""); r.status != 400 || r.code(t) != -32602 || !strings.Contains(r.body, "SERVER__TOOL") {
+		t.Errorf("without a prefix: got %s", r)
+	}
+	alone := newGateway(t, nil, one(handler(demo)))
+	if got := toolNames(t, listModern(alone, "/mcp").result(t)); got != "echo add" {
+		t.Errorf("with one server: got %s", got)
+	}
+}
+
+// pages is a handler with a list of so many pages of one tool each.
+func pages(n int) handler {
+	return func(_ context.Context, call rpc.Call) (rpc.Answer, error) {
+		page := 1
+		if cursor := jsonrpc.GetString(call.Params, "cursor"); cursor != "" {
+			if _, err := fmt.Sscanf(cursor, "page %d", &page); err != nil {
+				return rpc.Answer{}, rpc.Errorf(-32602, "no such cursor")
+			}
+		}
+		result := fmt.Sprintf(`{"tools":[{"name":"t%d"}]`, page)
+		if page < n {
+			result += fmt.Sprintf(`,"nextCursor":"page %d"`, page+1)
+		}
+		return rpc.Result(json.RawMessage(result + `}`)), nil
+	}
+}
+
+func TestAListOfOneServerIsPassedOnPageByPage(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, nil, one(pages(2)))
+	session := initialize(t, g, "/mcp")
+	r := legacyPost(g, "/mcp", session, legacyList)
+	if got := string(r.result(t)); got != `{"tools":[{"name":"t1"}],"nextCursor":"page 2"}` {
+		t.Errorf("first page: got %s", got)
+	}
+	r = legacyPost(g, "/mcp", session, `{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{"cursor":"page 2"}}`)
+	if got := string(r.result(t)); got != `{"tools":[{"name":"t2"}]}` {
+		t.Errorf("second page: got %s", got)
+	}
+}
+
+func TestAListOfSeveralServersHasAllPagesAndLeavesOutFailures(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	g := newGateway(t, &Options{Log: slog.New(slog.NewTextHandler(&log, nil))},
+		Server{Name: "three", Handler: pages(3)},
+		Server{Name: "endless", Handler: pages(1 << 30)},
+		Server{Name: "down", Handler: fails(errors.New("nobody there"))},
+		Server{Name: "nameless", Handler: answers(`{"tools":[{"title":"x"}]}`)},
+		Server{Name: "listless", Handler: answers(`{}`)},
+		Server{Name: "full", Handler: pages(maxPages)},
+		Server{Name: "empty", Handler: answers(`{"tools":[ ],"nextCursor":null}`)},
+	)
+	result := listModern(g, "/mcp").result(t)
+	names := toolNames(t, result)
+	if !strings.HasPrefix(names, "three__t1 three__t2 three__t3 full__t1 ") || !strings.HasSuffix(names, " full__t100") {
+		t.Errorf("got %s", names)
+	}
+	if _, ok := jsonrpc.Get(result, "nextCursor"); ok {
+		t.Error("the list has a cursor")
+	}
+	for _, want := range []string{"server=endless error=\"its list has more than 100 pages", "server=down error=\"nobody there", "server=nameless", "server=listless"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%s is not in the log:\n%s", want, log.String())
+		}
+	}
+	r := do(g, "POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":"page 2",`+meta+`}}`, modernHeaders("tools/list", "")...)
+	if r.status != 400 || r.code(t) != -32602 {
+		t.Errorf("a cursor: got %s", r)
+	}
+}
+
+func TestAListThatNoServerAnswersIsAnError(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, nil, Server{Name: "a", Handler: fails(errors.New("down"))}, Server{Name: "b", Handler: fails(rpc.Errorf(-32601, "no"))})
+	if r := listModern(g, "/mcp"); r.status != 200 || r.code(t) != -32603 || !strings.Contains(r.body, "a: down; b: no") {
+		t.Errorf("got %s", r)
+	}
+}
+
+func TestALostSessionIsNotLeftOutOfAList(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, nil, Server{Name: "a", Handler: handler(demo)}, Server{Name: "b", Handler: fails(&mcpool.Error{Server: "b", Err: mcpool.ErrSessionLost})})
+	if r := legacyPost(g, "/mcp", initialize(t, g, "/mcp"), legacyList); r.status != 404 {
+		t.Errorf("got %s", r)
+	}
+}
+
+func TestServersAreListedAtOnce(t *testing.T) {
+	t.Parallel()
+	// Each answers when the other has been asked as well.
+	var asked atomic.Int32
+	both := make(chan struct{})
+	h := handler(func(ctx context.Context, _ rpc.Call) (rpc.Answer, error) {
+		if asked.Add(1) == 2 {
+			close(both)
+		}
+		select {
+		case <-both:
+			return rpc.Result(json.RawMessage(`{"tools":[]}`)), nil
+		case <-ctx.Done():
+			return rpc.Answer{}, ctx.Err()
+		}
+	})
+	g := newGateway(t, nil, Server{Name: "a", Handler: h}, Server{Name: "b", Handler: h})
+	if r := listModern(g, "/mcp"); r.status != 200 {
+		t.Errorf("got %s", r)
+	}
+}
