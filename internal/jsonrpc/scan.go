@@ -54,9 +54,6 @@ func skipValue(data []byte, i, depth int) (int, error) {
 	if i >= len(data) {
 		return i, errEnd
 	}
-	if depth > maxDepth {
-		return i, errDepth
-	}
 	switch c := data[i]; {
 	case c == '"':
 		return skipString(data, i)
@@ -175,6 +172,9 @@ func (m member) named(data []byte, name string) bool {
 // walkObject calls visit, if any, for each member of the object at i and
 // returns the offset behind it.
 func walkObject(data []byte, i, depth int, visit func(member)) (int, error) {
+	if depth >= maxDepth {
+		return i, errDepth
+	}
 	if i = skipSpace(data, i+1); i < len(data) && data[i] == '}' {
 		return i + 1, nil
 	}
@@ -217,6 +217,9 @@ func walkObject(data []byte, i, depth int, visit func(member)) (int, error) {
 // walkArray calls visit, if any, with the bounds of each element of the array
 // at i and returns the offset behind it.
 func walkArray(data []byte, i, depth int, visit func(start, end int)) (int, error) {
+	if depth >= maxDepth {
+		return i, errDepth
+	}
 	if i = skipSpace(data, i+1); i < len(data) && data[i] == ']' {
 		return i + 1, nil
 	}

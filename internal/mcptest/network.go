@@ -178,7 +178,7 @@ func (s *stream) signal() {
 
 func (s *stream) Read(p []byte) (int, error) {
 	for {
-		n, err, changed := s.take(p)
+		n, changed, err := s.take(p)
 		if n > 0 || err != nil {
 			return n, err
 		}
@@ -190,20 +190,20 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 }
 
-func (s *stream) take(p []byte) (int, error, <-chan struct{}) {
+func (s *stream) take(p []byte) (int, <-chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
-		return 0, http.ErrBodyReadAfterClose, nil
+		return 0, nil, http.ErrBodyReadAfterClose
 	case s.ctx.Err() != nil:
-		return 0, context.Cause(s.ctx), nil
+		return 0, nil, context.Cause(s.ctx)
 	case len(s.data) > 0:
 		n := copy(p, s.data)
 		s.data = s.data[n:]
 		return n, nil, nil
 	}
-	return 0, s.err, s.changed
+	return 0, s.changed, s.err
 }
 
 func (s *stream) Close() error {

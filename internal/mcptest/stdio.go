@@ -44,7 +44,8 @@ func Child(mode string, args ...string) (path string, argv, env []string) {
 	if err != nil {
 		panic("mcptest: " + err.Error())
 	}
-	return path, args, append(os.Environ(), childMode+"="+mode)
+	// Under the race detector a process takes a second to exit, of its own.
+	return path, args, append(os.Environ(), childMode+"="+mode, "GORACE=atexit_sleep_ms=0")
 }
 
 // StdioMain is the main function of a child. Where the process was not started

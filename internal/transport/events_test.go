@@ -84,39 +84,37 @@ func TestProgressReachesItsCallerAlone(t *testing.T) {
 }
 
 func TestAsk(t *testing.T) {
-	for name, test := range map[string]struct {
-		answer string
-		err    error
-		want   string
-	}{
-		"answer":         {answer: `{"action":"accept", "n":9007199254740993}`, want: `{"action":"accept","n":9007199254740993}`},
-		"protocol error": {err: &rpc.Error{Code: -32042, Message: "go there", Data: json.RawMessage(`{"url":"x"}`)}, want: `{"code":-32042,"message":"go there","data":{"url":"x"}}`},
-		"other error":    {err: errors.New("secret of ours"), want: `{"code":-32603,"message":"elicitation/create failed"}`},
-		"no object":      {answer: `7`, want: `{"code":-32603,"message":"elicitation/create got no valid answer"}`},
-		"nothing":        {want: `{"code":-32603,"message":"elicitation/create got no valid answer"}`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			both(t, func(t *testing.T, conn Conn) {
-				got := events{ask: func(context.Context, string) (json.RawMessage, error) {
-					return json.RawMessage(test.answer), test.err
-				}}
-				result, err := callWith(t.Context(), conn, &got, "ask", "", args{
-					"id": "a", "method": "elicitation/create", "params": map[string]string{"message": "well?"},
-				})
-				got.returned()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if reply, _ := jsonrpc.Get(result, "structuredContent", "reply"); string(reply) != test.want {
-					t.Errorf("the server got %s, want %s", reply, test.want)
-				}
-				if len(got.asked) != 1 || got.asked[0] != `elicitation/create {"message":"well?"}` {
-					t.Errorf("asked %q", got.asked)
-				}
-				got.check(t)
+	both(t, func(t *testing.T, conn Conn) {
+		for name, test := range map[string]struct {
+			answer string
+			err    error
+			want   string
+		}{
+			"answer":         {answer: `{"action":"accept", "n":9007199254740993}`, want: `{"action":"accept","n":9007199254740993}`},
+			"protocol error": {err: &rpc.Error{Code: -32042, Message: "go there", Data: json.RawMessage(`{"url":"x"}`)}, want: `{"code":-32042,"message":"go there","data":{"url":"x"}}`},
+			"other error":    {err: errors.New("secret of ours"), want: `{"code":-32603,"message":"elicitation/create failed"}`},
+			"no object":      {answer: `7`, want: `{"code":-32603,"message":"elicitation/create got no valid answer"}`},
+			"nothing":        {want: `{"code":-32603,"message":"elicitation/create got no valid answer"}`},
+		} {
+			got := events{ask: func(context.Context, string) (json.RawMessage, error) {
+				return json.RawMessage(test.answer), test.err
+			}}
+			result, err := callWith(t.Context(), conn, &got, "ask", "", args{
+				"id": "a", "method": "elicitation/create", "params": map[string]string{"message": "well?"},
 			})
-		})
-	}
+			got.returned()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if reply, _ := jsonrpc.Get(result, "structuredContent", "reply"); string(reply) != test.want {
+				t.Errorf("%s: the server got %s, want %s", name, reply, test.want)
+			}
+			if len(got.asked) != 1 || got.asked[0] != `elicitation/create {"message":"well?"}` {
+				t.Errorf("%s: asked %q", name, got.asked)
+			}
+			got.check(t)
+		}
+	})
 }
 
 func TestRequestsThatNobodyIsAsked(t *testing.T) {

@@ -61,7 +61,7 @@ func (c *httpConn) read(ctx context.Context, response *http.Response, x *exchang
 	}
 	body, _ := io.ReadAll(io.LimitReader(response.Body, 8*excerptLength))
 	return nil, false, c.server.stray("answered with %q where JSON or an event stream is expected: %s",
-		excerpt([]byte(kind)), c.server.quote(body))
+		excerpt([]byte(kind)), c.quote(body))
 }
 
 // readBody reads the answer from a body that is one JSON message.
@@ -73,11 +73,11 @@ func (c *httpConn) readBody(ctx context.Context, response *http.Response, x *exc
 	m, err := jsonrpc.Parse(body)
 	switch {
 	case err != nil:
-		return nil, c.server.stray("the answer is no message: %w: %s", err, c.server.quote(body))
+		return nil, c.server.stray("the answer is no message: %w: %s", err, c.quote(body))
 	case m.IsResponse() && m.Error != nil && c.lostSession(response.StatusCode, m.Failure(), false):
 		return nil, c.sessionLost(m.Failure())
 	case !x.isAnswer(&m):
-		return nil, c.server.stray("the answer belongs to another request: %s", c.server.quote(body))
+		return nil, c.server.stray("the answer belongs to another request: %s", c.quote(body))
 	}
 	return verdict(&m)
 }
@@ -96,7 +96,7 @@ func (c *httpConn) readStream(ctx context.Context, body io.Reader, x *exchange) 
 		m, err := jsonrpc.Parse(data)
 		switch {
 		case err != nil:
-			return nil, false, c.server.stray("an event of the stream is no message: %w: %s", err, c.server.quote(data))
+			return nil, false, c.server.stray("an event of the stream is no message: %w: %s", err, c.quote(data))
 		case m.IsResponse() && m.Error != nil && c.lostSession(http.StatusOK, m.Failure(), false):
 			return nil, false, c.sessionLost(m.Failure())
 		case x.isAnswer(&m):
@@ -132,7 +132,7 @@ func (c *httpConn) refusal(response *http.Response, x *exchange) error {
 		ours = x != nil && x.isAnswer(&m)
 		nobodys = x != nil && m.ID == nil
 	}
-	err := &StatusError{Status: status, Said: c.server.quote(body)}
+	err := &StatusError{Status: status, Said: c.quote(body)}
 	switch {
 	case c.lostSession(status, said, ours):
 		return c.sessionLost(err)
@@ -187,7 +187,7 @@ func (c *httpConn) lostSession(status int, said *rpc.Error, ours bool) bool {
 func (c *httpConn) sessionLost(said error) *Failure {
 	c.lost.Store(true)
 	return &Failure{Fate: Refused, Dead: true,
-		Err: c.server.errorf("the server no longer knows the session: %s", c.server.quote([]byte(said.Error())))}
+		Err: c.server.errorf("the server no longer knows the session: %s", c.quote([]byte(said.Error())))}
 }
 
 // readAll reads a body of at most limit bytes.

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -21,6 +22,22 @@ const (
 	headerVersion = "Mcp-Protocol-Version"
 	headerMethod  = "Mcp-Method"
 	headerName    = "Mcp-Name"
+)
+
+const (
+	// closeTime bounds Close over HTTP, where the ctx does not: a server that
+	// does not answer the DELETE must not hold up whoever closes.
+	closeTime = time.Second
+	// withdrawTime bounds how long we try to tell a server that a call is over.
+	withdrawTime = 5 * time.Second
+	// replyTime bounds how long we try to send a response. A server may accept
+	// it as late as it likes to go on.
+	replyTime = 30 * time.Second
+	// drainTime bounds how long the end of a stream is awaited after the answer.
+	drainTime = 250 * time.Millisecond
+	// maxDrain bounds, in bytes, what is read so that a TCP connection can be
+	// used again.
+	maxDrain = 64 << 10
 )
 
 // An httpConn is a connection over HTTP: a session of a legacy server, or the
@@ -68,6 +85,8 @@ func (c *httpConn) Check(ctx context.Context) error {
 }
 
 func (c *httpConn) Close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, closeTime)
+	defer cancel()
 	c.close(ctx, func() {
 		if c.session != "" && !c.lost.Load() && ctx.Err() == nil {
 			c.spawn(c.deleteSession)
@@ -79,14 +98,12 @@ func (c *httpConn) Close(ctx context.Context) {
 // transports, "Session Management" 5). Servers that do not allow it answer
 // 405; there is nothing to be done about any answer.
 func (c *httpConn) deleteSession() {
-	ctx, cancel := context.WithTimeout(c.last, lastWords)
-	defer cancel()
-	response, failure := c.server.do(ctx, http.MethodDelete, c.header, nil)
+	response, failure := c.server.do(c.last, http.MethodDelete, c.header, nil)
 	if failure != nil {
 		c.server.log.Debug("the session was not deleted", "error", failure.Err)
 		return
 	}
-	discard(response.Body)
+	release(response)
 }
 
 // An answer is what a request was answered with.
@@ -140,16 +157,16 @@ func (c *httpConn) exchange(ctx context.Context, call rpc.Call) (answer, error) 
 	stopCall()
 	c.spawn(func() {
 		defer finish()
-		c.drain(response.Body, cancel)
+		drain(response.Body, cancel)
 	})
 	return answer{result, response.Header}, err
 }
 
 // cutShort looks once more at a failure of the network: if the call was ended
-// by its caller or by Close, that is the cause, and the server is told to stop. A modern
-// server sees it by the end of the response stream (MCP 2026-07-28, streamable
-// HTTP, "Cancellation"); to a legacy one a disconnect says nothing (MCP
-// 2025-11-25, transports, "Sending Messages" 6).
+// by its caller or by Close, that is the cause, and the server is told to stop.
+// A modern server sees it by the end of the response stream (MCP 2026-07-28,
+// streamable HTTP, "Cancellation"); to a legacy one a disconnect says nothing
+// (MCP 2025-11-25, transports, "Sending Messages" 6).
 func (c *httpConn) cutShort(ctx context.Context, f *Failure, x *exchange) *Failure {
 	if ctx.Err() == nil {
 		return f
@@ -158,7 +175,7 @@ func (c *httpConn) cutShort(ctx context.Context, f *Failure, x *exchange) *Failu
 	closing := errors.Is(cause, errClosed)
 	told := closing && c.session != "" // by the DELETE
 	if f.Fate == MayHaveRun && c.peer.Era == Legacy && x.method != methodInitialize && !told {
-		c.post(cancelled(x.id, cause))
+		c.post(c.last, withdrawTime, cancelled(x.id, cause))
 	}
 	return &Failure{Fate: f.Fate, Dead: closing, Err: cause}
 }
@@ -171,7 +188,7 @@ func (c *httpConn) tell(ctx context.Context, header http.Header, frame []byte) e
 		return failure
 	}
 	if response.StatusCode/100 == 2 {
-		discard(response.Body)
+		release(response)
 		return nil
 	}
 	defer response.Body.Close()
@@ -179,13 +196,13 @@ func (c *httpConn) tell(ctx context.Context, header http.Header, frame []byte) e
 }
 
 // reply implements link.
-func (c *httpConn) reply(frame []byte) { c.post(frame) }
+func (c *httpConn) reply(frame []byte) { c.post(c.ctx, replyTime, frame) }
 
 // post sends a notification or a response in the background.
-func (c *httpConn) post(frame []byte) {
+func (c *httpConn) post(ctx context.Context, limit time.Duration, frame []byte) {
 	header := c.header // an opening may still change it
 	c.spawn(func() {
-		ctx, cancel := context.WithTimeout(c.last, lastWords)
+		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		if err := c.tell(ctx, header, frame); err != nil {
 			c.server.log.Debug("a message was not accepted", "error", err)
@@ -193,22 +210,32 @@ func (c *httpConn) post(frame []byte) {
 	})
 }
 
-// drainTime bounds how long the end of a stream is awaited after the answer.
-const drainTime = 250 * time.Millisecond
-
 // drain reads what a server still sends after the answer, which as a rule is
 // nothing but the end of the stream. Without it every call that is answered by
 // a stream would cost a TCP connection.
-func (c *httpConn) drain(body io.ReadCloser, cancel context.CancelCauseFunc) {
+func drain(body io.ReadCloser, cancel context.CancelCauseFunc) {
 	timer := time.AfterFunc(drainTime, func() { cancel(nil) })
 	defer timer.Stop()
-	discard(body)
+	_, _ = io.CopyN(io.Discard, body, maxDrain)
+	_ = body.Close()
 }
 
-// discard reads a body that nobody wants, unless it is long, and closes it.
-func discard(body io.ReadCloser) {
-	_, _ = io.CopyN(io.Discard, body, 64<<10)
-	_ = body.Close()
+// release closes a response whose body nobody wants, and reads it first if it
+// says that it is short. One that does not say may have no end.
+func release(response *http.Response) {
+	if n := response.ContentLength; 0 < n && n <= maxDrain {
+		_, _ = io.CopyN(io.Discard, response.Body, n)
+	}
+	_ = response.Body.Close()
+}
+
+// quote returns the beginning of what the server said, without the id of the
+// session: whoever knows it can use it.
+func (c *httpConn) quote(body []byte) string {
+	if len(c.session) >= secretLength {
+		body = bytes.ReplaceAll(body[:min(len(body), 8*excerptLength)], []byte(c.session), []byte("***"))
+	}
+	return c.server.quote(body)
 }
 
 // modernHeader returns the header of a modern request, which repeats what

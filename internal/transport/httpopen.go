@@ -43,7 +43,7 @@ func (c *httpConn) discover(ctx context.Context) error {
 	peer, modern := readDiscover(got.result)
 	if !modern {
 		return c.server.stray("server/discover was answered without MCP %s: %s",
-			modernVersion, c.server.quote(got.result))
+			modernVersion, c.quote(got.result))
 	}
 	c.settle(peer, "")
 	return nil

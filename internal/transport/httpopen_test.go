@@ -257,6 +257,37 @@ func TestOpenObeysItsContext(t *testing.T) {
 	}
 }
 
+// Some servers answer a notification with a stream that has no end.
+func TestOpenWithEndlessStreamForNotification(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &mcptest.Server{Fault: onMethod("notifications/initialized", func(w http.ResponseWriter, r *http.Request) {
+			reply(200, "text/event-stream", ": welcome\n\n")(w, r)
+			<-r.Context().Done()
+		})}
+		before := time.Now()
+		conn := open(t, inBubble(t, server), Legacy)
+		mustEcho(t, conn, "hello")
+		if took := time.Since(before); took != 0 {
+			t.Errorf("the opening took %v", took)
+		}
+		conn.Close(t.Context())
+	})
+}
+
+func TestOpenAfterTheEndOfItsContext(t *testing.T) {
+	server := &mcptest.Server{}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("too late")
+	cancel(why)
+	for _, endpoint := range []*Endpoint{inBubble(t, server), stdio(t, mcptest.Dead)} {
+		conn, err := endpoint.Open(ctx, Unknown, rpc.Capabilities{})
+		wantOpenError(t, conn, err, false, false, "too late")
+	}
+	if n := server.Requests("server/discover"); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+}
+
 // A delay of the server is no failure.
 func TestOpenOutlivesItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,20 +3,14 @@ package transport
 import (
 	"context"
 	"sync"
-	"time"
 )
-
-// lastWords bounds what is sent for a call that is over or a connection that
-// is ending: a DELETE, a notifications/cancelled, a response. It must not hold
-// up whoever waits for the end.
-const lastWords = time.Second
 
 // A life counts what runs on a connection, so that closing it can end all of
 // it and wait until nothing is left.
 type life struct {
 	ctx   context.Context // ends when closing begins, and the calls with it
 	end   context.CancelCauseFunc
-	last  context.Context // ends when closing has to be over, and last words with it
+	last  context.Context // ends when closing has to be over, and what is sent at the end
 	hurry context.CancelFunc
 
 	mu      sync.Mutex // guards closing, and keeps running.Add before running.Wait

@@ -42,8 +42,9 @@ func excerpt(said []byte) string {
 // garble texts.
 const secretLength = 8
 
-// secrets returns what blots out of a text whatever must not be in an error: header values, credentials and query values of the URL, which a
-// server may well repeat in what it says.
+// secrets returns what blots out of a text whatever must not be in an error:
+// header values, and the credentials and query values of the URL, all of which
+// a server may well repeat in what it says.
 func secrets(header http.Header, u *url.URL) *strings.Replacer {
 	var pairs []string
 	hide := func(secret string) {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
-	"github.com/mcpool-dev/mcpool/rpc"
 )
 
 // The official SDK is a peer that knows nothing of our reading of the
@@ -48,7 +47,7 @@ func TestOfficialSDK(t *testing.T) {
 	}
 	overStdio := func(t *testing.T) *Endpoint {
 		return stdioWith(t, func(c *Command) {
-			c.Env = append(os.Environ(), "TRANSPORT_SDK_CHILD=1")
+			c.Env = append(os.Environ(), "TRANSPORT_SDK_CHILD=1", "GORACE=atexit_sleep_ms=0")
 		}, mcptest.Normal)
 	}
 	for name, test := range map[string]struct {
@@ -78,8 +77,8 @@ func TestOfficialSDK(t *testing.T) {
 				if strings.Contains(name, "JSON") == (len(got.notes) == 1) {
 					t.Errorf("%v: got %q", given, got.notes)
 				}
-				_, err = conn.Call(t.Context(), rpc.Call{Method: "no/such/method"})
-				wantError(t, err, rpc.CodeMethodNotFound)
+				_, err = call(t.Context(), conn, "no such tool", args{})
+				wantError(t, err, -32602)
 				if err := conn.Check(t.Context()); err != nil {
 					t.Errorf("%v: Check: %v", given, err)
 				}
@@ -95,6 +94,11 @@ func TestOfficialSDKLosesItsSessions(t *testing.T) {
 	begin := func() {
 		server := sdkServer()
 		handler = mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)
+		t.Cleanup(func() { // of its own the SDK keeps a session that nobody deletes
+			for session := range server.Sessions() {
+				_ = session.Close()
+			}
+		})
 	}
 	begin()
 	endpoint := onSockets(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))

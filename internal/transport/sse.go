@@ -28,7 +28,7 @@ func newEventReader(stream io.Reader, limit int) *eventReader {
 // keep it. The error is io.EOF at the end of the stream.
 func (r *eventReader) next() ([]byte, error) {
 	var data []byte
-	foreign := false // an event of another type
+	lines, foreign := 0, false // lines of data; the event is of another type
 	for {
 		line, err := r.readLine(len(data))
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -43,14 +43,14 @@ func (r *eventReader) next() ([]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			data, foreign = nil, false
+			data, lines, foreign = nil, 0, false
 			continue
 		}
 		field, value, _ := bytes.Cut(line, []byte(":"))
 		value = bytes.TrimPrefix(value, []byte(" "))
 		switch string(field) {
 		case "data":
-			if data == nil {
+			if lines++; lines == 1 {
 				// The line becomes the data: nearly every event has one line,
 				// and it may be large.
 				data, r.line = value, nil

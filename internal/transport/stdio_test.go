@@ -330,6 +330,25 @@ func TestReadLineBounds(t *testing.T) {
 	}
 }
 
+// Two answers may be there before the first of them is taken; neither is lost.
+func TestAwaitTwoAnswersAtOnce(t *testing.T) {
+	c := &stdioConn{life: newLife(), ended: make(chan struct{})}
+	land := func(id int64) *flight {
+		f := &flight{x: newExchange(id, Legacy, rpc.Call{}, nil, nil), arrived: make(chan struct{}, 1)}
+		f.put(mail{message: jsonrpc.Message{ID: appendID(id), Result: json.RawMessage("{}")}})
+		return f
+	}
+	for range 20 { // the two tokens are taken in either order
+		a, b := land(1), land(2)
+		if first, _, err := c.await(t.Context(), a, b); first != a || err != nil {
+			t.Fatalf("got %v, %v", first, err)
+		}
+		if second, _, err := c.await(t.Context(), b, nil); second != b || err != nil {
+			t.Fatalf("got %v, %v", second, err)
+		}
+	}
+}
+
 // A slow caller holds nobody up: notifications beyond a bound are dropped, the
 // answer is not.
 func TestFlightIsBounded(t *testing.T) {

@@ -115,7 +115,7 @@ func (c *stdioConn) exchange(ctx context.Context, era Era, call rpc.Call, own bo
 // withdraw tells the child in the background that a call is over.
 func (c *stdioConn) withdraw(frame []byte) {
 	c.spawn(func() {
-		ctx, cancel := context.WithTimeout(c.last, lastWords)
+		ctx, cancel := context.WithTimeout(c.last, withdrawTime)
 		defer cancel()
 		if err := c.send(ctx, frame); err != nil {
 			c.log.Debug("a cancelled call was not withdrawn", "error", err)
@@ -185,8 +185,18 @@ func (c *stdioConn) await(ctx context.Context, a, b *flight) (*flight, json.RawM
 	if b != nil {
 		flights, second = append(flights, b), b.arrived
 	}
+	var failure *Failure
 	for {
-		var failure *Failure
+		// An answer that is there counts, whatever else has happened. It may be
+		// there without its token: await returns one answer at a time.
+		for _, f := range flights {
+			if result, answered, err := f.deliver(ctx); answered {
+				return f, result, err
+			}
+		}
+		if failure != nil {
+			return nil, nil, failure
+		}
 		select {
 		case <-a.arrived:
 		case <-second:
@@ -199,15 +209,6 @@ func (c *stdioConn) await(ctx context.Context, a, b *flight) (*flight, json.RawM
 			if a.begun {
 				failure.Fate = MayHaveRun
 			}
-		}
-		// An answer that is there counts, whatever else has happened.
-		for _, f := range flights {
-			if result, answered, err := f.deliver(ctx); answered {
-				return f, result, err
-			}
-		}
-		if failure != nil {
-			return nil, nil, failure
 		}
 	}
 }

@@ -68,6 +68,9 @@ type opener interface {
 // ctx bounds the opening alone, and Open returns promptly when it ends. The
 // error is an [*OpenError].
 func (e *Endpoint) Open(ctx context.Context, era Era, caps rpc.Capabilities) (Conn, error) {
+	if ctx.Err() != nil {
+		return nil, &OpenError{Err: context.Cause(ctx)}
+	}
 	conn, err := e.opener.open(ctx, era, caps)
 	if err == nil {
 		return conn, nil

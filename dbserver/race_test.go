@@ -1,0 +1,5 @@
+//go:build race
+
+package dbserver
+
+func init() { raced = true }

@@ -1,0 +1,472 @@
+package dbserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/jsonschema-go/jsonschema"
+	"go.uber.org/goleak"
+
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+var testDir string // for the whole run
+
+func TestMain(m *testing.M) {
+	var err error
+	if testDir, err = os.MkdirTemp("", "dbserver"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(testDir) // of a temporary directory nobody needs to know
+		os.Exit(code)
+	}))
+}
+
+// samplePath makes the sample once for all tests of the package.
+var samplePath = sync.OnceValues(func() (string, error) {
+	return Sample(context.Background(), filepath.Join(testDir, "new", "sample"))
+})
+
+func serveSample(t testing.TB, options Options) *Server {
+	t.Helper()
+	path, err := samplePath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	options.DSN = path
+	return serve(t, options)
+}
+
+func serve(t testing.TB, options Options) *Server {
+	t.Helper()
+	s, err := New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return s
+}
+
+// An answer is the result of a tool, read back.
+type answer struct {
+	Content []struct{ Type, Text string }
+	IsError bool
+
+	StructuredContent struct {
+		Columns     []struct{ Name, Type string }
+		Rows        [][]any
+		RowCount    int    `json:"row_count"`
+		Truncated   bool   `json:"truncated"`
+		TruncatedBy string `json:"truncated_by"`
+		Notices     []string
+		Status      string
+		LastError   string `json:"last_error"`
+		Error       struct {
+			Code, Layer, Message, Next string
+			Retryable                  bool
+			DidYouMean                 []string `json:"did_you_mean"`
+		}
+	}
+	structured json.RawMessage
+}
+
+func (a *answer) text() string { return a.Content[0].Text }
+
+// outputs are the output schemas by tool.
+var outputs = sync.OnceValue(func() map[string]*jsonschema.Resolved {
+	var list struct {
+		Tools []struct {
+			Name         string
+			OutputSchema *jsonschema.Schema
+		}
+	}
+	if err := json.Unmarshal(toolset().list, &list); err != nil {
+		panic(err)
+	}
+	schemas := map[string]*jsonschema.Resolved{}
+	for _, tool := range list.Tools {
+		resolved, err := tool.OutputSchema.Resolve(nil)
+		if err != nil {
+			panic(err)
+		}
+		schemas[tool.Name] = resolved
+	}
+	return schemas
+})
+
+func try(ctx context.Context, s *Server, tool string, arguments any) (*answer, error) {
+	params, err := json.Marshal(map[string]any{"name": tool, "arguments": arguments})
+	if err != nil {
+		return nil, err
+	}
+	got, err := s.Do(ctx, rpc.Call{Method: "tools/call", Params: params})
+	if err != nil {
+		return nil, err
+	}
+	a := new(answer)
+	decoder := json.NewDecoder(strings.NewReader(string(got.Bytes())))
+	decoder.UseNumber()
+	if err := decoder.Decode(a); err != nil {
+		return nil, fmt.Errorf("result of %s is not JSON: %w\n%s", tool, err, got.Bytes())
+	}
+	var raw struct{ StructuredContent json.RawMessage }
+	var value any
+	if err := errors.Join(json.Unmarshal(got.Bytes(), &raw), json.Unmarshal(raw.StructuredContent, &value)); err != nil {
+		return nil, err
+	}
+	a.structured = raw.StructuredContent
+	if err := outputs()[tool].Validate(value); err != nil {
+		return nil, fmt.Errorf("structuredContent of %s does not fit its schema: %w\n%s", tool, err, raw.StructuredContent)
+	}
+	if len(a.Content) != 1 || a.Content[0].Type != "text" {
+		return nil, fmt.Errorf("content of %s is not one text", tool)
+	}
+	return a, nil
+}
+
+// call calls a tool. Every answer in these tests is checked against its output
+// schema.
+func call(t testing.TB, s *Server, tool string, arguments any) *answer {
+	t.Helper()
+	a, err := try(t.Context(), s, tool, arguments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+type object = map[string]any
+
+func read(t testing.TB, s *Server, query string, params ...any) *answer {
+	t.Helper()
+	if params == nil {
+		params = []any{}
+	}
+	return call(t, s, "read_data", object{"query": query, "params": params})
+}
+
+func wantCode(t testing.TB, a *answer, code string) {
+	t.Helper()
+	e := a.StructuredContent.Error
+	if !a.IsError || e.Code != code {
+		t.Fatalf("got isError %t and code %q, want %q: %s", a.IsError, e.Code, code, a.structured)
+	}
+	if e.Message == "" || e.Next == "" || e.Layer == "" {
+		t.Errorf("error without message, next or layer: %s", a.structured)
+	}
+	if !strings.Contains(a.text(), code) || !strings.Contains(a.text(), e.Next) {
+		t.Errorf("text does not say the error: %s", a.text())
+	}
+}
+
+func TestToolsList(t *testing.T) {
+	s := serve(t, Options{DSN: "/nowhere.db"}) // listed though the database is down
+	got, err := s.Do(t.Context(), rpc.Call{Method: "tools/list"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A token is 3 to 4 characters of such JSON.
+	if n := len(got.Bytes()); n > 1500*7/2 {
+		t.Errorf("tools/list has %d bytes, which is more than about 1,500 tokens", n)
+	}
+	var list struct {
+		Tools []struct {
+			Name, Title, Description string
+			InputSchema              struct {
+				Type                 string
+				AdditionalProperties *bool
+			}
+			OutputSchema struct{ Type string }
+			Annotations  map[string]bool
+		}
+	}
+	if err := json.Unmarshal(got.Bytes(), &list); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, tool := range list.Tools {
+		names = append(names, tool.Name)
+		if tool.Title == "" || tool.Description == "" || tool.InputSchema.Type != "object" || tool.OutputSchema.Type != "object" ||
+			tool.InputSchema.AdditionalProperties == nil || *tool.InputSchema.AdditionalProperties {
+			t.Errorf("%s is not fully described: %+v", tool.Name, tool)
+		}
+		for hint, want := range map[string]bool{"readOnlyHint": true, "destructiveHint": false, "idempotentHint": true, "openWorldHint": false} {
+			if got, ok := tool.Annotations[hint]; !ok || got != want {
+				t.Errorf("%s: %s is %t, %t", tool.Name, hint, got, ok)
+			}
+		}
+	}
+	if got := strings.Join(names, " "); got != "list_tables describe_table read_data database_info" {
+		t.Errorf("tools are %s", got)
+	}
+}
+
+func TestWrongCallsAreProtocolErrors(t *testing.T) {
+	s := serveSample(t, Options{})
+	for _, c := range []struct {
+		method, params string
+		code           int
+	}{
+		{"resources/list", `{}`, rpc.CodeMethodNotFound},
+		{"", ``, rpc.CodeMethodNotFound},
+		{"tools/call", `{"name":"write_data","arguments":{}}`, rpc.CodeInvalidParams},
+		{"tools/call", `{"name":7}`, rpc.CodeInvalidParams},
+		{"tools/call", ``, rpc.CodeInvalidParams},
+	} {
+		_, err := s.Do(t.Context(), rpc.Call{Method: c.method, Params: []byte(c.params)})
+		var e *rpc.Error
+		if !errors.As(err, &e) || e.Code != c.code {
+			t.Errorf("%s %s: got %v, want code %d", c.method, c.params, err, c.code)
+		}
+	}
+}
+
+func TestWrongArgumentsAreToolErrors(t *testing.T) {
+	s := serveSample(t, Options{})
+	for _, c := range []struct {
+		tool, arguments, says string
+	}{
+		{"list_tables", `{"x":1}`, `"x"`},
+		{"list_tables", `[]`, "not an object"},
+		{"describe_table", `{}`, "table_name"},
+		{"describe_table", `{"table_name":""}`, "table_name"},
+		{"describe_table", `{"table_name":7}`, "table_name"},
+		{"read_data", `{"limit":7}`, "query"},
+		{"read_data", `{"query":"SELECT 1","limit":0}`, "limit"},
+		{"read_data", `{"query":"SELECT 1","limit":"7"}`, "limit"},
+		{"read_data", `{"query":"SELECT 1","limit":1.5}`, "limit"},
+		{"read_data", `{"query":"SELECT 1","params":{"a":1}}`, "params"},
+		{"read_data", `{"query":"SELECT ?","params":[[1]]}`, "params"},
+		{"read_data", `{"query":"SELECT ?","params":[]}`, "index 1"},
+		{"read_data", `{"query":"SELECT :a","params":[1]}`, `"a"`},
+		{"read_data", `{"query":"SELECT ?","params":[9223372036854775808]}`, "9223372036854775808"},
+		{"read_data", `{"query":"SELECT ?","params":[1e999]}`, "1e999"},
+		{"read_data", `{"query":"SELECT 1\u0000; DROP TABLE sales"}`, "zero byte"},
+	} {
+		a := call(t, s, c.tool, json.RawMessage(c.arguments))
+		wantCode(t, a, codeInvalidArgument)
+		if !strings.Contains(a.StructuredContent.Error.Message, c.says) {
+			t.Errorf("%s %s: %q does not say %q", c.tool, c.arguments, a.StructuredContent.Error.Message, c.says)
+		}
+	}
+}
+
+func TestNewRefusesWhatMakesNoSense(t *testing.T) {
+	prepare := func(context.Context) (string, error) { return "", nil }
+	for _, o := range []Options{
+		{},
+		{DSN: "x.db", Prepare: prepare},
+		{DSN: "postgres://localhost/x"},
+		{DSN: "x.db", MaxRows: -1},
+		{DSN: "x.db", MaxBytes: -1},
+		{DSN: "x.db", Timeout: -1},
+		{DSN: "x.db", Connections: -1},
+	} {
+		if _, err := New(o); err == nil {
+			t.Errorf("New(%+v) succeeded", o)
+		}
+	}
+}
+
+func TestFailedOpeningIsTriedAgain(t *testing.T) {
+	path, err := samplePath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "later.db")
+	s := serve(t, Options{DSN: link})
+	for range 2 {
+		a := call(t, s, "list_tables", object{})
+		wantCode(t, a, codeUnreachable)
+		if e := a.StructuredContent.Error; !e.Retryable || !strings.Contains(e.Message, "no such file") {
+			t.Errorf("error is %+v", e)
+		}
+	}
+	info := call(t, s, "database_info", object{}).StructuredContent
+	if info.Status != "down" || !strings.Contains(info.LastError, "no such file") {
+		t.Errorf("status is %q, last error %q", info.Status, info.LastError)
+	}
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	if a := read(t, s, "SELECT 1"); a.IsError {
+		t.Errorf("after the file came: %s", a.structured)
+	}
+	if info := call(t, s, "database_info", object{}).StructuredContent; info.Status != "ready" || info.LastError != "" {
+		t.Errorf("status is %q, last error %q", info.Status, info.LastError)
+	}
+}
+
+func TestFileThatIsNoDatabaseIsUnreachable(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.db")
+	if err := os.WriteFile(file, []byte(strings.Repeat("not a database ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, call(t, serve(t, Options{DSN: file}), "list_tables", object{}), codeUnreachable)
+	wantCode(t, call(t, serve(t, Options{DSN: filepath.Dir(file)}), "list_tables", object{}), codeUnreachable)
+}
+
+func TestOpeningHappensOnceForAllCallers(t *testing.T) {
+	var prepared atomic.Int32
+	proceed := make(chan struct{})
+	s := serve(t, Options{Prepare: func(context.Context) (string, error) {
+		if prepared.Add(1) == 1 {
+			<-proceed
+			return "", errors.New("not yet")
+		}
+		return samplePath()
+	}})
+	impatient, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	started := make(chan struct{}, 20)
+	for i := range 20 {
+		ctx := t.Context()
+		if i == 0 {
+			ctx = impatient
+		}
+		wg.Go(func() {
+			started <- struct{}{}
+			switch a, err := try(ctx, s, "list_tables", object{}); {
+			case i == 0 && !errors.Is(err, context.Canceled):
+				t.Errorf("the caller who gave up got %v", err)
+			case i > 0 && err != nil:
+				t.Error(err)
+			case i > 0 && a.IsError && a.StructuredContent.Error.Code != codeUnreachable:
+				t.Errorf("got %s", a.structured)
+			}
+		})
+	}
+	for range 20 {
+		<-started
+	}
+	cancel() // the opening does not belong to who caused it
+	close(proceed)
+	wg.Wait()
+	if a := call(t, s, "list_tables", object{}); a.IsError {
+		t.Errorf("the next call: %s", a.structured)
+	}
+	// One failed; those who came after it shared a second.
+	if n := prepared.Load(); n != 2 {
+		t.Errorf("prepared %d times", n)
+	}
+}
+
+func TestLostFileIsPreparedAgain(t *testing.T) {
+	path, err := samplePath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "x.db")
+	s := serve(t, Options{Prepare: func(context.Context) (string, error) {
+		return link, os.Symlink(path, link)
+	}})
+	if a := read(t, s, "SELECT 1"); a.IsError {
+		t.Fatal(string(a.structured))
+	}
+	if err := os.Remove(link); err != nil {
+		t.Fatal(err)
+	}
+	s.opened().SetMaxIdleConns(-1) // the next call needs a connection
+	wantCode(t, read(t, s, "SELECT 1"), codeUnreachable)
+	if a := read(t, s, "SELECT 1"); a.IsError {
+		t.Fatal(string(a.structured))
+	}
+}
+
+func TestCloseEndsCallsUnderWay(t *testing.T) {
+	path, err := samplePath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Options{DSN: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := read(t, s, "SELECT 1"); a.IsError {
+		t.Fatal(string(a.structured))
+	}
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			a, err := try(t.Context(), s, "read_data", object{"query": endless})
+			if err != nil || a.StructuredContent.Error.Code != codeCancelled {
+				t.Errorf("got %+v, %v", a, err)
+			}
+		})
+	}
+	for s.opened().Stats().InUse < 3 {
+		runtime.Gosched() // statements run inside the engine, which tells of no event
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := try(t.Context(), s, "list_tables", object{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestCallsRunAtTheSameTime(t *testing.T) {
+	s := serveSample(t, Options{Connections: 4})
+	if s.Connections() != 4 {
+		t.Errorf("Connections is %d", s.Connections())
+	}
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			a, err := try(t.Context(), s, "read_data", object{"query": "SELECT ?, count(*) FROM stores", "params": []any{i}})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if got := fmt.Sprint(a.StructuredContent.Rows); got != fmt.Sprintf("[[%d 21]]", i) {
+				t.Errorf("call %d got %s", i, got)
+			}
+		})
+	}
+	wg.Wait()
+	if stats := s.opened().Stats(); stats.OpenConnections > 4 || stats.InUse != 0 {
+		t.Errorf("connections: %+v", stats)
+	}
+}
+
+func TestDatabaseInfo(t *testing.T) {
+	s := serveSample(t, Options{Database: "shop", MaxRows: 50})
+	a := call(t, s, "database_info", object{})
+	var info databaseInfo
+	if err := json.Unmarshal(a.structured, &info); err != nil {
+		t.Fatal(err)
+	}
+	if info.Database != "shop" || info.Engine != "sqlite" || info.Version == "" || info.Mode != "read_only" || info.Status != "ready" {
+		t.Errorf("info is %+v", info)
+	}
+	if info.ReadOnly == nil || !info.ReadOnly.Verified || len(info.ReadOnly.EnforcedBy) < 3 {
+		t.Errorf("read-only is %+v", info.ReadOnly)
+	}
+	if info.Limits["rows"] != 50 || info.Limits["default_rows"] != 50 || info.Limits["statement_timeout_ms"] != 30000 {
+		t.Errorf("limits are %v", info.Limits)
+	}
+	if info.Pool["max_connections"] != DefaultConnections || info.Pool["open"] != 1 {
+		t.Errorf("pool is %v", info.Pool)
+	}
+	if info.Size == 0 || !filepath.IsAbs(info.File) {
+		t.Errorf("file is %q, %d bytes", info.File, info.Size)
+	}
+}
