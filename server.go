@@ -64,11 +64,11 @@ func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
 	case ways != 1:
 		err = errors.New("give exactly one of URL, Command and Handler")
 	case s.RoundTripper != nil && s.DialContext != nil:
-		err = errors.New("DialContext has no use beside a RoundTripper: dial in that")
+		err = errors.New("a DialContext has no use beside a RoundTripper: dial in that")
 	case s.URL == "" && (s.Header != nil || s.RoundTripper != nil || s.DialContext != nil):
-		err = errors.New("Header, RoundTripper and DialContext go with a URL")
+		err = errors.New("fields Header, RoundTripper and DialContext go with a URL")
 	case s.Command == "" && (s.Args != nil || s.Env != nil || s.Dir != ""):
-		err = errors.New("Args, Env and Dir go with a Command")
+		err = errors.New("fields Args, Env and Dir go with a Command")
 	case s.URL != "":
 		endpoint, err = transport.HTTP(s.URL, transport.HTTPOptions{
 			Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext, Log: log,

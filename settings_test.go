@@ -106,7 +106,7 @@ func TestSetting_MCP_POOL_IDLE_TIMEOUT(t *testing.T) {
 		if n := p.Stats().Closed[mcpool.ClosedIdle]; n != 0 {
 			t.Errorf("%d closed too early", n)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if n := p.Stats().Closed[mcpool.ClosedIdle]; n != 1 || s.Open() != 0 {
 			t.Errorf("%d closed, %d open on the server; want 1 and 0", n, s.Open())

@@ -306,7 +306,7 @@ func TestIdleConnectionsCloseLeastRecentlyUsedFirst(t *testing.T) {
 		one.Release()
 		time.Sleep(598*time.Second - 1)
 		s.wantClosed()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		s.wantClosed("2 idle")
 		time.Sleep(time.Second)
 		s.wantClosed("2 idle", "3 idle")
@@ -392,7 +392,7 @@ func TestIdleConnectionIsChecked(t *testing.T) {
 		if _, checks, _ := s.seen(); checks != 0 {
 			t.Fatalf("%d checks before the interval was over", checks)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if _, checks, _ := s.seen(); checks != 1 {
 			t.Fatalf("%d checks after the interval, want 1", checks)
 		}
