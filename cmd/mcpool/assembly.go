@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/config"
+	"github.com/mcpool-dev/mcpool/dbserver"
+	"github.com/mcpool-dev/mcpool/gateway"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// assembly is what one configuration is made into: a pool for each server,
+// and a database server behind those that are databases of ours.
+type assembly struct {
+	pools     []*mcpool.Pool
+	databases []*dbserver.Server
+	fronts    []gateway.Server
+}
+
+// assemble makes the pools. It does no I/O, so nothing has to be undone but
+// what an error leaves half made.
+func assemble(servers []config.Server, log *slog.Logger) (*assembly, error) {
+	a := &assembly{}
+	for _, s := range servers {
+		if err := a.add(s, log); err != nil {
+			return nil, errors.Join(err, a.close(context.Background()))
+		}
+	}
+	return a, nil
+}
+
+func (a *assembly) add(s config.Server, log *slog.Logger) error {
+	s.Pool.Logger = log
+	if s.Database != "" {
+		db, err := openDatabase(s.Name, s.Database, log)
+		if err != nil {
+			return fmt.Errorf("database %s: %w", s.Name, err)
+		}
+		a.databases = append(a.databases, db)
+		s.Server.Handler = db
+		if s.Pool.CallsPerConnection == 0 {
+			s.Pool.CallsPerConnection = db.Connections()
+		}
+	}
+	pool, err := mcpool.New(s.Server, &s.Pool)
+	if err != nil {
+		return err
+	}
+	a.pools = append(a.pools, pool)
+	a.fronts = append(a.fronts, gateway.Server{
+		Name:        s.Name,
+		Handler:     pool,
+		CallTimeout: s.CallTimeout,
+		EndSession:  func(session string) { pool.EndSession(rpc.Caller{Session: session}) },
+	})
+	return nil
+}
+
+// close ends the pools, all at once, and then the databases behind them.
+func (a *assembly) close(ctx context.Context) error {
+	errs := make([]error, len(a.pools))
+	var all sync.WaitGroup
+	for i, pool := range a.pools {
+		all.Go(func() { errs[i] = pool.Close(ctx) })
+	}
+	all.Wait()
+	for _, db := range a.databases {
+		errs = append(errs, db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// openDatabase makes a database server. The database itself is opened, and
+// the sample made, by the first call.
+func openDatabase(name, dsn string, log *slog.Logger) (*dbserver.Server, error) {
+	options := dbserver.Options{Database: name, DSN: dsn, Log: log.With("server", name)}
+	if dsn == config.Sample {
+		options.DSN = ""
+		options.Prepare = func(ctx context.Context) (string, error) {
+			return dbserver.Sample(ctx, cacheFolder())
+		}
+	}
+	return dbserver.New(options)
+}
+
+// cacheFolder is where things are kept that can be made again.
+func cacheFolder() string {
+	dir, err := os.UserCacheDir()
+	if err != nil { // no home: a service account, say
+		dir = os.TempDir()
+	}
+	return filepath.Join(dir, "mcpool")
+}

@@ -1,0 +1,120 @@
+// Command mcpool serves pooled MCP servers to any MCP client. See mcpool help.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+)
+
+const usage = `mcpool keeps connections to MCP servers open and shares them.
+
+  mcpool serve      serve pooled servers to any MCP client (no configuration needed)
+  mcpool tools      list the tools of a running gateway
+  mcpool call       call a tool of a running gateway: mcpool call TOOL [ARGUMENTS]
+  mcpool db         the database server alone, over stdio or HTTP
+  mcpool bench      measure what a pool saves, side by side
+  mcpool version    print the version
+
+mcpool COMMAND --help tells more.
+`
+
+// stdio is what a command reads and writes.
+type stdio struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal is the command's, or ends the process
+	os.Exit(run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// run runs a command and returns the status to exit with: 0 for success, 2
+// for a mistake on the command line, 1 for any other failure.
+func run(ctx context.Context, args []string, std stdio) int {
+	err := command(ctx, args, std)
+	var mistake usageError
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.As(err, &mistake):
+		report(std.err, err)
+		return 2
+	default:
+		report(std.err, err)
+		return 1
+	}
+}
+
+func command(ctx context.Context, args []string, std stdio) error {
+	if len(args) == 0 {
+		fmt.Fprint(std.err, usage)
+		return usagef("no command given")
+	}
+	name, args := args[0], args[1:]
+	switch name {
+	case "serve":
+		return runServe(ctx, args, std)
+	case "tools":
+		return runTools(ctx, args, std)
+	case "call":
+		return runCall(ctx, args, std)
+	case "db":
+		return runDB(ctx, args, std)
+	case "bench":
+		return runBench(ctx, args, std.out, std.err)
+	case "version":
+		if err := newFlags(std, "version", "Print the version.").parse(args, 0); err != nil {
+			return err
+		}
+		fmt.Fprintln(std.out, "mcpool", version())
+		return nil
+	case "help", "-h", "-help", "--help":
+		fmt.Fprint(std.out, usage)
+		return nil
+	}
+	return usagef("unknown command %q; mcpool help lists them", name)
+}
+
+// report prints an error, one line for each mistake it holds.
+func report(w io.Writer, err error) {
+	for line := range strings.Lines(strings.TrimSpace(err.Error())) {
+		fmt.Fprintf(w, "mcpool: error: %s\n", strings.TrimRight(line, "\n"))
+	}
+}
+
+// version is that of the module this program was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "devel"
+	}
+	return info.Main.Version
+}
+
+// self is how this program can be called again, for what we tell people to
+// type.
+func self() string {
+	if path, err := os.Executable(); err == nil && strings.Contains(path, "go-build") {
+		return "go run ./cmd/mcpool"
+	}
+	return "mcpool"
+}
