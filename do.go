@@ -3,6 +3,7 @@ package mcpool
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/slots"
@@ -17,13 +18,14 @@ import (
 //
 // A call that certainly did not run is sent again on another connection, and
 // one that may have run if running twice does no harm, at most RetryAttempts
-// times in all. Waiting for a server to come back is not an attempt.
+// times in all. Neither waiting for a server to come back is an attempt, nor
+// being turned away by a session that had ended before the call came.
 //
 // The error is an [*rpc.Error] if the server answered with one, else an
 // [*Error].
 func (p *Pool) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 	p.calls.Add(1)
-	a := attempt{pool: p, call: call, budget: p.config.ConnectionTimeout}
+	a := attempt{pool: p, call: call, began: time.Now(), budget: p.config.ConnectionTimeout}
 	a.key, a.whole = p.key(call.Caller)
 	answer, err := a.run(ctx)
 	if err != nil {
@@ -42,6 +44,7 @@ type attempt struct {
 	key   slots.Key[group]
 	whole bool
 
+	began      time.Time
 	budget     time.Duration // what is left of ConnectionTimeout
 	sent       int
 	unsent     int // failures before anything was sent
@@ -63,13 +66,17 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 			lease.Release()
 			return answer, err
 		}
-		if failure.Fate == transport.NotSent {
+		switch {
+		case failure.Fate == transport.Refused && failure.Dead && lease.Conn().opened.Before(a.began):
+			// A server that restarts loses all sessions, and the call may meet
+			// one after the other. Each is retired, so there is an end to it.
+		case failure.Fate == transport.NotSent:
 			a.budget -= time.Since(start) - lease.Waited()
 			// A connection that twice took nothing is no better than a dead one.
 			if a.unsent++; a.unsent > 1 && ctx.Err() == nil {
 				failure.Dead = true
 			}
-		} else {
+		default:
 			a.sent++
 		}
 		if failure.Dead {
@@ -81,6 +88,26 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 			return rpc.Answer{}, err
 		}
 		a.pool.retries.Add(1)
+		if failure.Fate == transport.MayHaveRun && !pause(ctx, retryPause+rand.N(retryPause)) {
+			return rpc.Answer{}, context.Cause(ctx)
+		}
+	}
+}
+
+// retryPause, or up to twice that, lies between two times that a call may run:
+// what has broken one connection, such as a server going down, is often about
+// to break the next.
+const retryPause = 50 * time.Millisecond
+
+// pause waits for d, or reports false when ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -309,6 +309,31 @@ func TestLostSessionIsReopenedOnceForAll(t *testing.T) {
 	})
 }
 
+// TestRestartLosesAllSessions has a call meet the dead sessions of a restarted
+// server one after the other: that is no attempt each.
+func TestRestartLosesAllSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		p := s.pool(t, func(c *mcpool.Config) { c.CallsPerConnection = 1 })
+		storm(t, p, 6)
+		if s.Sessions() != 6 {
+			t.Fatalf("%d sessions, want 6", s.Sessions())
+		}
+		s.Expire()
+		time.Sleep(time.Second)
+		if _, err := call(t.Context(), p, nobody, "write", "after the restart"); err != nil {
+			t.Error(err)
+		}
+		if n := s.Executions()["after the restart"]; n != 1 {
+			t.Errorf("it ran %d times", n)
+		}
+		if stats := p.Stats(); stats.Retries != 6 || stats.Closed[mcpool.ClosedLost] != 6 {
+			t.Errorf("%d retries, %d lost; want each of the six dead sessions met once", stats.Retries, stats.Closed[mcpool.ClosedLost])
+		}
+		closePool(t, p)
+	})
+}
+
 func TestServersAbsenceIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{}
