@@ -1,0 +1,294 @@
+package main
+
+import (
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mcpool-dev/mcpool/config"
+)
+
+// A refusal is a command line that makes no sense.
+type refusal struct {
+	args   []string
+	status int
+	says   []string // what is wrong, and what is allowed
+}
+
+// freeAddr returns an address of this machine that nobody listens on.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", somewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// check runs the command line and checks what it says. Where one of args is
+// somewhere, nothing may listen there afterwards.
+func (r refusal) check(t *testing.T) {
+	t.Helper()
+	args := slices.Clone(r.args)
+	addr := freeAddr(t)
+	if i := slices.Index(args, somewhere); i >= 0 {
+		args[i] = addr
+	}
+	status, out, stderr := finish(t, args...)
+	if status != r.status {
+		t.Errorf("%q: status %d, want %d", args, status, r.status)
+	}
+	if out != "" {
+		t.Errorf("%q: it printed %s", args, out)
+	}
+	for line := range strings.Lines(stderr) {
+		if !strings.HasPrefix(line, "mcpool: error: ") {
+			t.Errorf("%q: it says %s", args, line)
+		}
+	}
+	for _, want := range r.says {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("%q: %q does not say %s", args, stderr, want)
+		}
+	}
+	if conn, err := net.Dial("tcp", addr); err == nil {
+		conn.Close()
+		t.Errorf("%q: something listens at %s", args, addr)
+	}
+}
+
+// badValues are values that make no sense for a flag, with the status that they
+// end the command with and what is said of them.
+type badValues struct {
+	values []string
+	status int
+	says   string
+}
+
+// bad are values that a command line cannot have.
+func bad(says string, values ...string) badValues { return badValues{values, 2, says} }
+
+// failing are values that only turn out to make no sense.
+func failing(says string, values ...string) badValues { return badValues{values, 1, says} }
+
+// badFlags has values that make no sense for each flag of each command but
+// bench.
+var badFlags = map[string]map[string][]badValues{
+	"serve": with(settingFlags, listenFlagValues, map[string][]badValues{
+		"config": {
+			bad("want a file", ""),
+			failing("open no-such-file.json: no such file", "no-such-file.json"),
+			failing("is a directory", "."),
+		},
+		"check": {bad(`invalid boolean value "perhaps" for -check`, "perhaps")},
+	}),
+	"db": with(listenFlagValues, map[string][]badValues{
+		"dsn": {
+			bad("--dsn is missing: name a SQLite file, or sample", ""),
+			bad(`scheme "postgres" is not supported: give the path of a SQLite file, sqlite://path or a file: URL`, "postgres://me@db/sales"),
+			bad("would be empty: give the path of a SQLite file", ":memory:", "sqlite://", "file:"),
+			bad(`parameter "mode" is not supported: mode=ro and immutable=1 are`, "file:a.db?mode=rwc"),
+			bad(`parameter "_pragma" is not supported`, "file:a.db?_pragma=writable_schema(1)"),
+		},
+	}),
+	"tools": remoteFlagValues,
+	"call":  remoteFlagValues,
+}
+
+const (
+	wantCount  = "want a whole number from "
+	wantPeriod = "want seconds such as 35.0 or a duration such as 35s, not negative"
+	wantAddr   = "want HOST:PORT such as 127.0.0.1:7432"
+	wantURL    = "want a URL such as http://127.0.0.1:7432"
+)
+
+var settingFlags = map[string][]badValues{
+	"min-connections":       {bad(wantCount+"0 to 1000000", "-1", "many", "1.5", "", "99999999999999999999")},
+	"max-connections":       {bad(wantCount+"1 to 1000000", "0", "-6", "0x6")},
+	"connection-timeout":    {bad(wantPeriod, "-1", "soon", "NaN", ""), bad("want 1ms or more", "0")},
+	"idle-timeout":          {bad(wantPeriod, "-1s", "10 minutes", "Inf")},
+	"max-connection-age":    {bad(wantPeriod, "-1", "2h30")},
+	"health-check-interval": {bad(wantPeriod, "-0.5", "1e300")},
+	"retry-attempts":        {bad(wantCount+"1 to 1000000", "0", "twice")},
+	"lazy-initialization":   {bad("want true or false", "perhaps", "")},
+	"max-connections-total": {bad(wantCount+"0 to 1000000", "-1")},
+	"calls-per-connection":  {bad(wantCount+"0 to 1000000", "-1")},
+	"sharing":               {bad("want shared, principal or session", "everyone", "Shared")},
+	"call-timeout":          {bad(wantPeriod, "-1", "long")},
+}
+
+var listenFlagValues = map[string][]badValues{
+	"listen": {
+		bad(wantAddr, "7432", "127.0.0.1", "127.0.0.1:99999", "http://127.0.0.1:7432"),
+		bad("is beyond loopback, and there is no authentication", ":0", "0.0.0.0:0", "[::]:0", "192.0.2.1:0"),
+		bad("or say --listen-without-authentication", ":0"),
+	},
+	"listen-without-authentication": {bad(`invalid boolean value "perhaps" for -listen-without-authentication`, "perhaps")},
+	"allowed-hosts":                 {bad("want names divided by commas", "", "a,,b"), failing(`allowed host "http://a": want a name or an address`, "http://a")},
+	"allowed-origins":               {bad("want names divided by commas", "", ","), failing("want scheme://host or scheme://host:port", "app.example.com", "https://*.example.com")},
+	"drain-timeout":                 {bad(wantPeriod, "-1", "never")},
+	"log-level":                     {bad("want debug, info, warn or error", "loud", "")},
+}
+
+var remoteFlagValues = map[string][]badValues{
+	"url":    {bad(wantURL, "", "127.0.0.1", "http://"), bad("want http://host/path or https://host/path", "ftp://127.0.0.1")},
+	"server": {bad("want the name of a server, of letters, digits, '-' and '_'", "no/such", "..", "a?b")},
+}
+
+func with(sets ...map[string][]badValues) map[string][]badValues {
+	all := map[string][]badValues{}
+	for _, set := range sets {
+		maps.Copy(all, set)
+	}
+	return all
+}
+
+func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
+	// What each command needs besides to run: without the bad flag it would.
+	runs := map[string][]string{
+		"serve": {"serve", "--listen", somewhere},
+		"db":    {"db", "--dsn", "sample", "--listen", somewhere},
+		"tools": {"tools"},
+		"call":  {"call", "read_data"},
+	}
+	for command, flags := range badFlags {
+		t.Run(command, func(t *testing.T) {
+			for flag, all := range flags {
+				for _, bad := range all {
+					for _, value := range bad.values {
+						args := append(slices.Clone(runs[command]), "--"+flag+"="+value)
+						refusal{args, bad.status, []string{bad.says}}.check(t)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestEachFlagHasValuesThatAreRefused keeps badFlags complete.
+func TestEachFlagHasValuesThatAreRefused(t *testing.T) {
+	for command, flags := range badFlags {
+		status, out, _ := finish(t, command, "--help")
+		if status != 0 || !strings.HasPrefix(out, "Usage: mcpool "+command+" ") {
+			t.Errorf("%s --help: status %d, %s", command, status, out)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^  -(\S+)`).FindAllStringSubmatch(out, -1) {
+			if len(flags[m[1]]) == 0 {
+				t.Errorf("%s --%s is not tried with a value that makes no sense", command, m[1])
+			}
+		}
+	}
+	for _, name := range config.SettingNames() {
+		if flag := strings.ReplaceAll(name, "_", "-"); badFlags["serve"][flag] == nil {
+			t.Errorf("setting %s has no flag", name)
+		}
+	}
+}
+
+func TestCommandLinesThatMakeNoSenseAreRefused(t *testing.T) {
+	for _, r := range []refusal{
+		{[]string{"start"}, 2, []string{`unknown command "start"`, "mcpool help lists them"}},
+		{[]string{""}, 2, []string{`unknown command ""`, "mcpool help lists them"}},
+		{[]string{"--listen", somewhere}, 2, []string{`unknown command "--listen"`}},
+		{[]string{"serve", "--listen", somewhere, "now"}, 2, []string{`unexpected argument "now"`}},
+		{[]string{"serve", "--listen", somewhere, "--", "--check"}, 2, []string{`unexpected argument "--check"`}},
+		{[]string{"serve", "--listen", somewhere, "--port", "1"}, 2, []string{"not defined: -port", "mcpool serve --help lists the flags"}},
+		{[]string{"serve", "--listen"}, 2, []string{"flag needs an argument: -listen", "mcpool serve --help lists the flags"}},
+		{[]string{"serve", "--listen", somewhere, "--min-connections", "9"}, 1, []string{"min_connections 9 is more than max_connections 6"}},
+		{[]string{"serve", "--listen", somewhere, "--max-connections-total", "5"}, 1, []string{"max_connections_total 5 is less than max_connections 6"}},
+		{[]string{"db"}, 2, []string{"--dsn is missing: name a SQLite file, or sample"}},
+		{[]string{"db", "sample", "--listen", somewhere}, 2, []string{`unexpected argument "sample"`}},
+		{[]string{"db", "--listen", somewhere}, 2, []string{"--dsn is missing"}},
+		{[]string{"tools", "all"}, 2, []string{`unexpected argument "all"`}},
+		{[]string{"call"}, 2, []string{"which tool? mcpool tools lists them"}},
+		{[]string{"call", "a", "{}", "b"}, 2, []string{`unexpected argument "b"`}},
+		{[]string{"call", "a", "b"}, 2, []string{`arguments "b": want a JSON object such as`}},
+		{[]string{"call", "a", "{}{}"}, 2, []string{`arguments "{}{}": want a JSON object such as`}},
+		{[]string{"call", "a", "null"}, 2, []string{`arguments "null": want a JSON object such as`}},
+		{[]string{"call", "a", "[1]"}, 2, []string{`arguments "[1]": want a JSON object such as`}},
+		{[]string{"call", "a", ""}, 2, []string{`arguments "": want a JSON object such as`}},
+		{[]string{"version", "now"}, 2, []string{`unexpected argument "now"`}},
+	} {
+		r.check(t)
+	}
+}
+
+func TestNoCommandIsToldWhatThereIs(t *testing.T) {
+	status, out, stderr := finish(t)
+	if status != 2 || out != "" || !strings.HasPrefix(stderr, usage) || !strings.HasSuffix(stderr, "\nmcpool: error: no command given\n") {
+		t.Errorf("status %d, %q, %q", status, out, stderr)
+	}
+}
+
+func TestHelpGoesToStandardOutput(t *testing.T) {
+	for _, args := range [][]string{{"help"}, {"--help"}, {"-h"}, {"serve", "--help"}, {"call", "-h"}, {"tools", "-help"}, {"db", "--help"}, {"version", "--help"}} {
+		status, out, stderr := finish(t, args...)
+		if status != 0 || !strings.Contains(out, "mcpool "+strings.TrimLeft(args[0], "-")) && out != usage || stderr != "" {
+			t.Errorf("%q: status %d, %q, %q", args, status, out, stderr)
+		}
+	}
+}
+
+func TestSettingsInTheEnvironmentThatMakeNoSenseAreRefused(t *testing.T) {
+	for variable, test := range map[string]struct{ value, says string }{
+		"MCP_POOL_MIN_CONNECTIONS":       {"7", "settings of sales: min_connections 7 is more than max_connections 6"},
+		"MCP_POOL_MAX_CONNECTIONS":       {"six", `MCP_POOL_MAX_CONNECTIONS is "six": ` + wantCount + "1 to 1000000"},
+		"MCP_POOL_CONNECTION_TIMEOUT":    {"-35.0", `MCP_POOL_CONNECTION_TIMEOUT is "-35.0": ` + wantPeriod},
+		"MCP_POOL_IDLE_TIMEOUT":          {"ten", `MCP_POOL_IDLE_TIMEOUT is "ten": ` + wantPeriod},
+		"MCP_POOL_MAX_CONNECTION_AGE":    {"2 h", `MCP_POOL_MAX_CONNECTION_AGE is "2 h": ` + wantPeriod},
+		"MCP_POOL_HEALTH_CHECK_INTERVAL": {"x", `MCP_POOL_HEALTH_CHECK_INTERVAL is "x": ` + wantPeriod},
+		"MCP_POOL_RETRY_ATTEMPTS":        {"0", `MCP_POOL_RETRY_ATTEMPTS is "0": ` + wantCount + "1 to 1000000"},
+		"MCP_POOL_LAZY_INITIALIZATION":   {"lazy", `MCP_POOL_LAZY_INITIALIZATION is "lazy": want true or false`},
+		"MCP_POOL_CALL_TIMEOUT":          {"-1", `MCP_POOL_CALL_TIMEOUT is "-1": ` + wantPeriod},
+		"MCP_POOL_MAX_CONECTIONS":        {"6", "MCP_POOL_MAX_CONECTIONS in the environment: unknown setting; did you mean MCP_POOL_MAX_CONNECTIONS?"},
+	} {
+		t.Run(variable, func(t *testing.T) {
+			t.Setenv(variable, test.value)
+			refusal{[]string{"serve", "--listen", somewhere}, 1, []string{test.says}}.check(t)
+		})
+	}
+}
+
+func TestConfigurationsThatMakeNoSenseAreRefused(t *testing.T) {
+	for name, test := range map[string]struct{ file, text, says string }{
+		"nothing":              {"mcp.json", "", "mcp.json:1: "},
+		"no server":            {"mcp.json", "{}", "want at least one, not disabled, in mcpServers, servers or databases"},
+		"not JSON":             {"mcp.json", "{\n\"mcpServers\": {\n", "mcp.json:3: "},
+		"not YAML":             {"mcp.yaml", "mcpServers:\n\ta: {}\n", "mcp.yaml:2: "},
+		"a key of the file":    {"mcp.json", `{"mcpservers": {}}`, "mcpservers: unknown key; did you mean mcpServers?"},
+		"a key of a server":    {"mcp.json", `{"mcpServers": {"a": {"comand": "b"}}}`, "mcpServers.a.comand: unknown key; did you mean command?"},
+		"two ways":             {"mcp.json", `{"mcpServers": {"a": {"url": "http://a", "command": "b"}}}`, "mcpServers.a: has a url and a command: want one of them"},
+		"no way":               {"mcp.json", `{"mcpServers": {"a": {}}}`, "mcpServers.a: want a url or a command"},
+		"a URL":                {"mcp.json", `{"mcpServers": {"a": {"url": "a"}}}`, "mcpServers.a.url: want an http or https URL"},
+		"the old transport":    {"mcp.json", `{"mcpServers": {"a": {"type": "sse", "url": "http://a"}}}`, "the sse transport is not supported yet"},
+		"a setting":            {"mcp.json", `{"databases": {"a": {"dsn": "sample"}}, "pool": {"max_connections": 0}}`, `pool.max_connections: value "0": ` + wantCount},
+		"a setting of one":     {"mcp.yaml", "databases:\n  a: {dsn: sample, pool: {idle_timeout: never}}\n", `mcp.yaml:2: databases.a.pool.idle_timeout: value "never": ` + wantPeriod},
+		"a database":           {"mcp.json", `{"databases": {"a": {"dsn": "mysql://db/a"}}}`, `database a: dbserver: scheme "mysql" is not supported: give the path of a SQLite file`},
+		"a variable not set":   {"mcp.json", `{"mcpServers": {"a": {"url": "https://a", "headers": {"X": "${MCPOOL_TEST_NOT_SET}"}}}}`, "mcpServers.a.headers.X: environment variable MCPOOL_TEST_NOT_SET is not set"},
+		"a variable, in YAML":  {"mcp.yaml", "databases:\n  a: {dsn: '${MCPOOL_TEST_NOT_SET}'}\n", "mcp.yaml:2: databases.a.dsn: environment variable MCPOOL_TEST_NOT_SET is not set"},
+		"an env file not here": {"mcp.json", `{"mcpServers": {"a": {"command": "b", "envFile": "no-such-file"}}}`, "mcpServers.a.envFile: no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := configure(t, test.file, "%s", test.text)
+			refusal{[]string{"serve", "--listen", somewhere, "--config", file}, 1, []string{test.says}}.check(t)
+			refusal{[]string{"serve", "--check", "--config", file}, 1, []string{test.says}}.check(t)
+		})
+	}
+}
+
+func TestAConfigurationThatCannotBeReadIsRefused(t *testing.T) {
+	unreadable := configure(t, "mcp.json", "{}")
+	if err := os.Chmod(unreadable, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.ReadFile(unreadable); err == nil {
+		t.Skip("no file is unreadable to this user")
+	}
+	refusal{[]string{"serve", "--listen", somewhere, "--config", unreadable}, 1, []string{"permission denied", filepath.Base(unreadable)}}.check(t)
+}
