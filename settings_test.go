@@ -45,7 +45,7 @@ func storm(t *testing.T, p *mcpool.Pool, n int) {
 	all.Wait()
 }
 
-func TestDefaultsAreThoseOfTheSource(t *testing.T) {
+func TestSource_ConfigFromEnv_EightSettingsWithTheirDefaults(t *testing.T) {
 	got, err := mcpool.ConfigFromEnv()
 	if err != nil {
 		t.Fatal(err)
