@@ -109,6 +109,7 @@ func TestDependenciesStayInTheirRoom(t *testing.T) {
 	rooms := map[string][]string{
 		"github.com/modelcontextprotocol/go-sdk": {"cmd/mcpool/bench"},
 		"github.com/google/jsonschema-go":        {"dbserver/", "dbplugin/"},
+		"github.com/agnivade/levenshtein":        {"config/", "dbserver/"},
 		"modernc.org/sqlite":                     {"dbserver/"},
 		"github.com/goccy/go-yaml":               {"config/"},
 		"github.com/tailscale/hujson":            {"config/"},

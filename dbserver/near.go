@@ -6,6 +6,8 @@ import (
 	"database/sql/driver"
 	"slices"
 	"strings"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // maxNear is how many near names an error has.
@@ -19,13 +21,14 @@ func near(name string, names []string) []string {
 		distance int
 	}
 	var found []candidate
-	wanted := strings.ToLower(name)
+	const longest = 64 // bytes: longer names are no slips of the pen
+	wanted := strings.ToLower(name[:min(len(name), longest)])
 	for _, n := range names {
 		lower := strings.ToLower(n)
 		most := (max(len(wanted), len(lower)) + 1) / 3
 		if len(wanted) >= 3 && len(lower) >= 3 && (strings.Contains(lower, wanted) || strings.Contains(wanted, lower)) {
 			found = append(found, candidate{n, min(most, 1)})
-		} else if d := distance(wanted, lower, most); d <= most {
+		} else if d := levenshtein.ComputeDistance(wanted, lower); d <= most {
 			found = append(found, candidate{n, d})
 		}
 	}
@@ -35,31 +38,6 @@ func near(name string, names []string) []string {
 		best = append(best, c.name)
 	}
 	return best
-}
-
-// distance returns the Levenshtein distance of two texts in bytes, or more
-// than most if it is more.
-func distance(a, b string, most int) int {
-	if abs := len(a) - len(b); abs > most || -abs > most {
-		return most + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, diagonal+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // similar returns names of tables, or of all columns, that are like name. It
