@@ -21,9 +21,9 @@ type client struct {
 }
 
 // connect opens a session at an endpoint.
-func connect(t testing.TB, http *http.Client, url string) *client {
+func connect(t testing.TB, h *http.Client, url string) *client {
 	t.Helper()
-	c := &client{http: http, url: url}
+	c := &client{http: h, url: url}
 	if _, err := c.request(t.Context(), "initialize", map[string]any{
 		"protocolVersion": "2025-11-25",
 		"capabilities":    map[string]any{},

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"io"
 	"maps"
 	"net"
 	"os"
@@ -31,6 +33,17 @@ func freeAddr(t testing.TB) string {
 	return listener.Addr().String()
 }
 
+// A tripwire calls a func when something is written.
+type tripwire struct {
+	io.Writer
+	trip func()
+}
+
+func (w tripwire) Write(p []byte) (int, error) {
+	defer w.trip()
+	return w.Writer.Write(p)
+}
+
 // check runs the command line and checks what it says. Where one of args is
 // somewhere, nothing may listen there afterwards.
 func (r refusal) check(t *testing.T) {
@@ -40,12 +53,17 @@ func (r refusal) check(t *testing.T) {
 	if i := slices.Index(args, somewhere); i >= 0 {
 		args[i] = addr
 	}
-	status, out, stderr := finish(t, args...)
+	// Were it not refused, it would run: the first that it says ends it.
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var out, err output
+	status := run(ctx, args, stdio{strings.NewReader(""), tripwire{&out, cancel}, tripwire{&err, cancel}})
+	stderr := err.String()
 	if status != r.status {
 		t.Errorf("%q: status %d, want %d", args, status, r.status)
 	}
-	if out != "" {
-		t.Errorf("%q: it printed %s", args, out)
+	if out.String() != "" {
+		t.Errorf("%q: it printed %s", args, &out)
 	}
 	for line := range strings.Lines(stderr) {
 		if !strings.HasPrefix(line, "mcpool: error: ") {
