@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
+	"slices"
+	"strings"
 
 	"github.com/mcpool-dev/mcpool/gateway"
 )
@@ -15,6 +18,15 @@ or over HTTP with --listen. --dsn sample serves the sample database.`)
 	log := f.logger(std)
 	if err := f.parse(args, 0); err != nil {
 		return err
+	}
+	var alone []string
+	f.Visit(func(given *flag.Flag) {
+		if slices.Contains(listenFlagNames, given.Name) && *listen.address == "" {
+			alone = append(alone, "--"+given.Name)
+		}
+	})
+	if len(alone) > 0 {
+		return usagef("%s: there is no --listen address; without one, mcpool db speaks over standard input and output", strings.Join(alone, ", "))
 	}
 	if *dsn == "" {
 		return usagef("--dsn is missing: name a SQLite file, or sample")

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -23,6 +24,9 @@ type listenFlags struct {
 	allowedHosts, allowedOrigins *[]string
 	drainTimeout                 *time.Duration
 }
+
+// listenFlagNames are their names.
+var listenFlagNames = []string{"listen", "listen-without-authentication", "allowed-hosts", "allowed-origins", "drain-timeout"}
 
 func (f *flags) listen(address, usage string) *listenFlags {
 	return &listenFlags{
@@ -73,6 +77,8 @@ func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+	silent := &silentConns{conns: map[net.Conn]struct{}{}}
+	server.ConnState = silent.note
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	var err error
@@ -87,7 +93,7 @@ func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler
 	within, stop := signal.NotifyContext(within, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log.Info("stopping", "drain_timeout", *l.drainTimeout)
-	errs := []error{err, drain(within), shutDown(within, server), finish(within)}
+	errs := []error{err, drain(within), silent.close(), shutDown(within, server), finish(within)}
 	for i, err := range errs {
 		if errors.Is(err, http.ErrServerClosed) {
 			errs[i] = nil
@@ -98,6 +104,33 @@ func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler
 	}
 	log.Info("stopped")
 	return errors.Join(errs...)
+}
+
+// silentConns are TCP connections on which nothing was said yet, such as those
+// that browsers open in advance. The server would wait 5 s for each of them
+// when it is shut down.
+type silentConns struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+func (s *silentConns) note(conn net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == http.StateNew {
+		s.conns[conn] = struct{}{}
+	} else {
+		delete(s.conns, conn)
+	}
+}
+
+func (s *silentConns) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.conns {
+		_ = conn.Close() // there is nobody to tell
+	}
+	return nil
 }
 
 // answerTime is how long the answers of calls that were cut off may take to be

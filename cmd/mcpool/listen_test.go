@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // send makes a request whose headers are pairs; Host is one of them.
@@ -131,5 +134,57 @@ func TestServeListensBeyondLoopbackWhenToldTo(t *testing.T) {
 		if resp := send(t, http.MethodGet, "http://127.0.0.1:"+port+"/status", "", "Host", "evil.example.com"); resp.StatusCode != http.StatusForbidden {
 			t.Errorf("%s: status %d for a foreign host", address, resp.StatusCode)
 		}
+	}
+}
+
+// TestSilentConnectionsDoNotHoldUpTheEnd has a client that connects and says
+// nothing, as browsers do in advance: net/http alone would wait 5 s for it.
+func TestSilentConnectionsDoNotHoldUpTheEnd(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	accepted := make(chan struct{})
+	drain := 2 * time.Second
+	ended := make(chan error)
+	go func() {
+		ended <- serveUntil(ctx, &announcing{Listener: listener, accepted: accepted}, http.NotFoundHandler(), &listenFlags{drainTimeout: &drain},
+			slog.New(slog.DiscardHandler), nothing, nothing)
+	}()
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	<-accepted
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("did not end in time: %v", err)
+	}
+}
+
+func nothing(context.Context) error { return nil }
+
+// announcing says when the server wants its second connection: by then it has
+// taken note of the first.
+type announcing struct {
+	net.Listener
+	accepted chan struct{}
+	asked    int
+}
+
+func (a *announcing) Accept() (net.Conn, error) {
+	if a.asked++; a.asked == 2 {
+		close(a.accepted)
+	}
+	return a.Listener.Accept()
+}
+
+func TestFlagsOfListeningWithoutListenAreRefused(t *testing.T) {
+	for _, args := range [][]string{
+		{"--listen", ""}, {"--allowed-hosts", "a"}, {"--drain-timeout", "1"}, {"--listen-without-authentication"},
+	} {
+		refusal{append([]string{"db", "--dsn", "sample"}, args...), 2, []string{args[0] + ": there is no --listen address"}}.check(t)
 	}
 }
