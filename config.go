@@ -51,6 +51,10 @@ type Config struct {
 	// of another group is closed to make room. Default 0: 64, or
 	// MaxConnections if that is more.
 	MaxConnectionsTotal int
+	// MaxWaiting is the most callers that wait for a slot, all groups
+	// together; further ones fail with [ErrQueueFull]. Default 10,000; 0 for
+	// no bound.
+	MaxWaiting int
 	// CallsPerConnection is how many calls may be in flight on one
 	// connection. Default 0: 8 over HTTP, 16 over stdio and in process, 1
 	// under ShareSession. A modern HTTP server is one connection with the
@@ -63,9 +67,9 @@ type Config struct {
 	// recently used first, down to MinConnections; a group unused this long
 	// closes whole. Default 600 s; 0 never.
 	IdleTimeout time.Duration
-	// MaxConnectionAge replaces a connection at this age, less a random tenth
-	// so that connections opened together are not replaced together. The new
-	// one is open before the old one goes. A connection that belongs to a
+	// MaxConnectionAge replaces a connection at this age or up to a fifth
+	// earlier, so that connections opened together are not replaced together.
+	// The new one is open before the old one goes. A connection that belongs to a
 	// session is not replaced. Default 7200 s; 0 never.
 	MaxConnectionAge time.Duration
 	// HealthCheckInterval is how often an idle connection is checked.
@@ -100,6 +104,7 @@ func DefaultConfig() Config {
 		HealthCheckInterval: 300 * time.Second,
 		RetryAttempts:       2,
 		LazyInitialization:  true,
+		MaxWaiting:          10_000,
 		Principal:           "local",
 	}
 }
@@ -152,6 +157,7 @@ var settings = []struct {
 		return nil
 	}},
 	{"max_connections_total", count(0, func(c *Config) *int { return &c.MaxConnectionsTotal })},
+	{"max_waiting", count(0, func(c *Config) *int { return &c.MaxWaiting })},
 	{"calls_per_connection", count(0, func(c *Config) *int { return &c.CallsPerConnection })},
 	{"sharing", func(c *Config, value string) error {
 		c.Sharing = Sharing(value)
@@ -249,6 +255,7 @@ func (c *Config) Validate() error {
 	refuse(c.MaxConnectionsTotal < 0, "max_connections_total is %d: want 0 or more", c.MaxConnectionsTotal)
 	refuse(c.MaxConnectionsTotal > 0 && c.MaxConnectionsTotal < c.MaxConnections,
 		"max_connections_total %d is less than max_connections %d", c.MaxConnectionsTotal, c.MaxConnections)
+	refuse(c.MaxWaiting < 0, "max_waiting is %d: want 0 or more", c.MaxWaiting)
 	refuse(c.CallsPerConnection < 0, "calls_per_connection is %d: want 0 or more", c.CallsPerConnection)
 	refuse(c.ConnectionTimeout <= 0, "connection_timeout is %v: want more than 0", c.ConnectionTimeout)
 	refuse(c.IdleTimeout < 0, "idle_timeout is %v: want 0 or more", c.IdleTimeout)

@@ -55,7 +55,8 @@ func (c *Conn) State() string {
 // Age is how long the connection has been open.
 func (c *Conn) Age() time.Duration { return time.Since(c.opened) }
 
-// LastUse is when a call last began or ended on the connection.
+// LastUse is when the last call on the connection ended; now, as long as one is
+// in flight.
 func (c *Conn) LastUse() time.Time { return c.used }
 
 // OpenTook is how long it took to open the connection.

@@ -18,20 +18,24 @@ import (
 //
 // A call that certainly did not run is sent again on another connection, and
 // one that may have run if running twice does no harm, at most RetryAttempts
-// times in all. Neither waiting for a server to come back is an attempt, nor
+// times in all; of the latter no more than a fifth of all calls are sent again.
+// Neither waiting for a server to come back is an attempt, nor
 // being turned away by a session that had ended before the call came.
 //
 // The error is an [*rpc.Error] if the server answered with one, else an
 // [*Error].
 func (p *Pool) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 	p.calls.Add(1)
-	a := attempt{pool: p, call: call, began: time.Now(), budget: p.config.ConnectionTimeout}
-	a.key, a.whole = p.key(call.Caller)
+	p.budget.earn()
+	t := p.terms.Load()
+	a := attempt{pool: p, terms: t, call: call, began: time.Now(), budget: t.config.ConnectionTimeout}
+	a.key, a.whole = t.key(call.Caller)
+	a.who = t.principal(call.Caller)
 	answer, err := a.run(ctx)
 	if err != nil {
 		p.errors.Add(1)
 		if !isAnswer(err) {
-			err = &Error{Server: p.server.Name, Attempts: a.sent, MayHaveRun: a.mayHaveRun, Err: err}
+			err = &Error{Server: p.name, Attempts: a.sent, MayHaveRun: a.mayHaveRun, Err: err}
 		}
 	}
 	return answer, err
@@ -40,8 +44,10 @@ func (p *Pool) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 // attempt is one call on its way through a pool.
 type attempt struct {
 	pool  *Pool
+	terms *terms
 	call  rpc.Call
 	key   slots.Key[group]
+	who   string // whose turn it is among those who wait
 	whole bool
 
 	began      time.Time
@@ -54,7 +60,7 @@ type attempt struct {
 func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 	for {
 		start := time.Now()
-		lease, err := a.pool.slots.Acquire(ctx, a.key, a.whole, a.budget)
+		lease, err := a.pool.slots.Acquire(ctx, a.key, slots.Ask{Who: a.who, Whole: a.whole, Timeout: a.budget})
 		a.pool.wait.add(time.Since(start))
 		if err != nil {
 			return rpc.Answer{}, acquireError(err)
@@ -82,7 +88,7 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 		if failure.Dead {
 			lease.Lost()
 		}
-		lease.Release()
+		a.pool.settle(lease, failure.Settled)
 		a.mayHaveRun = a.mayHaveRun || failure.Fate == transport.MayHaveRun
 		if err := a.verdict(ctx, failure); err != nil {
 			return rpc.Answer{}, err
@@ -111,10 +117,43 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// cancelGrace is how long the slot of a cancelled call is kept for a server that
+// does not say that it has heard. Without it, callers in a hurry would pile
+// call upon call onto a server that is too slow for them.
+const cancelGrace = 10 * time.Second
+
+// settle gives a lease back: at once, or when the server has heard that the
+// call is over.
+func (p *Pool) settle(lease slots.Lease[group, *link], settled <-chan struct{}) {
+	p.mu.Lock()
+	wait := settled != nil && !p.closed
+	if wait {
+		p.work.Add(1)
+		p.settling.Add(1)
+	}
+	p.mu.Unlock()
+	if !wait {
+		lease.Release()
+		return
+	}
+	go func() {
+		defer p.work.Done()
+		timer := time.NewTimer(cancelGrace)
+		defer timer.Stop()
+		select {
+		case <-settled:
+		case <-timer.C:
+		case <-p.life.Done():
+		}
+		p.settling.Add(-1)
+		lease.Release()
+	}()
+}
+
 // verdict returns the error to give up with, or nil if the call is to be sent
 // again.
 func (a *attempt) verdict(ctx context.Context, f *transport.Failure) error {
-	again := a.sent < a.pool.config.RetryAttempts
+	again := a.sent < a.terms.config.RetryAttempts
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -129,7 +168,10 @@ func (a *attempt) verdict(ctx context.Context, f *transport.Failure) error {
 	case f.Fate == transport.Refused && !f.Dead:
 		return because(ErrRefused, f.Err)
 	case f.Fate == transport.MayHaveRun && again && a.pool.hints.harmless(a.call):
-		return nil
+		if a.pool.budget.spend() {
+			return nil
+		}
+		a.pool.overBudget.Add(1)
 	}
 	return because(ErrConnectionLost, f.Err)
 }
@@ -155,7 +197,7 @@ func (p *Pool) send(ctx context.Context, l *link, call rpc.Call) (rpc.Answer, er
 // acquireError puts an error of package slots into the words of this one.
 func acquireError(err error) error {
 	var timeout *slots.TimeoutError
-	var open *slots.OpenError
+	var down *slots.DownError
 	switch {
 	case errors.Is(err, slots.ErrClosed):
 		return ErrPoolClosed
@@ -163,8 +205,10 @@ func acquireError(err error) error {
 		return ErrSessionLost
 	case errors.As(err, &timeout):
 		return because(ErrAcquireTimeout, timeout)
-	case errors.As(err, &open):
-		return because(ErrUnavailable, open.Err)
+	case errors.Is(err, slots.ErrQueueFull):
+		return ErrQueueFull
+	case errors.As(err, &down):
+		return because(ErrUnavailable, down)
 	}
 	return err // the caller's own ctx
 }

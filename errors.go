@@ -18,8 +18,12 @@ var (
 	// ErrAcquireTimeout: no connection had room within ConnectionTimeout. The
 	// error carries the pool's state and the last failure to connect.
 	ErrAcquireTimeout = errors.New("no connection in time")
-	// ErrUnavailable: the server cannot be connected to, for a reason that
-	// waiting does not cure, such as a command that does not exist.
+	// ErrQueueFull: MaxWaiting callers wait already.
+	ErrQueueFull = errors.New("too many callers are waiting")
+	// ErrUnavailable: the server cannot be connected to: for a reason that
+	// waiting does not cure, such as a command that does not exist, or since
+	// 10 s or more. The error carries the last failure to connect and when the
+	// next try may be made.
 	ErrUnavailable = errors.New("server unavailable")
 	// ErrConnectionLost: the connection failed under the call.
 	ErrConnectionLost = errors.New("connection lost")

@@ -4,6 +4,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -49,6 +50,8 @@ func sources(t *testing.T, visit func(file, pkg string)) {
 		switch {
 		case err != nil:
 			return err
+		case d.IsDir() && file != "." && exists(filepath.Join(file, "go.mod")):
+			return filepath.SkipDir // a module of its own
 		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".") && file != "."):
 			return filepath.SkipDir
 		case strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, "_test.go"):
@@ -59,6 +62,11 @@ func sources(t *testing.T, visit func(file, pkg string)) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 func TestPackagesImportOnlyLowerFloors(t *testing.T) {

@@ -35,10 +35,13 @@ type Lease struct {
 // one, at most ConnectionTimeout; ctx ends the wait. The lease must be
 // released. The error is an [*Error].
 func (p *Pool) Acquire(ctx context.Context, who rpc.Caller, what Take) (Lease, error) {
-	key, whole := p.key(who)
-	lease, err := p.slots.Acquire(ctx, key, whole || what == Whole, p.config.ConnectionTimeout)
+	t := p.terms.Load()
+	key, whole := t.key(who)
+	lease, err := p.slots.Acquire(ctx, key, slots.Ask{
+		Who: t.principal(who), Whole: whole || what == Whole, Timeout: t.config.ConnectionTimeout,
+	})
 	if err != nil {
-		return Lease{}, &Error{Server: p.server.Name, Err: acquireError(err)}
+		return Lease{}, &Error{Server: p.name, Err: acquireError(err)}
 	}
 	p.wait.add(lease.Waited())
 	return Lease{pool: p, slot: lease, caller: who}, nil
@@ -59,7 +62,7 @@ func (l Lease) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 }
 
 func (l Lease) do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
-	failed := &Error{Server: l.pool.server.Name}
+	failed := &Error{Server: l.pool.name}
 	if !l.slot.Held() {
 		failed.Err = ErrReleased
 		return rpc.Answer{}, failed

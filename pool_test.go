@@ -160,7 +160,7 @@ func TestConcurrentOperations(t *testing.T) {
 		sessions int
 		took     time.Duration
 	}{
-		{slots: 8, sessions: 6, took: 2100*time.Millisecond + 300*time.Millisecond}, // 48 at once, then 16
+		{slots: 8, sessions: 5, took: 2400 * time.Millisecond}, // 40 at once, then 24: a sixth would help nobody
 		{slots: 1, sessions: 6, took: 1800*time.Millisecond + 11*300*time.Millisecond},
 		{slots: 64, sessions: 1, took: 2100 * time.Millisecond},
 	} {
@@ -327,6 +327,7 @@ func TestRestartLosesAllSessions(t *testing.T) {
 		if n := s.Executions()["after the restart"]; n != 1 {
 			t.Errorf("it ran %d times", n)
 		}
+		synctest.Wait() // the last of them are being closed
 		if stats := p.Stats(); stats.Retries != 6 || stats.Closed[mcpool.ClosedLost] != 6 {
 			t.Errorf("%d retries, %d lost; want each of the six dead sessions met once", stats.Retries, stats.Closed[mcpool.ClosedLost])
 		}
@@ -403,6 +404,34 @@ func TestCallThatMayHaveRun(t *testing.T) {
 	})
 }
 
+// TestRetriesHaveABudget has every call fail after it has run: no more than one
+// for each slot, and then a fifth, are sent again.
+func TestRetriesHaveABudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		p := s.pool(t, nil)
+		if _, err := p.ListTools(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
+			if method == "tools/call" {
+				panic(http.ErrAbortHandler)
+			}
+			return false
+		}
+		for i := range 1000 {
+			if _, err := call(t.Context(), p, nobody, "echo", fmt.Sprint(i)); !errors.Is(err, mcpool.ErrConnectionLost) {
+				t.Fatal(err)
+			}
+		}
+		if stats := p.Stats(); stats.Retries != 247 || stats.OverBudget != 753 {
+			// 48 there are at the start, so the first call earns nothing.
+			t.Errorf("%d retries, %d over budget; want 247 and 753", stats.Retries, stats.OverBudget)
+		}
+		closePool(t, p)
+	})
+}
+
 func TestCallerThatGoesAwayHarmsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{Server: mcptest.Server{CallDelay: 10 * time.Second}}
@@ -428,6 +457,44 @@ func TestCallerThatGoesAwayHarmsNobody(t *testing.T) {
 		}
 		closePool(t, p)
 	})
+}
+
+// TestCancelledCallKeepsItsSlot has a server take three seconds to hear that a
+// call is over: nobody else is sent to it before.
+func TestCancelledCallKeepsItsSlot(t *testing.T) {
+	for heard, want := range map[time.Duration]time.Duration{3 * time.Second: 4 * time.Second, time.Hour: 6 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &server{Server: mcptest.Server{CallDelay: time.Minute}}
+			s.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
+				if method != "notifications/cancelled" {
+					return false
+				}
+				select {
+				case <-time.After(heard):
+				case <-r.Context().Done():
+				}
+				w.WriteHeader(http.StatusAccepted)
+				return true
+			}
+			p := s.pool(t, func(c *mcpool.Config) { c.MaxConnections, c.CallsPerConnection = 1, 1 })
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := call(ctx, p, nobody, "write", "1"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
+				t.Errorf("the caller was told %v after %v", err, time.Since(began))
+			}
+			synctest.Wait()
+			if n := p.Stats().Settling; n != 1 {
+				t.Errorf("%d calls settling, want 1", n)
+			}
+			lease, err := p.Acquire(t.Context(), nobody, mcpool.Slot)
+			if err != nil || time.Since(began) != want {
+				t.Errorf("the slot was free after %v, want %v (%v)", time.Since(began), want, err)
+			}
+			lease.Release()
+			closePool(t, p)
+		})
+	}
 }
 
 func TestToolError(t *testing.T) {

@@ -53,7 +53,7 @@ func TestSource_ConfigFromEnv_EightSettingsWithTheirDefaults(t *testing.T) {
 	want := mcpool.Config{
 		MinConnections: 1, MaxConnections: 6, ConnectionTimeout: 35 * time.Second,
 		IdleTimeout: 600 * time.Second, MaxConnectionAge: 7200 * time.Second,
-		HealthCheckInterval: 300 * time.Second, RetryAttempts: 2, LazyInitialization: true,
+		HealthCheckInterval: 300 * time.Second, RetryAttempts: 2, LazyInitialization: true, MaxWaiting: 10_000,
 		Principal: "local",
 	}
 	if got != want {

@@ -20,10 +20,14 @@ type Stats struct {
 
 	Slots         int // room for calls on the connections that are open
 	CallsInFlight int
+	Settling      int // of them, cancelled calls that the server may still be working on
+	Paused        bool
+	Broken        bool          // the breaker is open: callers are told at once that the server is away
 	Waiting       int           // callers waiting for a slot
 	OldestWait    time.Duration // how long the first of them has waited
 
 	Opened       uint64
+	Opens        map[OpenReason]uint64 // openings begun
 	OpenFailures uint64
 	Closed       map[CloseReason]uint64
 
@@ -32,10 +36,15 @@ type Stats struct {
 	Waited          uint64 // of Acquired, those that had to wait
 	WaitTime        time.Duration
 	AcquireFailures uint64 // waits that ended without a slot
+	Refused         uint64 // callers who were not let wait: too many did, or the server is away
+	LateBinds       uint64 // waiters served by an old connection while a new one was being opened
 
 	Calls   uint64 // calls made through the pool
 	Errors  uint64 // calls that got no answer, or an error of the protocol
 	Retries uint64 // times a call was sent again
+	// OverBudget counts calls that were not sent again, although they might
+	// have been, because a fifth of all calls had been.
+	OverBudget uint64
 
 	HealthChecks   uint64
 	HealthFailures uint64
@@ -58,6 +67,20 @@ func (s *Stats) ClosedTotal() uint64 {
 	return n
 }
 
+// OpenReason says why a connection was opened.
+type OpenReason string
+
+const (
+	OpenedForWaiters OpenReason = "waiters" // callers waited
+	OpenedForMin     OpenReason = "min"     // to keep MinConnections ready
+	OpenedForAge     OpenReason = "age"     // to replace one
+)
+
+// OpenReasons are all reasons there are.
+func OpenReasons() []OpenReason {
+	return []OpenReason{OpenedForWaiters, OpenedForMin, OpenedForAge}
+}
+
 // CloseReason says why a connection was closed.
 type CloseReason string
 
@@ -66,6 +89,7 @@ const (
 	ClosedAge       CloseReason = "age"       // replaced at MaxConnectionAge
 	ClosedLost      CloseReason = "lost"      // the server dropped the session, or the link or process ended
 	ClosedUnhealthy CloseReason = "unhealthy" // a health check failed
+	ClosedReset     CloseReason = "reset"     // replaced by Reset or Drain
 	ClosedEvicted   CloseReason = "evicted"   // made room for another group at MaxConnectionsTotal
 	ClosedSurplus   CloseReason = "surplus"   // opened, and then not needed
 	ClosedSession   CloseReason = "session"   // the session that owned it ended
@@ -75,5 +99,5 @@ const (
 // CloseReasons are all reasons there are.
 func CloseReasons() []CloseReason {
 	return []CloseReason{ClosedIdle, ClosedAge, ClosedLost, ClosedUnhealthy,
-		ClosedEvicted, ClosedSurplus, ClosedSession, ClosedShutdown}
+		ClosedReset, ClosedEvicted, ClosedSurplus, ClosedSession, ClosedShutdown}
 }

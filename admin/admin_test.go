@@ -3,6 +3,7 @@ package admin_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -192,6 +193,14 @@ func compare(t *testing.T, place string, got map[string]any, want reflect.Value,
 			object, _ := got[name].(map[string]any)
 			compare(t, place+"."+name, object, value, "Buckets")
 			continue
+		case bool:
+			expected = v
+		case map[mcpool.OpenReason]uint64:
+			reasons := make(map[string]any)
+			for _, reason := range mcpool.OpenReasons() {
+				reasons[string(reason)] = float64(v[reason])
+			}
+			expected = reasons
 		case map[mcpool.CloseReason]uint64:
 			reasons := make(map[string]any)
 			for _, reason := range mcpool.CloseReasons() {
@@ -242,12 +251,20 @@ func TestStatusHasEveryFactOfAConnection(t *testing.T) {
 		default:
 			want = reflect.ValueOf(v).Convert(reflect.TypeFor[float64]()).Interface()
 		}
-		if name == "Age" { // it goes on
+		switch name {
+		case "Age": // it goes on, and so does the last use while a call is in flight
 			if age, ok := got[key].(float64); !ok || age <= 0 || age > want.(float64) {
 				t.Errorf("%s is %v, want at most %v", key, got[key], want)
 			}
-		} else if got[key] != want {
-			t.Errorf("%s is %v, want %v", key, got[key], want)
+		case "LastUse":
+			used, err := time.Parse(time.RFC3339Nano, fmt.Sprint(got[key]))
+			if err != nil || used.After(conns[0].LastUse()) || used.Before(conns[0].LastUse().Add(-time.Minute)) {
+				t.Errorf("%s is %v, want a little before %v", key, got[key], want)
+			}
+		default:
+			if got[key] != want {
+				t.Errorf("%s is %v, want %v", key, got[key], want)
+			}
 		}
 	}
 }

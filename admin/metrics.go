@@ -37,6 +37,7 @@ func (pools poolCollector) Describe(out chan<- *prometheus.Desc) {
 		out <- h.desc
 	}
 	out <- connections
+	out <- opens
 	out <- closed
 }
 
@@ -56,6 +57,9 @@ func (pools poolCollector) Collect(out chan<- prometheus.Metric) {
 		}{{"in_use", s.InUse}, {"idle", s.Idle}, {"opening", s.Opening}, {"retired", s.Retired}} {
 			out <- prometheus.MustNewConstMetric(connections, prometheus.GaugeValue, float64(of.n), s.Server, of.state)
 		}
+		for _, reason := range mcpool.OpenReasons() {
+			out <- prometheus.MustNewConstMetric(opens, prometheus.CounterValue, float64(s.Opens[reason]), s.Server, string(reason))
+		}
 		for _, reason := range mcpool.CloseReasons() {
 			out <- prometheus.MustNewConstMetric(closed, prometheus.CounterValue, float64(s.Closed[reason]), s.Server, string(reason))
 		}
@@ -68,6 +72,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	connections = describe("connections", "Connections by state; in use and idle ones make up the pool.", "state")
+	opens       = describe("opens_total", "Openings begun, by reason.", "reason")
 	closed      = describe("closed_total", "Connections closed, by reason.", "reason")
 )
 
@@ -82,6 +87,9 @@ var metrics = []metric{
 	gauge("groups", "Groups with a connection or a waiting caller.", func(s *mcpool.Stats) int { return s.Groups }),
 	gauge("slots", "Room for calls on the connections that are open.", func(s *mcpool.Stats) int { return s.Slots }),
 	gauge("calls_in_flight", "Calls that have not been answered.", func(s *mcpool.Stats) int { return s.CallsInFlight }),
+	gauge("settling", "Cancelled calls that the server may still be working on.", func(s *mcpool.Stats) int { return s.Settling }),
+	gauge("paused", "1 while the pool is paused.", func(s *mcpool.Stats) int { return one(s.Paused) }),
+	gauge("broken", "1 while the breaker is open: callers are told at once that the server is away.", func(s *mcpool.Stats) int { return one(s.Broken) }),
 	gauge("waiting", "Callers waiting for a slot.", func(s *mcpool.Stats) int { return s.Waiting }),
 	gauge("oldest_wait_seconds", "How long the first waiting caller has waited.", func(s *mcpool.Stats) float64 { return s.OldestWait.Seconds() }),
 	gauge("reuse_ratio", "Share of calls that cost no connection of their own.", func(s *mcpool.Stats) float64 { return s.ReuseRatio }),
@@ -93,11 +101,21 @@ var metrics = []metric{
 	counter("waited", "Slots and whole connections lent that had to be waited for.", func(s *mcpool.Stats) uint64 { return s.Waited }),
 	counter("wait_time_seconds", "Time that callers have waited.", func(s *mcpool.Stats) float64 { return s.WaitTime.Seconds() }),
 	counter("acquire_failures", "Waits that ended without a slot.", func(s *mcpool.Stats) uint64 { return s.AcquireFailures }),
+	counter("refused", "Callers who were not let wait.", func(s *mcpool.Stats) uint64 { return s.Refused }),
+	counter("late_binds", "Waiters served by an old connection while a new one was being opened.", func(s *mcpool.Stats) uint64 { return s.LateBinds }),
 	counter("calls", "Calls made through the pool.", func(s *mcpool.Stats) uint64 { return s.Calls }),
 	counter("errors", "Calls that got no answer, or an error of the protocol.", func(s *mcpool.Stats) uint64 { return s.Errors }),
 	counter("retries", "Times that a call was sent again.", func(s *mcpool.Stats) uint64 { return s.Retries }),
+	counter("over_budget", "Calls not sent again because a fifth of all had been.", func(s *mcpool.Stats) uint64 { return s.OverBudget }),
 	counter("health_checks", "Health checks of idle connections.", func(s *mcpool.Stats) uint64 { return s.HealthChecks }),
 	counter("health_failures", "Health checks that failed.", func(s *mcpool.Stats) uint64 { return s.HealthFailures }),
+}
+
+func one(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 func gauge[N int | float64](name, help string, value func(*mcpool.Stats) N) metric {

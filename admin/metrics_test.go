@@ -82,6 +82,12 @@ func TestMetricsHaveEveryFieldOfStats(t *testing.T) {
 			} else {
 				want(v.Seconds(), name+"_seconds", server)
 			}
+		case bool:
+			want(map[bool]float64{true: 1}[v], name, server)
+		case map[mcpool.OpenReason]uint64:
+			for _, reason := range mcpool.OpenReasons() {
+				want(float64(v[reason]), "opens_total", `reason="`+string(reason)+`",`+server)
+			}
 		case map[mcpool.CloseReason]uint64:
 			for _, reason := range mcpool.CloseReasons() {
 				want(float64(v[reason]), "closed_total", `reason="`+string(reason)+`",`+server)

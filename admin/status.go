@@ -34,10 +34,14 @@ type statsStatus struct {
 
 	Slots         int     `json:"slots"`
 	CallsInFlight int     `json:"calls_in_flight"`
+	Settling      int     `json:"settling"`
+	Paused        bool    `json:"paused"`
+	Broken        bool    `json:"broken"`
 	Waiting       int     `json:"waiting"`
 	OldestWait    float64 `json:"oldest_wait_seconds"`
 
 	Opened       uint64                        `json:"opened"`
+	Opens        map[mcpool.OpenReason]uint64  `json:"opens"`
 	OpenFailures uint64                        `json:"open_failures"`
 	Closed       map[mcpool.CloseReason]uint64 `json:"closed"`
 
@@ -46,10 +50,13 @@ type statsStatus struct {
 	Waited          uint64  `json:"waited"`
 	WaitTime        float64 `json:"wait_time_seconds"`
 	AcquireFailures uint64  `json:"acquire_failures"`
+	Refused         uint64  `json:"refused"`
+	LateBinds       uint64  `json:"late_binds"`
 
-	Calls   uint64 `json:"calls"`
-	Errors  uint64 `json:"errors"`
-	Retries uint64 `json:"retries"`
+	Calls      uint64 `json:"calls"`
+	Errors     uint64 `json:"errors"`
+	Retries    uint64 `json:"retries"`
+	OverBudget uint64 `json:"over_budget"`
 
 	HealthChecks   uint64 `json:"health_checks"`
 	HealthFailures uint64 `json:"health_failures"`
@@ -107,19 +114,17 @@ func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 }
 
 func statusOf(s mcpool.Stats) statsStatus {
-	closed := make(map[mcpool.CloseReason]uint64)
-	for _, reason := range mcpool.CloseReasons() {
-		closed[reason] = s.Closed[reason]
-	}
 	return statsStatus{
 		Connections: s.Connections, InUse: s.InUse, Idle: s.Idle,
 		Opening: s.Opening, Retired: s.Retired, Groups: s.Groups,
-		Slots: s.Slots, CallsInFlight: s.CallsInFlight,
+		Slots: s.Slots, CallsInFlight: s.CallsInFlight, Settling: s.Settling,
+		Paused: s.Paused, Broken: s.Broken,
 		Waiting: s.Waiting, OldestWait: s.OldestWait.Seconds(),
-		Opened: s.Opened, OpenFailures: s.OpenFailures, Closed: closed,
+		Opened: s.Opened, Opens: s.Opens, OpenFailures: s.OpenFailures, Closed: s.Closed,
 		Acquired: s.Acquired, Released: s.Released, Waited: s.Waited,
 		WaitTime: s.WaitTime.Seconds(), AcquireFailures: s.AcquireFailures,
-		Calls: s.Calls, Errors: s.Errors, Retries: s.Retries,
+		Refused: s.Refused, LateBinds: s.LateBinds,
+		Calls: s.Calls, Errors: s.Errors, Retries: s.Retries, OverBudget: s.OverBudget,
 		HealthChecks: s.HealthChecks, HealthFailures: s.HealthFailures,
 		ReuseRatio: s.ReuseRatio,
 		Open:       latencyOf(s.Open), Wait: latencyOf(s.Wait), Call: latencyOf(s.Call),

@@ -151,6 +151,10 @@ func TestSetting_MCP_POOL_MAX_CONNECTIONS_TOTAL(t *testing.T) {
 	number("MCP_POOL_MAX_CONNECTIONS_TOTAL", 0, 10, 20, 0, func(s config.Server) any { return s.Pool.MaxConnectionsTotal }).test(t)
 }
 
+func TestSetting_MCP_POOL_MAX_WAITING(t *testing.T) {
+	number("MCP_POOL_MAX_WAITING", 10_000, 10, 20, 0, func(s config.Server) any { return s.Pool.MaxWaiting }).test(t)
+}
+
 func TestSetting_MCP_POOL_CALLS_PER_CONNECTION(t *testing.T) {
 	number("MCP_POOL_CALLS_PER_CONNECTION", 0, 1, 32, 0, func(s config.Server) any { return s.Pool.CallsPerConnection }).test(t)
 }
@@ -175,7 +179,7 @@ func TestSetting_MCP_POOL_CALL_TIMEOUT(t *testing.T) {
 
 func TestEverySettingHasATest(t *testing.T) {
 	want := "min_connections max_connections connection_timeout idle_timeout max_connection_age health_check_interval " +
-		"retry_attempts lazy_initialization max_connections_total calls_per_connection sharing call_timeout"
+		"retry_attempts lazy_initialization max_connections_total max_waiting calls_per_connection sharing call_timeout"
 	if got := strings.Join(config.SettingNames(), " "); got != want {
 		t.Errorf("got %s, want %s: add a test above", got, want)
 	}

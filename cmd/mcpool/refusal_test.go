@@ -136,6 +136,7 @@ var settingFlags = map[string][]badValues{
 	"retry-attempts":        {bad(wantCount+"1 to 1000000", "0", "twice")},
 	"lazy-initialization":   {bad("want true or false", "perhaps", "")},
 	"max-connections-total": {bad(wantCount+"0 to 1000000", "-1")},
+	"max-waiting":           {bad(wantCount+"0 to 1000000", "-1", "all")},
 	"calls-per-connection":  {bad(wantCount+"0 to 1000000", "-1")},
 	"sharing":               {bad("want shared, principal or session", "everyone", "Shared")},
 	"call-timeout":          {bad(wantPeriod, "-1", "long")},

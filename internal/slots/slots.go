@@ -4,20 +4,21 @@
 //
 // Capacity has two dimensions, connections and the slots on each. A caller
 // waits for a slot, never for a connection that is being opened on its
-// account: the oldest waiter takes the first slot that comes free, be it on an
-// old connection or a new one (late binding), and no newcomer overtakes it.
+// account: the oldest waiter of the principal whose turn it is takes the first
+// slot that comes free, be it on an old connection or a new one (late
+// binding), and no newcomer overtakes it.
 //
-// All state is guarded by one mutex per pool. Opening, checking and closing
-// happen outside it, in goroutines that Close waits for.
+// A free slot is taken and given back without a lock: see lend.go. Everything
+// else is guarded by one mutex per pool. Opening, checking and closing happen
+// outside it, in goroutines that Close waits for.
 package slots
 
 import (
 	"container/list"
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,22 +33,27 @@ type Options[K comparable, C any] struct {
 	// force: then calls in flight on it must be ended.
 	Close func(ctx context.Context, conn C, reason Reason)
 	// Check says whether an idle connection is well; ctx ends after
-	// CheckTimeout.
+	// CheckTimeout. An error that is [ErrGone] is certain, of any other there
+	// have to be two in a row.
 	Check func(ctx context.Context, conn C) error
 	// Done returns a channel that is closed when the connection has ended by
 	// itself, or nil where that cannot be seen.
 	Done func(conn C) <-chan struct{}
-	// Permanent says of an error of Open that trying again does not help:
-	// those who wait get it at once.
+	// Permanent says of an error of Open that trying again does not help
+	// soon: those who wait get it at once, and so do those who come before
+	// the next try.
 	Permanent func(error) bool
 
 	Min           int           // connections kept ready in a group in use
 	Total         int           // most connections in all groups together; at least 1
+	MaxWaiting    int           // most callers waiting in all groups together; 0 for no bound
+	MaxCalls      uint64        // a connection is replaced after so many calls; 0 for never
 	OpenTimeout   time.Duration // longest opening; required
 	IdleTimeout   time.Duration
 	MaxAge        time.Duration
 	CheckInterval time.Duration
 	CheckTimeout  time.Duration // required with CheckInterval
+	BreakAfter    time.Duration // failures to open for this long in a row open the breaker
 }
 
 // Opened is a new connection and its room.
@@ -59,8 +65,8 @@ type Opened[C any] struct {
 	Sole bool
 }
 
-// A Key names a group and says what it may become. Keys with the same ID have
-// the same other fields.
+// A Key names a group and says what it may become. Where keys with the same ID
+// differ otherwise, the one that came last counts.
 type Key[K comparable] struct {
 	ID    K
 	Max   int // most connections; at least 1
@@ -76,10 +82,12 @@ type Reason string
 const (
 	Idle      Reason = "idle"
 	Age       Reason = "age"
+	Calls     Reason = "calls"
 	Lost      Reason = "lost"
 	Unhealthy Reason = "unhealthy"
 	Evicted   Reason = "evicted"
 	Surplus   Reason = "surplus"
+	Reset     Reason = "reset"
 	Ended     Reason = "session"
 	Shutdown  Reason = "shutdown"
 )
@@ -90,72 +98,64 @@ var (
 	// ErrLost: the group's connection is gone and its owner's state with it.
 	// It is returned once per loss.
 	ErrLost = errors.New("the connection that held the state is gone")
+	// ErrGone: a check found that the connection certainly has ended.
+	ErrGone = errors.New("the connection has ended")
+	// ErrQueueFull: MaxWaiting callers wait already.
+	ErrQueueFull = errors.New("too many callers are waiting")
 )
 
 // errUnwanted is why the opening of a connection is broken off when another
 // has all the room.
 var errUnwanted = errors.New("connection no longer wanted")
 
-// A TimeoutError is a wait that took its whole timeout. It says how the pool
-// stood then.
-type TimeoutError struct {
-	After       time.Duration
-	Connections int // open in the group
-	Max         int
-	Opening     int
-	Slots       int
-	InFlight    int
-	Waiting     int   // besides this one
-	Cause       error // the last failure to open a connection, if the last try failed
-}
-
-func (e *TimeoutError) Error() string {
-	s := fmt.Sprintf("waited %v (connections %d of %d, opening %d, calls in flight %d of %d, waiting %d)",
-		e.After, e.Connections, e.Max, e.Opening, e.InFlight, e.Slots, e.Waiting)
-	if e.Cause != nil {
-		s += ": " + e.Cause.Error()
-	}
-	return s
-}
-
-func (e *TimeoutError) Unwrap() error { return e.Cause }
-
-// An OpenError is a failure to open a connection that waiting does not cure.
-type OpenError struct{ Err error }
-
-func (e *OpenError) Error() string { return e.Err.Error() }
-func (e *OpenError) Unwrap() error { return e.Err }
-
 // Pool lends slots on connections. It must be made by New and ended by Close.
 type Pool[K comparable, C any] struct {
 	o    Options[K, C]
+	base time.Time               // moments count from here
 	stop context.CancelCauseFunc // ends ctx: openings and closings by force
 	ctx  context.Context
 	work sync.WaitGroup // every goroutine of the pool
 	wake chan struct{}  // the next deadline of the keeper came nearer
 
-	mu      sync.Mutex // guards all below; no I/O and no callback under it
-	groups  map[K]*group[K, C]
-	hungry  list.List                // of *group[K, C] with waiters, the longest waiting first
-	conns   map[*conn[K, C]]struct{} // every connection until it is closed
-	total   int                      // connections that count: ready, opening, retired but for lost ones
-	evicted int                      // of those, on their way out to make room
-	touches uint64                   // uses of connections so far
-	next    time.Time                // when the keeper wakes; zero for not at all
-	closed  bool
-	drained chan struct{} // closed when closed and every connection is, too
-	stats   Stats
+	// recent is the group of the last lease: most pools have one group, and
+	// looking it up would cost as much as the lease.
+	recent atomic.Pointer[group[K, C]]
+	// starved is how many groups could open nothing because of Total.
+	starved atomic.Int32
+
+	mu         sync.Mutex // guards all below; no I/O and no callback under it
+	groups     map[K]*group[K, C]
+	hungry     list.List                // of *group[K, C] with waiters, the longest waiting first
+	waiting    int                      // callers in all queues
+	conns      map[*conn[K, C]]struct{} // every connection until it is closed
+	total      int                      // connections that count: ready, opening, retired but for lost ones
+	evicted    int                      // of those, on their way out to make room
+	generation int                      // of openings: one begun before a Reset is not lent
+	paused     bool
+	failing    failing // openings, in all groups
+	demand     demand  // how long openings and calls take
+	next       moment  // when the keeper wakes; 0 for not at all
+	closed     bool
+	watchers   map[*watcher]struct{}
+	stats      Stats
 }
+
+// moment is a time, counted from the making of the pool.
+type moment = time.Duration
+
+func (p *Pool[K, C]) now() moment { return time.Since(p.base) }
 
 // New makes a pool; nothing is opened.
 func New[K comparable, C any](o Options[K, C]) *Pool[K, C] {
 	p := &Pool[K, C]{
-		o:       o,
-		wake:    make(chan struct{}, 1),
-		groups:  map[K]*group[K, C]{},
-		conns:   map[*conn[K, C]]struct{}{},
-		drained: make(chan struct{}),
-		stats:   Stats{Closed: map[Reason]uint64{}},
+		o:        o,
+		base:     time.Now().Add(-1), // so that no moment is 0
+		wake:     make(chan struct{}, 1),
+		groups:   map[K]*group[K, C]{},
+		conns:    map[*conn[K, C]]struct{}{},
+		demand:   demand{openPrior, servePrior},
+		watchers: map[*watcher]struct{}{},
+		stats:    Stats{Closed: map[Reason]uint64{}, Opens: map[Cause]uint64{}},
 	}
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
 	p.work.Go(p.keep)
@@ -164,64 +164,57 @@ func New[K comparable, C any](o Options[K, C]) *Pool[K, C] {
 
 // group is the connections of one key and those who wait for them.
 type group[K comparable, C any] struct {
+	pool *Pool[K, C]
+	id   K
+
+	// What taking a slot without the lock reads. gate counts the waiters, and
+	// gatePaused while the pool is paused: a caller who finds it other than 0
+	// takes nothing and queues.
+	gate  atomic.Int64
+	ready atomic.Pointer[[]*conn[K, C]] // that calls may go to; replaced, never changed
+	hot   atomic.Pointer[conn[K, C]]    // of the last lease
+	used  atomic.Int64                  // moment of the last sign of use that took the lock
+
+	// Guarded by the pool's lock.
 	key     Key[K]
-	ready   []*conn[K, C] // that calls may go to
-	retired int           // left ready, still counted
-	opening map[*opening]struct{}
-	sole    bool      // a connection has all the room
-	warm    bool      // a connection was open once: Min applies
-	used    time.Time // last time a slot was lent or given back
-
-	waiters list.List // of *waiter[K, C], oldest first
-	wholes  int       // of them, those that want a whole connection
+	queue   queue[K, C]
 	hungry  *list.Element
-
-	failures int       // openings that failed in a row
-	retryAt  time.Time // no opening before this
-	lastErr  error     // of the last opening, if it failed
-
-	lost time.Time // when an owned group lost its state: its next caller is told
+	starved bool
+	retired int // connections that left ready and still count
+	opening map[*opening]struct{}
+	sole    bool // a connection has all the room
+	warm    bool // a connection was open once: Min applies
+	failing failing
+	pace    pace   // how fast callers come
+	lost    moment // when an owned group lost its state: its next caller is told; 0 if it has not
 }
+
+const gatePaused = 1 << 32
 
 // opening is a connection being opened, whoever it will serve.
 type opening struct {
-	cancel   context.CancelCauseFunc
-	replaces bool // it is to replace a connection at its age
-	unwanted bool
+	cancel     context.CancelCauseFunc
+	generation int
+	replaces   bool // it is to replace a connection at its age
+	unwanted   bool
 }
 
-// conn is a connection in the pool.
-type conn[K comparable, C any] struct {
-	group    *group[K, C]
-	value    C
-	slots    []slot
-	inFlight int
-	whole    bool          // lent as a whole
-	retired  Reason        // why it left ready; "" while it is there
-	closing  chan struct{} // closed when the connection is being closed
-	closed   bool          // closing is closed
-	opened   time.Time
-	used     time.Time // last time a slot was lent or given back
-	order    uint64    // of last use, since the clock may stand still
-	expires  time.Time // age; zero for never
-	checked  time.Time
-	checking bool
+// failing is a run of failures to open a connection.
+type failing struct {
+	times int
+	since moment // the first of them; 0 if the last opening did not fail
+	retry moment // no opening before this
+	err   error  // of the last
+	// permanent: waiting does not cure it, so nobody is kept waiting before
+	// the next try.
+	permanent bool
 }
 
-// slot is room for one call. turn tells the leases of one slot apart, so that
-// giving back twice is seen without keeping anything per lease.
-type slot struct {
-	turn uint32
-	busy bool
-}
-
-// waiter is a caller that found no slot.
-type waiter[K comparable, C any] struct {
-	whole bool
-	since time.Time
-	ready chan struct{} // closed when lease or err is set
-	lease Lease[K, C]
-	err   error
+func (g *group[K, C]) conns() []*conn[K, C] {
+	if list := g.ready.Load(); list != nil {
+		return *list
+	}
+	return nil
 }
 
 func (g *group[K, C]) max() int {
@@ -232,29 +225,36 @@ func (g *group[K, C]) max() int {
 }
 
 // count is the connections of the group that its server may see.
-func (g *group[K, C]) count() int { return len(g.ready) + len(g.opening) + g.retired }
+func (g *group[K, C]) count() int { return len(g.conns()) + len(g.opening) + g.retired }
 
+// busy reports whether a call is in flight, or somebody waits to make one.
 func (g *group[K, C]) busy() bool {
-	for _, c := range g.ready {
-		if c.inFlight > 0 {
+	for _, c := range g.conns() {
+		if c.inFlight() > 0 {
 			return true
 		}
 	}
-	return g.waiters.Len() > 0
+	return g.queue.n > 0
+}
+
+// lastUse is when a slot was last lent or given back, or asked for.
+func (g *group[K, C]) lastUse() moment {
+	used := moment(g.used.Load())
+	for _, c := range g.conns() {
+		used = max(used, c.lastUse())
+	}
+	return used
 }
 
 // groupLocked returns the group of a key, making it if need be.
 func (p *Pool[K, C]) groupLocked(key Key[K]) *group[K, C] {
 	g := p.groups[key.ID]
 	if g == nil {
-		g = &group[K, C]{key: key, opening: map[*opening]struct{}{}}
+		g = &group[K, C]{pool: p, id: key.ID, key: key, opening: map[*opening]struct{}{}}
+		if p.paused {
+			g.gate.Store(gatePaused)
+		}
 		p.groups[key.ID] = g
 	}
 	return g
-}
-
-// jitter shortens d by a random part of at most a tenth, so that what was
-// made together does not end together and never outlives a server's own limit.
-func jitter(d time.Duration) time.Duration {
-	return d - rand.N(d/10+1)
 }

@@ -10,12 +10,16 @@ type Stats struct {
 	Groups, Ready, InUse, Idle, Opening, Retired int // connections, by state
 	Slots, InFlight, Waiting                     int
 	OldestWait                                   time.Duration
+	Broken, Paused                               bool
 
 	Opened, OpenFailures         uint64
+	Opens                        map[Cause]uint64 // openings begun
 	Closed                       map[Reason]uint64
 	Acquired, Released, Waited   uint64
 	WaitTime                     time.Duration
-	AcquireFailures              uint64
+	AcquireFailures              uint64 // waits that ended without a slot
+	Refused                      uint64 // callers who were not let wait
+	LateBinds                    uint64 // waiters served while a connection was being opened
 	HealthChecks, HealthFailures uint64
 }
 
@@ -23,32 +27,37 @@ type Stats struct {
 func (p *Pool[K, C]) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := p.now()
 	s := p.stats
-	s.Closed = maps.Clone(s.Closed)
+	s.Closed, s.Opens = maps.Clone(s.Closed), maps.Clone(s.Opens)
+	s.Waiting, s.Paused, s.Broken = p.waiting, p.paused, p.brokenLocked(now)
 	for _, g := range p.groups {
-		if g.lost.IsZero() {
+		if g.lost == 0 {
 			s.Groups++
 		}
 		s.Opening += len(g.opening)
-		s.Waiting += g.waiters.Len()
-		if oldest := g.waiters.Front(); oldest != nil {
-			s.OldestWait = max(s.OldestWait, time.Since(oldest.Value.(*waiter[K, C]).since))
+		if oldest, any := g.queue.oldest(); any {
+			s.OldestWait = max(s.OldestWait, now-oldest)
 		}
 	}
 	for c := range p.conns {
+		n := c.inFlight()
 		switch {
-		case c.retired != "":
+		case c.reason != "":
 			s.Retired++
-		case c.inFlight > 0:
+		case n > 0:
 			s.InUse++
 		default:
 			s.Idle++
 		}
-		if c.retired == "" {
+		if c.reason == "" {
 			s.Ready++
 			s.Slots += len(c.slots)
 		}
-		s.InFlight += c.inFlight
+		s.InFlight += n
+		lent, back := c.calls()
+		s.Acquired += lent
+		s.Released += back
 	}
 	return s
 }
@@ -57,12 +66,12 @@ func (p *Pool[K, C]) Stats() Stats {
 type View[C any] struct {
 	Conn    C
 	Slots   int
-	Used    time.Time // last time a slot was lent or given back
+	Used    time.Time // last time a slot was given back; now if one is lent
 	Retired bool      // it has left the pool and waits for its last call
 }
 
 func (c *conn[K, C]) viewLocked() View[C] {
-	return View[C]{c.value, len(c.slots), c.used, c.retired != ""}
+	return View[C]{c.value, len(c.slots), c.group.pool.base.Add(c.lastUse()), c.reason != ""}
 }
 
 // Conns returns the connections that are not closed yet, in no order.
@@ -78,7 +87,7 @@ func (p *Pool[K, C]) Conns() []View[C] {
 
 // View returns the leased connection as it stands.
 func (l Lease[K, C]) View() View[C] {
-	l.pool.mu.Lock()
-	defer l.pool.mu.Unlock()
+	l.conn.group.pool.mu.Lock()
+	defer l.conn.group.pool.mu.Unlock()
 	return l.conn.viewLocked()
 }

@@ -175,9 +175,9 @@ func (c *httpConn) cutShort(ctx context.Context, f *Failure, x *exchange) *Failu
 	closing := errors.Is(cause, errClosed)
 	told := closing && c.session != "" // by the DELETE
 	if f.Fate == MayHaveRun && c.peer.Era == Legacy && x.method != methodInitialize && !told {
-		c.post(c.last, withdrawTime, cancelled(x.id, cause))
+		f.Settled = c.post(c.last, withdrawTime, cancelled(x.id, cause))
 	}
-	return &Failure{Fate: f.Fate, Dead: closing, Err: cause}
+	return &Failure{Fate: f.Fate, Dead: closing, Err: cause, Settled: f.Settled}
 }
 
 // tell sends a notification or a response and waits until the server has
@@ -198,16 +198,20 @@ func (c *httpConn) tell(ctx context.Context, header http.Header, frame []byte) e
 // reply implements link.
 func (c *httpConn) reply(frame []byte) { c.post(c.ctx, replyTime, frame) }
 
-// post sends a notification or a response in the background.
-func (c *httpConn) post(ctx context.Context, limit time.Duration, frame []byte) {
+// post sends a notification or a response in the background. The channel is
+// closed when the server has accepted it, or will not.
+func (c *httpConn) post(ctx context.Context, limit time.Duration, frame []byte) <-chan struct{} {
 	header := c.header // an opening may still change it
+	done := make(chan struct{})
 	c.spawn(func() {
+		defer close(done)
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		if err := c.tell(ctx, header, frame); err != nil {
 			c.server.log.Debug("a message was not accepted", "error", err)
 		}
 	})
+	return done
 }
 
 // drain reads what a server still sends after the answer, which as a rule is

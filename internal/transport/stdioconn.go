@@ -107,20 +107,31 @@ func (c *stdioConn) exchange(ctx context.Context, era Era, call rpc.Call, own bo
 	defer c.land(f)
 	answered, result, err := c.await(ctx, f, nil)
 	if answered == nil && ctx.Err() != nil && call.Method != methodInitialize {
-		c.withdraw(cancelled(f.x.id, context.Cause(ctx)))
+		if failure := (*Failure)(nil); errors.As(err, &failure) {
+			failure.Settled = c.withdraw(cancelled(f.x.id, context.Cause(ctx)))
+		}
 	}
 	return result, err
 }
 
-// withdraw tells the child in the background that a call is over.
-func (c *stdioConn) withdraw(frame []byte) {
+// withdraw tells the child in the background that a call is over. The channel
+// is closed when the child has answered what was sent after that, so has heard
+// it, or will not answer.
+func (c *stdioConn) withdraw(frame []byte) <-chan struct{} {
+	done := make(chan struct{})
 	c.spawn(func() {
+		defer close(done)
 		ctx, cancel := context.WithTimeout(c.last, withdrawTime)
 		defer cancel()
-		if err := c.send(ctx, frame); err != nil {
+		err := c.send(ctx, frame)
+		if err == nil {
+			err = c.Check(ctx)
+		}
+		if err != nil {
 			c.log.Debug("a cancelled call was not withdrawn", "error", err)
 		}
 	})
+	return done
 }
 
 // depart begins an exchange: its frame is on its way when depart returns.

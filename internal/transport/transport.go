@@ -157,6 +157,10 @@ type Failure struct {
 	// as before.
 	Dead bool
 	Err  error // the cause; that of the ctx if it ended the call
+	// Settled is closed when the server has heard that a call is over which its
+	// ctx ended: until then it may be working on it. Nil if there is nothing to
+	// wait for.
+	Settled <-chan struct{}
 }
 
 func (f *Failure) Error() string { return fmt.Sprintf("%v (call %s)", f.Err, f.Fate) }

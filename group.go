@@ -1,0 +1,96 @@
+package mcpool
+
+import (
+	"cmp"
+
+	"github.com/mcpool-dev/mcpool/internal/slots"
+	"github.com/mcpool-dev/mcpool/internal/transport"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// group is who shares connections with whom. Equal groups share; there is no
+// digest in between that could make two principals equal.
+type group struct {
+	principal string // "" under ShareAll
+	session   string // only under ShareSession
+	caps      rpc.Capabilities
+}
+
+func everyCapabilities() []rpc.Capabilities {
+	var all []rpc.Capabilities
+	for i := range 8 {
+		all = append(all, rpc.Capabilities{Roots: i&1 != 0, Sampling: i&2 != 0, Elicitation: i&4 != 0})
+	}
+	return all
+}
+
+func (t *terms) eraNow() transport.Era { return transport.Era(t.era.Load()) }
+
+// sharing is Config.Sharing with its default, which depends on the server.
+func (t *terms) sharing() Sharing {
+	switch {
+	case t.server.Handler != nil:
+		return ShareAll // no session, no credentials: nothing to keep apart
+	case t.config.Sharing != "":
+		return t.config.Sharing
+	case t.server.Command != "" && t.eraNow() != transport.Modern:
+		return ShareSession
+	}
+	return SharePrincipal
+}
+
+// callsPerConnection is Config.CallsPerConnection with its default.
+func (t *terms) callsPerConnection() int {
+	switch {
+	case t.config.CallsPerConnection > 0:
+		return t.config.CallsPerConnection
+	case t.sharing() == ShareSession:
+		return 1
+	case t.server.URL != "":
+		return 8
+	}
+	return 16
+}
+
+func (t *terms) group(who rpc.Caller) group {
+	id := group{caps: who.Capabilities}
+	if t.server.Handler != nil || t.eraNow() == transport.Modern {
+		id.caps = rpc.Capabilities{} // declared per call there, or not at all
+	}
+	switch t.sharing() {
+	case ShareSession:
+		id.session = who.Session
+		fallthrough
+	case SharePrincipal:
+		id.principal = t.principal(who)
+	}
+	return id
+}
+
+// principal is who a call is made for.
+func (t *terms) principal(who rpc.Caller) string {
+	return cmp.Or(who.Principal, t.config.Principal)
+}
+
+// key returns the group of a caller, and whether the caller has a connection
+// to itself during each call.
+func (t *terms) key(who rpc.Caller) (key slots.Key[group], whole bool) {
+	key = t.keyOf(t.group(who))
+	return key, t.sharing() == ShareSession && !key.Owned
+}
+
+// keyOf says what a group may become.
+func (t *terms) keyOf(id group) slots.Key[group] {
+	key := slots.Key[group]{ID: id, Max: t.config.MaxConnections, Slots: t.callsPerConnection()}
+	switch {
+	case t.server.Handler != nil:
+		key.Max = 1
+	case t.sharing() == ShareSession:
+		key.Max = 1
+		key.Owned = id.session != ""
+	case t.server.URL != "" && t.eraNow() == transport.Modern:
+		key.Slots *= key.Max
+		key.Max = 1
+	}
+	return key
+}

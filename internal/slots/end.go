@@ -1,0 +1,263 @@
+package slots
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Warm opens Min connections of a group ahead of its first use.
+func (p *Pool[K, C]) Warm(key Key[K]) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	now := p.now()
+	g := p.groupLocked(key)
+	g.warm = true
+	g.used.Store(int64(now))
+	p.planLocked(g, now)
+	p.scheduleLocked(g, now)
+}
+
+// End closes a group: its connections are retired, its waiters get [ErrLost],
+// and that it was ever there is forgotten.
+func (p *Pool[K, C]) End(id K) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.groups[id]
+	if g == nil {
+		return
+	}
+	delete(p.groups, id)
+	p.recent.CompareAndSwap(g, nil)
+	p.failLocked(g, ErrLost, false)
+	p.dismissLocked(g, ErrLost)
+	g.warm = false
+	for _, c := range g.conns() {
+		p.retireLocked(c, Ended)
+	}
+}
+
+// dismissLocked breaks off the openings of a group.
+func (p *Pool[K, C]) dismissLocked(g *group[K, C], why error) {
+	for o := range g.opening {
+		o.unwanted = true
+		o.cancel(why)
+	}
+}
+
+// Reset replaces all connections: none that is open now, or whose opening has
+// begun, is lent again. Those in use are closed when their last call ends.
+func (p *Pool[K, C]) Reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.generation++
+	for _, g := range p.groups {
+		for _, c := range g.conns() {
+			p.retireLocked(c, Reset)
+		}
+	}
+}
+
+// Pause lends nothing more and waits until no call is in flight, or ctx ends;
+// it stays in force either way. Callers wait meanwhile, as long as they would
+// for a slot.
+func (p *Pool[K, C]) Pause(ctx context.Context) error {
+	p.mu.Lock()
+	if !p.paused {
+		p.paused = true
+		for _, g := range p.groups {
+			g.gate.Add(gatePaused)
+		}
+	}
+	p.mu.Unlock()
+	return p.await(ctx, func() bool { return p.inFlightLocked() == 0 })
+}
+
+// Resume ends a Pause. Those who wait are served in their order.
+func (p *Pool[K, C]) Resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.paused {
+		return
+	}
+	p.paused = false
+	now := p.now()
+	for _, g := range p.groups {
+		g.gate.Add(-gatePaused)
+		p.pumpLocked(g, now)
+		p.planLocked(g, now)
+	}
+}
+
+func (p *Pool[K, C]) inFlightLocked() int {
+	n := 0
+	for c := range p.conns {
+		n += c.inFlight()
+	}
+	return n
+}
+
+// watcher is somebody who waits for the pool to come to a state.
+type watcher struct {
+	reached func() bool // called with the lock held
+	done    chan struct{}
+}
+
+// await waits until reached holds, or ctx ends.
+func (p *Pool[K, C]) await(ctx context.Context, reached func() bool) error {
+	w := &watcher{reached, make(chan struct{})}
+	p.mu.Lock()
+	p.watchers[w] = struct{}{}
+	p.noticeLocked()
+	p.mu.Unlock()
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.watchers, w)
+		select {
+		case <-w.done:
+			return nil
+		default:
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// noticeLocked tells those who wait for a state that it is reached.
+func (p *Pool[K, C]) noticeLocked() {
+	for w := range p.watchers {
+		if w.reached() {
+			delete(p.watchers, w)
+			close(w.done)
+		}
+	}
+}
+
+// Drain is Reset, and waits until every connection that was open is closed,
+// or ctx ends.
+func (p *Pool[K, C]) Drain(ctx context.Context) error {
+	p.Reset()
+	p.mu.Lock()
+	var old []*conn[K, C]
+	for c := range p.conns {
+		if c.reason != "" {
+			old = append(old, c)
+		}
+	}
+	p.mu.Unlock()
+	return p.await(ctx, func() bool {
+		for _, c := range old {
+			if _, open := p.conns[c]; open {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Close lends nothing more, ends all waits with [ErrClosed], and closes each
+// connection when its last call has ended. When ctx ends first the rest is
+// closed at once, under their calls, and the error says so. Either way no
+// connection is open and no goroutine runs when it returns. Close may be
+// called again, and from several goroutines.
+func (p *Pool[K, C]) Close(ctx context.Context) error {
+	p.mu.Lock()
+	if !p.closed {
+		p.closed = true
+		for _, g := range p.groups {
+			p.failLocked(g, ErrClosed, false)
+			p.dismissLocked(g, ErrClosed)
+		}
+		for c := range p.conns {
+			p.retireLocked(c, Shutdown)
+		}
+		select {
+		case p.wake <- struct{}{}: // the keeper ends
+		default:
+		}
+	}
+	p.mu.Unlock()
+
+	ended := func() bool { return len(p.conns) == 0 && p.total == 0 }
+	var err error
+	if p.await(ctx, ended) != nil {
+		err = p.force(ctx)
+		p.await(context.Background(), ended)
+	}
+	p.stop(ErrClosed) // what still checks a connection that is closed by now
+	p.work.Wait()
+	return err
+}
+
+// force closes the connections that still have calls.
+func (p *Pool[K, C]) force(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stop(ErrClosed)
+	cut := 0
+	for c := range p.conns {
+		cut += c.inFlight()
+		p.closeLocked(c)
+	}
+	if cut == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d calls cut off: %w", cut, context.Cause(ctx))
+}
+
+// Change changes the limits and times among the options while the pool runs,
+// but MaxCalls, and the key of each group to what rekey says. What is beyond a
+// new limit goes, idle connections now and the others when their calls end. It
+// must not be called from several goroutines at once.
+func (p *Pool[K, C]) Change(set func(*Options[K, C]), rekey func(id K) Key[K]) {
+	p.mu.Lock()
+	o := p.o
+	ids := slices.Collect(maps.Keys(p.groups))
+	p.mu.Unlock()
+	set(&o)
+	keys := make([]Key[K], len(ids))
+	for i, id := range ids {
+		keys[i] = rekey(id)
+	}
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, key := range keys {
+		if g := p.groups[key.ID]; g != nil {
+			g.key = key
+			p.shrinkLocked(g)
+		}
+	}
+	p.o.Min, p.o.Total, p.o.MaxWaiting = o.Min, o.Total, o.MaxWaiting
+	p.o.OpenTimeout, p.o.IdleTimeout, p.o.MaxAge, p.o.CheckInterval = o.OpenTimeout, o.IdleTimeout, o.MaxAge, o.CheckInterval
+	var staying []*conn[K, C]
+	for c := range p.conns {
+		if c.reason == "" {
+			staying = append(staying, c)
+		}
+	}
+	for _, c := range leastRecent(staying)[:max(0, len(staying)-o.Total)] {
+		p.retireLocked(c, Surplus)
+	}
+	p.feedLocked(p.now())
+	p.next = 0 // the times may have changed: the keeper looks now
+	p.wakeLocked(p.now())
+}
+
+// shrinkLocked retires what a group has beyond its maximum, the least recently
+// used first.
+func (p *Pool[K, C]) shrinkLocked(g *group[K, C]) {
+	for _, c := range leastRecent(g.conns()) {
+		if len(g.conns()) <= g.max() {
+			return
+		}
+		p.retireLocked(c, Surplus)
+	}
+}

@@ -1,0 +1,107 @@
+package mcpool
+
+import (
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sync/atomic"
+
+	"github.com/mcpool-dev/mcpool/internal/slots"
+	"github.com/mcpool-dev/mcpool/internal/transport"
+)
+
+// terms are what a pool was told: the server and how to keep connections to
+// it. They are never changed, but replaced as a whole.
+type terms struct {
+	server   Server
+	config   Config
+	endpoint *transport.Endpoint
+	// era is the server's transport.Era, as its last opening found it.
+	era *atomic.Int32
+}
+
+// newTerms checks a server and its config. Where the server is that of old
+// terms, its endpoint and what is known of it are kept.
+func newTerms(server Server, config *Config, old *terms) (*terms, error) {
+	t := &terms{server: server, config: DefaultConfig()}
+	if config != nil {
+		t.config = *config
+	}
+	if err := t.config.Validate(); err != nil {
+		return nil, fmt.Errorf("server %s: %w", server.Name, err)
+	}
+	if t.config.Logger == nil {
+		t.config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if old != nil && server.same(old.server) {
+		t.endpoint, t.era = old.endpoint, old.era
+		return t, nil
+	}
+	var err error
+	t.endpoint, err = server.endpoint(&t.config)
+	t.era = new(atomic.Int32)
+	return t, err
+}
+
+// same reports whether connections to s are as good as connections to other.
+// Functions cannot be compared: a server with a DialContext is another one.
+func (s Server) same(other Server) bool {
+	if !identical(s.RoundTripper, other.RoundTripper) || !identical(s.Handler, other.Handler) {
+		return false
+	}
+	s.RoundTripper, other.RoundTripper, s.Handler, other.Handler = nil, nil, nil, nil
+	return reflect.DeepEqual(s, other)
+}
+
+// identical reports whether two values of interface types are one.
+func identical(a, b any) bool {
+	return a == nil && b == nil || a != nil && reflect.TypeOf(a).Comparable() && a == b
+}
+
+// limit sets what of the settings the engine keeps to.
+func (t *terms) limit(o *slots.Options[group, *link]) {
+	o.Min = t.config.MinConnections
+	o.Total = t.config.total()
+	o.MaxWaiting = t.config.MaxWaiting
+	o.OpenTimeout = t.config.ConnectionTimeout
+	o.IdleTimeout = t.config.IdleTimeout
+	o.MaxAge = t.config.MaxConnectionAge
+	o.CheckInterval = t.config.HealthCheckInterval
+}
+
+// Reload changes the settings of a pool, and the server if it is not the same
+// any more: then all connections are replaced as they come free, as by
+// [Pool.Reset]. No call is disturbed. Settings hold from now on; what a
+// connection got when it was opened (its age, its slots) it keeps. The name
+// cannot change. The error says what makes no sense, and then nothing has
+// changed.
+func (p *Pool) Reload(server Server, config *Config) error {
+	p.reload.Lock()
+	defer p.reload.Unlock()
+	old := p.terms.Load()
+	if server.Name != p.name {
+		return fmt.Errorf("server %s cannot become %s: make another pool", p.name, server.Name)
+	}
+	t, err := newTerms(server, config, old)
+	if err != nil {
+		return err
+	}
+	p.terms.Store(t)
+	p.slots.Change(t.limit, t.keyOf)
+	if t.endpoint == old.endpoint {
+		return nil
+	}
+	p.slots.Reset()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed { // otherwise nothing is open, and nothing keeps anything
+		p.work.Go(func() { p.leave(old.endpoint) })
+	}
+	return nil
+}
+
+// leave gives up an endpoint when its last connection is closed.
+func (p *Pool) leave(endpoint *transport.Endpoint) {
+	defer endpoint.Close()
+	_ = p.slots.Drain(p.life) // it ends early only when the whole pool does
+}
