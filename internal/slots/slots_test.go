@@ -248,7 +248,8 @@ func TestWaitersAreServedInOrderAndNobodyBarges(t *testing.T) {
 		}
 		held.Release()
 		all.Wait()
-		if !slices.IsSorted(order) || len(order) != 20 {
+		// In which order they asked again is theirs to decide.
+		if len(order) != 20 || !slices.IsSorted(order[:10]) || slices.Min(order[10:]) < 10 {
 			t.Errorf("served in order %v", order)
 		}
 		s.end()
