@@ -12,8 +12,9 @@ const retryShare = 5
 // up to as many as can be in flight at once, so that losing every connection
 // at once is covered, and that is what there is at the start.
 type budget struct {
-	fifths atomic.Int64
-	most   int64
+	fifths         atomic.Int64
+	most           int64
+	spent, refused atomic.Uint64 // times that a call might be sent again, and might not
 }
 
 func newBudget(calls int) *budget {
@@ -34,9 +35,11 @@ func (b *budget) spend() bool {
 	for {
 		have := b.fifths.Load()
 		if have < retryShare {
+			b.refused.Add(1)
 			return false
 		}
 		if b.fifths.CompareAndSwap(have, have-retryShare) {
+			b.spent.Add(1)
 			return true
 		}
 	}

@@ -51,10 +51,17 @@ type Config struct {
 	// of another group is closed to make room. Default 0: 64, or
 	// MaxConnections if that is more.
 	MaxConnectionsTotal int
+	// MaxConnectionsPerPrincipal is the most connections to the server for one
+	// principal, whatever its groups. Default 0: no bound of its own.
+	MaxConnectionsPerPrincipal int
 	// MaxWaiting is the most callers that wait for a slot, all groups
-	// together; further ones fail with [ErrQueueFull]. Default 10,000; 0 for
-	// no bound.
+	// together; further ones fail with [ErrQueueFull], or those do that came
+	// last for the principal with the most of them. Default 10,000; 0 for no
+	// bound.
 	MaxWaiting int
+	// MaxWaitingPerPrincipal is the most callers that wait for one principal.
+	// Default 0: no bound of its own.
+	MaxWaitingPerPrincipal int
 	// CallsPerConnection is how many calls may be in flight on one
 	// connection. Default 0: 8 over HTTP, 16 over stdio and in process, 1
 	// under ShareSession. A modern HTTP server is one connection with the
@@ -72,9 +79,17 @@ type Config struct {
 	// The new one is open before the old one goes. A connection that belongs to a
 	// session is not replaced. Default 7200 s; 0 never.
 	MaxConnectionAge time.Duration
-	// HealthCheckInterval is how often an idle connection is checked.
-	// Default 300 s; 0 never.
+	// MaxConnectionCalls replaces a connection that has had so many calls, as
+	// MaxConnectionAge does. Default 0: never.
+	MaxConnectionCalls int
+	// HealthCheckInterval is how often an idle connection is checked. One with
+	// calls in flight from which nothing has come for this long, or for 30 s,
+	// is checked, too. Default 300 s; 0 never.
 	HealthCheckInterval time.Duration
+	// LeakAfter has leases of [Pool.Acquire] that are held for longer be logged
+	// as warnings, with where they were taken; of many, one in 16 is looked
+	// at. Default 600 s; 0 never.
+	LeakAfter time.Duration
 	// RetryAttempts is how many times one call is sent in all; 1 means never
 	// again. A call that may have run is sent again only if its tool says
 	// readOnlyHint or idempotentHint, or its method only reads. Default 2.
@@ -88,6 +103,15 @@ type Config struct {
 	// Principal is who calls are made for where [rpc.Caller] names nobody.
 	// Default "local".
 	Principal string
+	// Weight is how many slots in a row a principal gets of those that come
+	// free while callers of several principals wait; less than 1 is 1. Nil is 1
+	// for all. It must be quick and safe for concurrent use.
+	Weight func(principal string) int
+	// Limits bound this pool and others together; nil for not. They cannot be
+	// changed by [Pool.Reload].
+	Limits *Limits
+	// Hooks are told of what the pool does.
+	Hooks Hooks
 	// Logger receives what happens to connections; nil for nothing. Secrets
 	// and payloads are never logged.
 	Logger *slog.Logger
@@ -105,6 +129,7 @@ func DefaultConfig() Config {
 		RetryAttempts:       2,
 		LazyInitialization:  true,
 		MaxWaiting:          10_000,
+		LeakAfter:           600 * time.Second,
 		Principal:           "local",
 	}
 }
@@ -157,12 +182,16 @@ var settings = []struct {
 		return nil
 	}},
 	{"max_connections_total", count(0, func(c *Config) *int { return &c.MaxConnectionsTotal })},
+	{"max_connections_per_principal", count(0, func(c *Config) *int { return &c.MaxConnectionsPerPrincipal })},
+	{"max_connection_calls", count(0, func(c *Config) *int { return &c.MaxConnectionCalls })},
 	{"max_waiting", count(0, func(c *Config) *int { return &c.MaxWaiting })},
+	{"max_waiting_per_principal", count(0, func(c *Config) *int { return &c.MaxWaitingPerPrincipal })},
 	{"calls_per_connection", count(0, func(c *Config) *int { return &c.CallsPerConnection })},
 	{"sharing", func(c *Config, value string) error {
 		c.Sharing = Sharing(value)
 		return c.Sharing.validate()
 	}},
+	{"leak_after", period(0, func(c *Config) *time.Duration { return &c.LeakAfter })},
 }
 
 // SettingNames returns the names that [Config.Set] knows, in the order in
@@ -255,12 +284,16 @@ func (c *Config) Validate() error {
 	refuse(c.MaxConnectionsTotal < 0, "max_connections_total is %d: want 0 or more", c.MaxConnectionsTotal)
 	refuse(c.MaxConnectionsTotal > 0 && c.MaxConnectionsTotal < c.MaxConnections,
 		"max_connections_total %d is less than max_connections %d", c.MaxConnectionsTotal, c.MaxConnections)
+	refuse(c.MaxConnectionsPerPrincipal < 0, "max_connections_per_principal is %d: want 0 or more", c.MaxConnectionsPerPrincipal)
+	refuse(c.MaxConnectionCalls < 0, "max_connection_calls is %d: want 0 or more", c.MaxConnectionCalls)
 	refuse(c.MaxWaiting < 0, "max_waiting is %d: want 0 or more", c.MaxWaiting)
+	refuse(c.MaxWaitingPerPrincipal < 0, "max_waiting_per_principal is %d: want 0 or more", c.MaxWaitingPerPrincipal)
 	refuse(c.CallsPerConnection < 0, "calls_per_connection is %d: want 0 or more", c.CallsPerConnection)
 	refuse(c.ConnectionTimeout <= 0, "connection_timeout is %v: want more than 0", c.ConnectionTimeout)
 	refuse(c.IdleTimeout < 0, "idle_timeout is %v: want 0 or more", c.IdleTimeout)
 	refuse(c.MaxConnectionAge < 0, "max_connection_age is %v: want 0 or more", c.MaxConnectionAge)
 	refuse(c.HealthCheckInterval < 0, "health_check_interval is %v: want 0 or more", c.HealthCheckInterval)
+	refuse(c.LeakAfter < 0, "leak_after is %v: want 0 or more", c.LeakAfter)
 	refuse(c.RetryAttempts < 1, "retry_attempts is %d: want 1 or more", c.RetryAttempts)
 	refuse(c.Principal == "", "principal is empty: calls must be on somebody's behalf")
 	if err := c.Sharing.validate(); err != nil {

@@ -1,20 +1,18 @@
 package mcpool
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"sync/atomic"
 	"time"
 
+	"github.com/mcpool-dev/mcpool/internal/slots"
 	"github.com/mcpool-dev/mcpool/internal/transport"
 )
 
 // link is a connection of a pool and what is known of it.
 type link struct {
 	id       uint64
-	server   string
-	group    group
+	name     string
 	conn     transport.Conn
 	peer     transport.Peer
 	opened   time.Time
@@ -24,24 +22,29 @@ type link struct {
 	inFlight      atomic.Int64
 }
 
-func newLink(id uint64, server string, group group, conn transport.Conn, start time.Time) *link {
+func newLink(id uint64, server string, conn transport.Conn, began time.Time) *link {
 	now := time.Now()
-	return &link{id: id, server: server, group: group, conn: conn, peer: conn.Peer(),
-		opened: now, openTook: now.Sub(start)}
+	return &link{id: id, name: fmt.Sprintf("%s-%d", server, id), conn: conn, peer: conn.Peer(),
+		opened: now, openTook: now.Sub(began)}
 }
 
 // Conn is one open connection, as [Pool.Conns] or [Lease.Conn] found it. Its
 // counters go on counting.
 type Conn struct {
 	*link
+	group   group
 	slots   int
 	used    time.Time
 	retired bool
 }
 
+func newConn(v slots.View[group, *link]) *Conn {
+	return &Conn{link: v.Conn, group: v.Group, slots: v.Slots, used: v.Used, retired: v.Retired}
+}
+
 // ID names the connection: the server's name and a number that no other
 // connection of the pool ever has.
-func (c *Conn) ID() string { return fmt.Sprintf("%s-%d", c.server, c.id) }
+func (c *Conn) ID() string { return c.name }
 
 // State is "ready" while calls may go to the connection, and "retired" when it
 // has left the pool and waits for its last call.
@@ -93,8 +96,4 @@ func (c *Conn) Era() string {
 
 // Group is a label that connections of one group have in common. It tells
 // nothing about the principal or the session.
-func (c *Conn) Group() string {
-	g := c.group
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d:%s%v", len(g.principal), g.principal, len(g.session), g.session, g.caps))
-	return hex.EncodeToString(sum[:4])
-}
+func (c *Conn) Group() string { return c.group.label() }

@@ -2,8 +2,11 @@ package mcpool
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/slots"
@@ -29,8 +32,10 @@ func (p *Pool) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 	p.budget.earn()
 	t := p.terms.Load()
 	a := attempt{pool: p, terms: t, call: call, began: time.Now(), budget: t.config.ConnectionTimeout}
-	a.key, a.whole = t.key(call.Caller)
-	a.who = t.principal(call.Caller)
+	if call.Events != nil {
+		a.told = &told{Events: call.Events}
+		a.call.Events = a.told
+	}
 	answer, err := a.run(ctx)
 	if err != nil {
 		p.errors.Add(1)
@@ -46,9 +51,7 @@ type attempt struct {
 	pool  *Pool
 	terms *terms
 	call  rpc.Call
-	key   slots.Key[group]
-	who   string // whose turn it is among those who wait
-	whole bool
+	told  *told // the call's Events, nil if it has none
 
 	began      time.Time
 	budget     time.Duration // what is left of ConnectionTimeout
@@ -59,14 +62,13 @@ type attempt struct {
 
 func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 	for {
-		start := time.Now()
-		lease, err := a.pool.slots.Acquire(ctx, a.key, slots.Ask{Who: a.who, Whole: a.whole, Timeout: a.budget})
-		a.pool.wait.add(time.Since(start))
+		lease, err := a.pool.acquire(ctx, a.terms, a.call.Caller, Slot, a.budget)
 		if err != nil {
-			return rpc.Answer{}, acquireError(err)
+			return rpc.Answer{}, err
 		}
 		a.budget -= lease.Waited()
-		answer, err := a.pool.send(ctx, lease.Conn(), a.call)
+		start := time.Now()
+		answer, err := a.pool.send(ctx, a.terms, lease.Conn(), a.call, start)
 		failure := new(transport.Failure)
 		if err == nil || !errors.As(err, &failure) {
 			lease.Release()
@@ -77,7 +79,7 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 			// A server that restarts loses all sessions, and the call may meet
 			// one after the other. Each is retired, so there is an end to it.
 		case failure.Fate == transport.NotSent:
-			a.budget -= time.Since(start) - lease.Waited()
+			a.budget -= time.Since(start)
 			// A connection that twice took nothing is no better than a dead one.
 			if a.unsent++; a.unsent > 1 && ctx.Err() == nil {
 				failure.Dead = true
@@ -90,10 +92,11 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 		}
 		a.pool.settle(lease, failure.Settled)
 		a.mayHaveRun = a.mayHaveRun || failure.Fate == transport.MayHaveRun
-		if err := a.verdict(ctx, failure); err != nil {
+		why, err := a.verdict(ctx, failure)
+		if err != nil {
 			return rpc.Answer{}, err
 		}
-		a.pool.retries.Add(1)
+		a.pool.retries.add(why)
 		if failure.Fate == transport.MayHaveRun && !pause(ctx, retryPause+rand.N(retryPause)) {
 			return rpc.Answer{}, context.Cause(ctx)
 		}
@@ -123,66 +126,127 @@ func pause(ctx context.Context, d time.Duration) bool {
 const cancelGrace = 10 * time.Second
 
 // settle gives a lease back: at once, or when the server has heard that the
-// call is over.
-func (p *Pool) settle(lease slots.Lease[group, *link], settled <-chan struct{}) {
-	p.mu.Lock()
-	wait := settled != nil && !p.closed
-	if wait {
-		p.work.Add(1)
-		p.settling.Add(1)
-	}
-	p.mu.Unlock()
-	if !wait {
-		lease.Release()
+// calls are over.
+func (p *Pool) settle(lease slots.Lease[group, *link], settled ...<-chan struct{}) {
+	settled = slices.DeleteFunc(settled, func(c <-chan struct{}) bool { return c == nil })
+	if len(settled) == 0 || !p.enter() {
+		p.giveBack(lease)
 		return
 	}
+	p.settling.Add(1)
 	go func() {
 		defer p.work.Done()
 		timer := time.NewTimer(cancelGrace)
 		defer timer.Stop()
-		select {
-		case <-settled:
-		case <-timer.C:
-		case <-p.life.Done():
+		for _, heard := range settled {
+			select {
+			case <-heard:
+				continue
+			case <-timer.C:
+			case <-p.life.Done():
+			}
+			break
 		}
 		p.settling.Add(-1)
-		lease.Release()
+		p.giveBack(lease)
 	}()
 }
 
-// verdict returns the error to give up with, or nil if the call is to be sent
-// again.
-func (a *attempt) verdict(ctx context.Context, f *transport.Failure) error {
-	again := a.sent < a.terms.config.RetryAttempts
+func (p *Pool) giveBack(lease slots.Lease[group, *link]) {
+	lease.Release()
+	p.unsettled.forget(lease)
+}
+
+// verdict returns why the call is to be sent again, or the error to give up
+// with.
+func (a *attempt) verdict(ctx context.Context, f *transport.Failure) (RetryReason, error) {
+	key, _ := a.terms.key(a.call.Caller)
+	again := a.sent < a.terms.config.RetryAttempts && !a.told.any()
 	switch {
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case a.key.Owned && f.Dead:
-		return because(ErrSessionLost, f.Err)
+		return "", context.Cause(ctx)
+	case key.Owned && f.Dead:
+		return "", because(ErrSessionLost, f.Err)
 	case f.Fate == transport.NotSent && a.budget > 0:
-		return nil
+		return RetriedNotSent, nil
 	case f.Fate == transport.NotSent:
-		return because(ErrAcquireTimeout, f.Err)
+		return "", because(ErrAcquireTimeout, f.Err)
 	case f.Fate == transport.Refused && f.Dead && again:
-		return nil // the session is gone and the call with it, unread
+		return RetriedSessionLost, nil // the session is gone and the call with it, unread
 	case f.Fate == transport.Refused && !f.Dead:
-		return because(ErrRefused, f.Err)
-	case f.Fate == transport.MayHaveRun && again && a.pool.hints.harmless(a.call):
-		if a.pool.budget.spend() {
-			return nil
-		}
-		a.pool.overBudget.Add(1)
+		return "", because(ErrRefused, f.Err)
+	case f.Fate == transport.MayHaveRun && again && a.pool.hints.harmless(a.call) && a.pool.budget.spend():
+		return RetriedHarmless, nil
 	}
-	return because(ErrConnectionLost, f.Err)
+	return "", because(ErrConnectionLost, f.Err)
+}
+
+// told notes that something of a call was handed on to its caller: progress
+// that must not run backwards, a question that must not be asked twice. Such a
+// call is not sent again.
+type told struct {
+	rpc.Events
+	said atomic.Bool
+}
+
+func (t *told) Notify(method string, params json.RawMessage) {
+	t.said.Store(true)
+	t.Events.Notify(method, params)
+}
+
+func (t *told) Ask(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
+	t.said.Store(true)
+	return t.Events.Ask(ctx, method, params)
+}
+
+func (t *told) any() bool { return t != nil && t.said.Load() }
+
+// retries counts what is sent again, by reason.
+type retries [3]atomic.Uint64
+
+func (r *retries) add(why RetryReason) { r[slices.Index(RetryReasons(), why)].Add(1) }
+
+func (r *retries) counts() map[RetryReason]uint64 {
+	counts := map[RetryReason]uint64{}
+	for i, why := range RetryReasons() {
+		counts[why] = r[i].Load()
+	}
+	return counts
+}
+
+// acquire takes a slot for a caller, or a whole connection.
+func (p *Pool) acquire(ctx context.Context, t *terms, who rpc.Caller, what Take, timeout time.Duration) (slots.Lease[group, *link], error) {
+	key, whole := t.key(who)
+	principal := t.principal(who)
+	ask := slots.Ask{Who: principal, Weight: t.weight(principal), Whole: whole || what == Whole, Timeout: timeout}
+	hooks := &t.config.Hooks
+	ctx = start(hooks.AcquireStart, ctx, AcquireStart{Server: p.name, Caller: who, Whole: ask.Whole})
+	lease, err := p.slots.Acquire(ctx, key, ask)
+	e := AcquireEnd{Waited: lease.Waited()}
+	if err != nil {
+		err = acquireError(err)
+		e.Err = err
+		if failed := (*slots.WaitError)(nil); errors.As(err, &failed) {
+			e.Waited = failed.After
+		}
+	} else {
+		e.Conn = lease.Conn().name
+	}
+	p.wait.add(e.Waited)
+	end(hooks.AcquireEnd, ctx, e)
+	return lease, err
 }
 
 // send sends a call on a connection and learns from the answer.
-func (p *Pool) send(ctx context.Context, l *link, call rpc.Call) (rpc.Answer, error) {
+func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, began time.Time) (rpc.Answer, error) {
 	l.calls.Add(1)
 	l.inFlight.Add(1)
-	start := time.Now()
+	hooks := &t.config.Hooks
+	ctx = start(hooks.CallStart, ctx, CallStart{Server: p.name, Conn: l.name, Caller: call.Caller, Method: call.Method})
 	answer, err := l.conn.Call(ctx, call)
-	p.call.add(time.Since(start))
+	took := time.Since(began)
+	p.call.add(took)
+	end(hooks.CallEnd, ctx, CallEnd{Took: took, Err: err})
 	l.inFlight.Add(-1)
 	if err != nil {
 		l.errors.Add(1)
@@ -194,21 +258,20 @@ func (p *Pool) send(ctx context.Context, l *link, call rpc.Call) (rpc.Answer, er
 	return answer, nil
 }
 
-// acquireError puts an error of package slots into the words of this one.
+// acquireError puts an error of package slots into the words of this one. One
+// of the caller's own ctx stays as it is.
 func acquireError(err error) error {
-	var timeout *slots.TimeoutError
-	var down *slots.DownError
 	switch {
 	case errors.Is(err, slots.ErrClosed):
 		return ErrPoolClosed
 	case errors.Is(err, slots.ErrLost):
 		return ErrSessionLost
-	case errors.As(err, &timeout):
-		return because(ErrAcquireTimeout, timeout)
+	case errors.Is(err, slots.ErrTimeout):
+		return because(ErrAcquireTimeout, err)
 	case errors.Is(err, slots.ErrQueueFull):
-		return ErrQueueFull
-	case errors.As(err, &down):
-		return because(ErrUnavailable, down)
+		return because(ErrQueueFull, err)
+	case errors.Is(err, slots.ErrDown):
+		return because(ErrUnavailable, err)
 	}
-	return err // the caller's own ctx
+	return err
 }

@@ -2,6 +2,9 @@ package mcpool
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 
 	"github.com/mcpool-dev/mcpool/internal/slots"
 	"github.com/mcpool-dev/mcpool/internal/transport"
@@ -13,7 +16,14 @@ import (
 type group struct {
 	principal string // "" under ShareAll
 	session   string // only under ShareSession
+	spare     bool   // its connections are for sessions to come
 	caps      rpc.Capabilities
+}
+
+// label tells groups apart, and nothing about the principal or the session.
+func (g group) label() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d:%s%v%v", len(g.principal), g.principal, len(g.session), g.session, g.spare, g.caps))
+	return hex.EncodeToString(sum[:4])
 }
 
 func everyCapabilities() []rpc.Capabilities {
@@ -81,16 +91,37 @@ func (t *terms) key(who rpc.Caller) (key slots.Key[group], whole bool) {
 
 // keyOf says what a group may become.
 func (t *terms) keyOf(id group) slots.Key[group] {
-	key := slots.Key[group]{ID: id, Max: t.config.MaxConnections, Slots: t.callsPerConnection()}
+	key := slots.Key[group]{ID: id, Max: t.config.MaxConnections, Slots: t.callsPerConnection(), Account: id.principal}
 	switch {
 	case t.server.Handler != nil:
 		key.Max = 1
 	case t.sharing() == ShareSession:
 		key.Max = 1
-		key.Owned = id.session != ""
+		if id.spare {
+			key.Max = max(1, t.config.MinConnections)
+		}
+		if key.Owned = id.session != ""; key.Owned && t.config.MinConnections > 0 {
+			key.Spare = group{principal: id.principal, spare: true, caps: id.caps}
+		}
 	case t.server.URL != "" && t.eraNow() == transport.Modern:
 		key.Slots *= key.Max
 		key.Max = 1
 	}
 	return key
+}
+
+// slotsOf is how many calls may be in flight on a connection.
+func (t *terms) slotsOf(l *link) int {
+	n := t.callsPerConnection()
+	if !l.peer.InProcess && !l.peer.Stdio && l.peer.Era == transport.Modern && t.sharing() != ShareSession {
+		n *= t.config.MaxConnections // see openLink
+	}
+	return n
+}
+
+func (t *terms) weight(principal string) int {
+	if t.config.Weight == nil {
+		return 1
+	}
+	return t.config.Weight(principal)
 }

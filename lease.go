@@ -3,6 +3,9 @@ package mcpool
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/slots"
 	"github.com/mcpool-dev/mcpool/internal/transport"
@@ -36,14 +39,13 @@ type Lease struct {
 // released. The error is an [*Error].
 func (p *Pool) Acquire(ctx context.Context, who rpc.Caller, what Take) (Lease, error) {
 	t := p.terms.Load()
-	key, whole := t.key(who)
-	lease, err := p.slots.Acquire(ctx, key, slots.Ask{
-		Who: t.principal(who), Whole: whole || what == Whole, Timeout: t.config.ConnectionTimeout,
-	})
+	lease, err := p.acquire(ctx, t, who, what, t.config.ConnectionTimeout)
 	if err != nil {
-		return Lease{}, &Error{Server: p.name, Err: acquireError(err)}
+		return Lease{}, &Error{Server: p.name, Err: err}
 	}
-	p.wait.add(lease.Waited())
+	if t.config.LeakAfter > 0 {
+		p.watchLease(lease, t.config.LeakAfter)
+	}
 	return Lease{pool: p, slot: lease, caller: who}, nil
 }
 
@@ -63,18 +65,22 @@ func (l Lease) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 
 func (l Lease) do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 	failed := &Error{Server: l.pool.name}
-	if !l.slot.Held() {
+	p := l.pool
+	if !l.slot.Held() || p.unsettled.released(l.slot) {
 		failed.Err = ErrReleased
 		return rpc.Answer{}, failed
 	}
 	call.Caller = l.caller
-	answer, err := l.pool.send(ctx, l.slot.Conn(), call)
+	answer, err := p.send(ctx, p.terms.Load(), l.slot.Conn(), call, time.Now())
 	failure := new(transport.Failure)
 	if err == nil || !errors.As(err, &failure) {
 		return answer, err
 	}
 	if failure.Fate != transport.NotSent {
 		failed.Attempts = 1
+	}
+	if failure.Settled != nil {
+		p.unsettled.add(l.slot, failure.Settled)
 	}
 	failed.MayHaveRun = failure.Fate == transport.MayHaveRun
 	switch {
@@ -92,10 +98,83 @@ func (l Lease) do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 }
 
 // Conn returns the leased connection.
-func (l Lease) Conn() *Conn {
-	v := l.slot.View()
-	return &Conn{link: v.Conn, slots: v.Slots, used: v.Used, retired: v.Retired}
+func (l Lease) Conn() *Conn { return newConn(l.slot.View()) }
+
+// Release gives the lease back; a call that was cancelled on it first has to
+// be heard of by the server, or 10 s have to pass, before others get its slot.
+// Releasing it again has no effect.
+func (l Lease) Release() {
+	heard, first := l.pool.unsettled.release(l.slot)
+	if first {
+		l.pool.settle(l.slot, heard...)
+	}
 }
 
-// Release gives the lease back. Releasing it again has no effect.
-func (l Lease) Release() { l.slot.Release() }
+// unsettled are leases whose calls were cancelled, with what says when the
+// server has heard of that.
+type unsettled struct {
+	n      atomic.Int64 // of leases
+	mu     sync.Mutex   // guards leases
+	leases map[slots.Lease[group, *link]]*unheard
+}
+
+type unheard struct {
+	calls    []<-chan struct{}
+	released bool
+}
+
+func (u *unsettled) add(slot slots.Lease[group, *link], heard <-chan struct{}) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	l := u.leases[slot]
+	if l == nil {
+		if u.leases == nil {
+			u.leases = map[slots.Lease[group, *link]]*unheard{}
+		}
+		l = new(unheard)
+		u.leases[slot] = l
+		u.n.Add(1)
+	}
+	l.calls = append(l.calls, heard)
+}
+
+// released reports whether the lease was given back and only its slot is kept.
+func (u *unsettled) released(slot slots.Lease[group, *link]) bool {
+	if u.n.Load() == 0 {
+		return false
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	l := u.leases[slot]
+	return l != nil && l.released
+}
+
+// release returns what is to be heard before the slot is free, and whether
+// the lease had not been released before.
+func (u *unsettled) release(slot slots.Lease[group, *link]) (heard []<-chan struct{}, first bool) {
+	if u.n.Load() == 0 {
+		return nil, true
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	l := u.leases[slot]
+	if l == nil {
+		return nil, true
+	}
+	first = !l.released
+	l.released = true
+	return l.calls, first
+}
+
+// forget drops a lease whose slot is free.
+func (u *unsettled) forget(slot slots.Lease[group, *link]) {
+	if u.n.Load() == 0 {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.leases[slot] != nil {
+		delete(u.leases, slot)
+		u.n.Add(-1)
+	}
+}

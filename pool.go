@@ -44,10 +44,13 @@ type Pool struct {
 	end    context.CancelFunc
 	work   sync.WaitGroup
 
-	settling               atomic.Int64 // cancelled calls whose slots are not free yet
-	calls, errors, retries atomic.Uint64
-	overBudget             atomic.Uint64
-	open, wait, call       latency
+	leaks     leaks
+	unsettled unsettled    // leases with cancelled calls that the server may not have heard of
+	settling  atomic.Int64 // cancelled calls whose slots are not free yet
+
+	calls, errors, leaked atomic.Uint64
+	retries               retries
+	open, wait, call      latency
 }
 
 // New makes a pool of connections to server. It does no I/O; without
@@ -70,12 +73,11 @@ func New(server Server, config *Config) (*Pool, error) {
 		Open:         p.openLink,
 		Close:        p.closeLink,
 		Check:        p.checkLink,
-		Done:         func(l *link) <-chan struct{} { return l.conn.Done() },
-		Permanent:    permanent,
 		CheckTimeout: checkTimeout,
 		BreakAfter:   breakAfter,
 	}
 	t.limit(&options)
+	options.Connections, options.Waiters = t.config.Limits.budgets(&t.server)
 	p.slots = slots.New(options)
 	if !t.config.LazyInitialization && t.config.MinConnections > 0 {
 		key, _ := t.key(rpc.Caller{})
@@ -97,6 +99,7 @@ func (p *Pool) Close(ctx context.Context) error {
 	p.closed = true
 	p.end()
 	p.mu.Unlock()
+	p.leaks.close()
 	p.work.Wait() // it ends at once: cancelled calls are not waited for any more
 	err := p.slots.Close(ctx)
 	p.reload.Lock()
@@ -106,6 +109,17 @@ func (p *Pool) Close(ctx context.Context) error {
 		return fmt.Errorf("closing pool %s: %w", p.name, err)
 	}
 	return nil
+}
+
+// enter reports whether work of the pool may begin, which Close waits for;
+// work.Done must follow if it may.
+func (p *Pool) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.work.Add(1)
+	}
+	return !p.closed
 }
 
 // EndSession says that the caller's session has ended: connections of its own,
@@ -123,60 +137,71 @@ func (p *Pool) EndSession(who rpc.Caller) {
 
 // openLink opens a connection for a group, on nobody's behalf in particular.
 func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], error) {
-	start := time.Now()
+	began := time.Now()
 	t := p.terms.Load()
-	era := t.eraNow()
-	conn, err := t.endpoint.Open(ctx, era, id.caps)
+	hooks := &t.config.Hooks
+	ctx = start(hooks.OpenStart, ctx, OpenStart{Server: p.name, Group: id.label()})
+	l, err := p.openFor(ctx, t, id, began)
+	took := time.Since(began)
 	if err != nil {
-		var failed *transport.OpenError
-		if errors.As(err, &failed) && failed.WrongEra {
-			t.era.CompareAndSwap(int32(era), int32(transport.Unknown))
-		}
 		if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-			p.log.Warn("connection not opened", "error", err, "after", time.Since(start))
+			p.log.Warn("connection not opened", "error", err, "after", took)
 		}
+		end(hooks.OpenEnd, ctx, OpenEnd{Took: took, Err: err})
 		return slots.Opened[*link]{}, err
 	}
-	l := newLink(p.ids.Add(1), p.name, id, conn, start)
-	t.era.Store(int32(l.peer.Era))
-	p.open.add(l.openTook)
-	p.log.Info("connection opened", "conn", l.id, "peer", l.peer.Name,
-		"protocol", l.peer.Protocol, "took", l.openTook)
-	opened := slots.Opened[*link]{Conn: l, Slots: t.callsPerConnection()}
-	switch {
-	case l.peer.InProcess:
-		opened.Sole = true
-	case !l.peer.Stdio && l.peer.Era == transport.Modern:
-		// There is no session to have several of: one endpoint has all the room.
-		opened.Sole = true
-		if t.sharing() != ShareSession {
-			opened.Slots *= t.config.MaxConnections
-		}
-	}
-	return opened, nil
+	p.open.add(took)
+	p.log.Info("connection opened", "conn", l.name, "peer", l.peer.Name, "protocol", l.peer.Protocol, "took", took)
+	end(hooks.OpenEnd, ctx, OpenEnd{Conn: l.name, Took: took})
+	// A modern server has no session to have several of: one endpoint has all
+	// the room.
+	sole := l.peer.InProcess || !l.peer.Stdio && l.peer.Era == transport.Modern
+	return slots.Opened[*link]{Conn: l, Slots: t.slotsOf(l), Sole: sole, Done: l.conn.Done()}, nil
 }
 
+func (p *Pool) openFor(ctx context.Context, t *terms, id group, began time.Time) (*link, error) {
+	era := t.eraNow()
+	conn, err := t.endpoint.Open(ctx, era, id.caps)
+	if err == nil {
+		l := newLink(p.ids.Add(1), p.name, conn, began)
+		t.era.Store(int32(l.peer.Era))
+		return l, nil
+	}
+	var failed *transport.OpenError
+	if errors.As(err, &failed) && failed.WrongEra {
+		t.era.CompareAndSwap(int32(era), int32(transport.Unknown))
+	}
+	if failed != nil && failed.Permanent {
+		err = &permanentError{err}
+	}
+	return nil, err
+}
+
+// permanentError is an opening that it is no use to try again soon.
+type permanentError struct{ error }
+
+func (e *permanentError) Unwrap() []error { return []error{e.error, slots.ErrPermanent} }
+
 func (p *Pool) closeLink(ctx context.Context, l *link, why slots.Reason) {
-	start := time.Now()
+	began := time.Now()
+	hooks := &p.terms.Load().config.Hooks
+	ctx = start(hooks.CloseStart, ctx, CloseStart{Server: p.name, Conn: l.name, Reason: CloseReason(why)})
 	l.conn.Close(ctx)
-	p.log.Info("connection closed", "conn", l.id, "reason", string(why),
-		"age", start.Sub(l.opened), "calls", l.calls.Load(), "took", time.Since(start))
+	took := time.Since(began)
+	end(hooks.CloseEnd, ctx, CloseEnd{Took: took})
+	p.log.Info("connection closed", "conn", l.name, "reason", string(why),
+		"age", began.Sub(l.opened), "calls", l.calls.Load(), "took", took)
 }
 
 func (p *Pool) checkLink(ctx context.Context, l *link) error {
 	err := l.conn.Check(ctx)
 	if err != nil {
-		p.log.Warn("health check failed", "conn", l.id, "error", err)
+		p.log.Warn("health check failed", "conn", l.name, "error", err)
 	}
 	if failed := (*transport.Failure)(nil); errors.As(err, &failed) && failed.Dead {
 		return fmt.Errorf("%w: %w", slots.ErrGone, err)
 	}
 	return err
-}
-
-func permanent(err error) bool {
-	var failed *transport.OpenError
-	return errors.As(err, &failed) && failed.Permanent
 }
 
 // Stats returns what the pool has done and how it stands now.
@@ -186,13 +211,15 @@ func (p *Pool) Stats() Stats {
 		Server:      p.name,
 		Connections: now.Ready, InUse: now.InUse, Idle: now.Idle, Opening: now.Opening,
 		Retired: now.Retired, Groups: now.Groups,
+		Pinned: now.Owned + now.Whole, MaxOpening: now.MaxOpening,
 		Slots: now.Slots, CallsInFlight: now.InFlight, Settling: int(p.settling.Load()), Waiting: now.Waiting, OldestWait: now.OldestWait,
-		Paused: now.Paused, Broken: now.Broken,
-		Opened: now.Opened, OpenFailures: now.OpenFailures,
-		Opens: map[OpenReason]uint64{}, Closed: map[CloseReason]uint64{},
+		Paused: now.Paused, Breaker: Breaker(now.Breaker),
+		Opened: now.Opened, OpenFailures: now.OpenFailures, OpensElided: now.Elided, SparesUsed: now.Inherited,
+		Opens: map[OpenReason]uint64{}, Closed: map[CloseReason]uint64{}, Retries: p.retries.counts(),
 		Acquired: now.Acquired, Released: now.Released, Waited: now.Waited, WaitTime: now.WaitTime,
 		AcquireFailures: now.AcquireFailures, Refused: now.Refused, LateBinds: now.LateBinds,
-		Calls: p.calls.Load(), Errors: p.errors.Load(), Retries: p.retries.Load(), OverBudget: p.overBudget.Load(),
+		Calls: p.calls.Load(), Errors: p.errors.Load(),
+		BudgetSpent: p.budget.spent.Load(), OverBudget: p.budget.refused.Load(), Leaked: p.leaked.Load(),
 		HealthChecks: now.HealthChecks, HealthFailures: now.HealthFailures,
 		Open: p.open.snapshot(), Wait: p.wait.snapshot(), Call: p.call.snapshot(),
 	}
@@ -214,7 +241,7 @@ func (p *Pool) Conns() []*Conn {
 	views := p.slots.Conns()
 	conns := make([]*Conn, 0, len(views))
 	for _, v := range views {
-		conns = append(conns, &Conn{link: v.Conn, slots: v.Slots, used: v.Used, retired: v.Retired})
+		conns = append(conns, newConn(v))
 	}
 	slices.SortFunc(conns, func(a, b *Conn) int { return cmp.Compare(a.id, b.id) })
 	return conns

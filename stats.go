@@ -16,19 +16,23 @@ type Stats struct {
 	Idle        int
 	Opening     int
 	Retired     int
+	Pinned      int // of all of them, those that are one caller's: a session's, or lent whole
 	Groups      int // keys with a connection or a waiter
+	MaxOpening  int // how many may be opened at once now: fewer after failures
 
 	Slots         int // room for calls on the connections that are open
 	CallsInFlight int
 	Settling      int // of them, cancelled calls that the server may still be working on
 	Paused        bool
-	Broken        bool          // the breaker is open: callers are told at once that the server is away
+	Breaker       Breaker
 	Waiting       int           // callers waiting for a slot
 	OldestWait    time.Duration // how long the first of them has waited
 
 	Opened       uint64
 	Opens        map[OpenReason]uint64 // openings begun
 	OpenFailures uint64
+	OpensElided  uint64 // openings that were not needed any more when they were to begin
+	SparesUsed   uint64 // connections that were ready for the session that took them
 	Closed       map[CloseReason]uint64
 
 	Acquired        uint64 // slots and whole connections lent
@@ -39,12 +43,15 @@ type Stats struct {
 	Refused         uint64 // callers who were not let wait: too many did, or the server is away
 	LateBinds       uint64 // waiters served by an old connection while a new one was being opened
 
-	Calls   uint64 // calls made through the pool
-	Errors  uint64 // calls that got no answer, or an error of the protocol
-	Retries uint64 // times a call was sent again
-	// OverBudget counts calls that were not sent again, although they might
-	// have been, because a fifth of all calls had been.
-	OverBudget uint64
+	Calls   uint64                 // calls made through the pool
+	Errors  uint64                 // calls that got no answer, or an error of the protocol
+	Retries map[RetryReason]uint64 // times a call was sent again
+	// BudgetSpent counts the times that a call was sent again although it may
+	// have run; OverBudget calls that were not, although they might have been,
+	// because a fifth of all calls had been.
+	BudgetSpent uint64
+	OverBudget  uint64
+	Leaked      uint64 // leases found to be held for longer than LeakAfter
 
 	HealthChecks   uint64
 	HealthFailures uint64
@@ -67,6 +74,42 @@ func (s *Stats) ClosedTotal() uint64 {
 	return n
 }
 
+// RetriesTotal is the number of times that calls were sent again, for all
+// reasons.
+func (s *Stats) RetriesTotal() uint64 {
+	var n uint64
+	for _, c := range s.Retries {
+		n += c
+	}
+	return n
+}
+
+// Breaker says what becomes of callers when no connection can be opened.
+type Breaker string
+
+const (
+	BreakerClosed   Breaker = "closed"    // they wait for the server to come back
+	BreakerOpen     Breaker = "open"      // it is away for 10 s or more: they are told at once
+	BreakerHalfOpen Breaker = "half-open" // they are, but one try to connect is under way
+)
+
+// Breakers are all states there are.
+func Breakers() []Breaker { return []Breaker{BreakerClosed, BreakerOpen, BreakerHalfOpen} }
+
+// RetryReason says why a call was sent again.
+type RetryReason string
+
+const (
+	RetriedNotSent     RetryReason = "not_sent"     // nothing of it had reached the server
+	RetriedSessionLost RetryReason = "session_lost" // the session was gone, and the call unread
+	RetriedHarmless    RetryReason = "harmless"     // it may have run, and may run twice
+)
+
+// RetryReasons are all reasons there are.
+func RetryReasons() []RetryReason {
+	return []RetryReason{RetriedNotSent, RetriedSessionLost, RetriedHarmless}
+}
+
 // OpenReason says why a connection was opened.
 type OpenReason string
 
@@ -87,6 +130,7 @@ type CloseReason string
 const (
 	ClosedIdle      CloseReason = "idle"      // unused for IdleTimeout
 	ClosedAge       CloseReason = "age"       // replaced at MaxConnectionAge
+	ClosedCalls     CloseReason = "calls"     // replaced after MaxConnectionCalls
 	ClosedLost      CloseReason = "lost"      // the server dropped the session, or the link or process ended
 	ClosedUnhealthy CloseReason = "unhealthy" // a health check failed
 	ClosedReset     CloseReason = "reset"     // replaced by Reset or Drain
@@ -98,6 +142,6 @@ const (
 
 // CloseReasons are all reasons there are.
 func CloseReasons() []CloseReason {
-	return []CloseReason{ClosedIdle, ClosedAge, ClosedLost, ClosedUnhealthy,
+	return []CloseReason{ClosedIdle, ClosedAge, ClosedCalls, ClosedLost, ClosedUnhealthy,
 		ClosedReset, ClosedEvicted, ClosedSurplus, ClosedSession, ClosedShutdown}
 }

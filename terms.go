@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/mcpool-dev/mcpool/internal/slots"
@@ -62,19 +63,35 @@ func identical(a, b any) bool {
 func (t *terms) limit(o *slots.Options[group, *link]) {
 	o.Min = t.config.MinConnections
 	o.Total = t.config.total()
+	o.AccountTotal = t.config.MaxConnectionsPerPrincipal
+	o.MaxOpening = t.maxOpening()
 	o.MaxWaiting = t.config.MaxWaiting
+	o.WaitingEach = t.config.MaxWaitingPerPrincipal
+	o.MaxCalls = t.config.MaxConnectionCalls
 	o.OpenTimeout = t.config.ConnectionTimeout
 	o.IdleTimeout = t.config.IdleTimeout
 	o.MaxAge = t.config.MaxConnectionAge
 	o.CheckInterval = t.config.HealthCheckInterval
 }
 
+// maxOpening is how many connections may be opened at once while the server
+// bears it. Child processes compete for this machine; a remote server is asked
+// for as many as it takes to have 128 calls at once, and no fewer than 16:
+// lower bounds turn an opening of 2 s into a wait of 10 s and more when the
+// load rises to many times what it was, which TestStep shows.
+func (t *terms) maxOpening() int {
+	if t.server.Command != "" {
+		return max(4, runtime.NumCPU())
+	}
+	return max(16, 128/t.callsPerConnection())
+}
+
 // Reload changes the settings of a pool, and the server if it is not the same
 // any more: then all connections are replaced as they come free, as by
-// [Pool.Reset]. No call is disturbed. Settings hold from now on; what a
-// connection got when it was opened (its age, its slots) it keeps. The name
-// cannot change. The error says what makes no sense, and then nothing has
-// changed.
+// [Pool.Reset]. No call is disturbed. Settings hold from now on, for the
+// connections there are, too; only their age they keep. The name and the
+// Limits cannot change. The error says what makes no sense, and then nothing
+// has changed.
 func (p *Pool) Reload(server Server, config *Config) error {
 	p.reload.Lock()
 	defer p.reload.Unlock()
@@ -86,8 +103,11 @@ func (p *Pool) Reload(server Server, config *Config) error {
 	if err != nil {
 		return err
 	}
+	if t.config.Limits != old.config.Limits {
+		return fmt.Errorf("server %s: the limits of a pool cannot change: make another pool", p.name)
+	}
 	p.terms.Store(t)
-	p.slots.Change(t.limit, t.keyOf)
+	p.slots.Change(t.limit, t.keyOf, t.slotsOf)
 	if t.endpoint == old.endpoint {
 		return nil
 	}

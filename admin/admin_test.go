@@ -195,25 +195,28 @@ func compare(t *testing.T, place string, got map[string]any, want reflect.Value,
 			continue
 		case bool:
 			expected = v
-		case map[mcpool.OpenReason]uint64:
-			reasons := make(map[string]any)
-			for _, reason := range mcpool.OpenReasons() {
-				reasons[string(reason)] = float64(v[reason])
-			}
-			expected = reasons
-		case map[mcpool.CloseReason]uint64:
-			reasons := make(map[string]any)
-			for _, reason := range mcpool.CloseReasons() {
-				reasons[string(reason)] = float64(v[reason])
-			}
-			expected = reasons
+		case mcpool.Breaker:
+			expected = string(v)
 		default:
+			if value.Kind() == reflect.Map { // counts by reason
+				expected = reasons(value)
+				break
+			}
 			expected = value.Convert(reflect.TypeFor[float64]()).Interface()
 		}
 		if !reflect.DeepEqual(got[name], expected) {
 			t.Errorf("%s.%s is %v, want %v", place, name, got[name], expected)
 		}
 	}
+}
+
+// reasons are counts by reason as JSON has them.
+func reasons(counts reflect.Value) map[string]any {
+	object := make(map[string]any)
+	for reason, count := range counts.Seq2() {
+		object[reason.String()] = float64(count.Uint())
+	}
+	return object
 }
 
 // snake turns CallsInFlight into calls_in_flight, and ID into id.

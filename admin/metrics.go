@@ -37,6 +37,8 @@ func (pools poolCollector) Describe(out chan<- *prometheus.Desc) {
 		out <- h.desc
 	}
 	out <- connections
+	out <- breaker
+	out <- retried
 	out <- opens
 	out <- closed
 }
@@ -57,6 +59,12 @@ func (pools poolCollector) Collect(out chan<- prometheus.Metric) {
 		}{{"in_use", s.InUse}, {"idle", s.Idle}, {"opening", s.Opening}, {"retired", s.Retired}} {
 			out <- prometheus.MustNewConstMetric(connections, prometheus.GaugeValue, float64(of.n), s.Server, of.state)
 		}
+		for _, state := range mcpool.Breakers() {
+			out <- prometheus.MustNewConstMetric(breaker, prometheus.GaugeValue, float64(one(s.Breaker == state)), s.Server, string(state))
+		}
+		for _, reason := range mcpool.RetryReasons() {
+			out <- prometheus.MustNewConstMetric(retried, prometheus.CounterValue, float64(s.Retries[reason]), s.Server, string(reason))
+		}
 		for _, reason := range mcpool.OpenReasons() {
 			out <- prometheus.MustNewConstMetric(opens, prometheus.CounterValue, float64(s.Opens[reason]), s.Server, string(reason))
 		}
@@ -72,6 +80,8 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	connections = describe("connections", "Connections by state; in use and idle ones make up the pool.", "state")
+	breaker     = describe("breaker_state", "1 for the state that the breaker is in: closed, open (callers are told at once that the server is away) or half-open.", "state")
+	retried     = describe("retries_total", "Times that a call was sent again, by reason.", "reason")
 	opens       = describe("opens_total", "Openings begun, by reason.", "reason")
 	closed      = describe("closed_total", "Connections closed, by reason.", "reason")
 )
@@ -85,16 +95,20 @@ type metric struct {
 
 var metrics = []metric{
 	gauge("groups", "Groups with a connection or a waiting caller.", func(s *mcpool.Stats) int { return s.Groups }),
+	gauge("pinned", "Connections that are one caller's: a session's, or lent whole.", func(s *mcpool.Stats) int { return s.Pinned }),
+	gauge("max_opening", "Connections that may be opened at once now.", func(s *mcpool.Stats) int { return s.MaxOpening }),
 	gauge("slots", "Room for calls on the connections that are open.", func(s *mcpool.Stats) int { return s.Slots }),
 	gauge("calls_in_flight", "Calls that have not been answered.", func(s *mcpool.Stats) int { return s.CallsInFlight }),
 	gauge("settling", "Cancelled calls that the server may still be working on.", func(s *mcpool.Stats) int { return s.Settling }),
 	gauge("paused", "1 while the pool is paused.", func(s *mcpool.Stats) int { return one(s.Paused) }),
-	gauge("broken", "1 while the breaker is open: callers are told at once that the server is away.", func(s *mcpool.Stats) int { return one(s.Broken) }),
 	gauge("waiting", "Callers waiting for a slot.", func(s *mcpool.Stats) int { return s.Waiting }),
 	gauge("oldest_wait_seconds", "How long the first waiting caller has waited.", func(s *mcpool.Stats) float64 { return s.OldestWait.Seconds() }),
 	gauge("reuse_ratio", "Share of calls that cost no connection of their own.", func(s *mcpool.Stats) float64 { return s.ReuseRatio }),
 
 	counter("opened", "Connections opened.", func(s *mcpool.Stats) uint64 { return s.Opened }),
+	counter("opens_elided", "Openings not needed any more when they were to begin.", func(s *mcpool.Stats) uint64 { return s.OpensElided }),
+	counter("spares_used", "Connections that were ready for the session that took them.", func(s *mcpool.Stats) uint64 { return s.SparesUsed }),
+	counter("leaked", "Leases found to be held for too long.", func(s *mcpool.Stats) uint64 { return s.Leaked }),
 	counter("open_failures", "Connections that could not be opened.", func(s *mcpool.Stats) uint64 { return s.OpenFailures }),
 	counter("acquired", "Slots and whole connections lent.", func(s *mcpool.Stats) uint64 { return s.Acquired }),
 	counter("released", "Slots and whole connections given back.", func(s *mcpool.Stats) uint64 { return s.Released }),
@@ -105,7 +119,7 @@ var metrics = []metric{
 	counter("late_binds", "Waiters served by an old connection while a new one was being opened.", func(s *mcpool.Stats) uint64 { return s.LateBinds }),
 	counter("calls", "Calls made through the pool.", func(s *mcpool.Stats) uint64 { return s.Calls }),
 	counter("errors", "Calls that got no answer, or an error of the protocol.", func(s *mcpool.Stats) uint64 { return s.Errors }),
-	counter("retries", "Times that a call was sent again.", func(s *mcpool.Stats) uint64 { return s.Retries }),
+	counter("budget_spent", "Times that a call was sent again although it may have run.", func(s *mcpool.Stats) uint64 { return s.BudgetSpent }),
 	counter("over_budget", "Calls not sent again because a fifth of all had been.", func(s *mcpool.Stats) uint64 { return s.OverBudget }),
 	counter("health_checks", "Health checks of idle connections.", func(s *mcpool.Stats) uint64 { return s.HealthChecks }),
 	counter("health_failures", "Health checks that failed.", func(s *mcpool.Stats) uint64 { return s.HealthFailures }),

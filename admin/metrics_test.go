@@ -84,19 +84,21 @@ func TestMetricsHaveEveryFieldOfStats(t *testing.T) {
 			}
 		case bool:
 			want(map[bool]float64{true: 1}[v], name, server)
-		case map[mcpool.OpenReason]uint64:
-			for _, reason := range mcpool.OpenReasons() {
-				want(float64(v[reason]), "opens_total", `reason="`+string(reason)+`",`+server)
-			}
-		case map[mcpool.CloseReason]uint64:
-			for _, reason := range mcpool.CloseReasons() {
-				want(float64(v[reason]), "closed_total", `reason="`+string(reason)+`",`+server)
+		case mcpool.Breaker:
+			for _, state := range mcpool.Breakers() {
+				want(map[bool]float64{true: 1}[v == state], "breaker_state", server+`,state="`+string(state)+`"`)
 			}
 		case mcpool.Latency:
 			want(float64(v.Count), name+"_seconds_count", server)
 			want(v.Sum.Seconds(), name+"_seconds_sum", server)
 			want(float64(v.Count), name+"_seconds_bucket", server+`,le="+Inf"`)
 		default:
+			if stats.Field(i).Kind() == reflect.Map {
+				for reason, count := range reasons(stats.Field(i)) {
+					want(count.(float64), name+"_total", `reason="`+reason+`",`+server)
+				}
+				break
+			}
 			t.Errorf("%s is a %T, which this test does not know", name, v)
 		}
 	}

@@ -30,19 +30,23 @@ type statsStatus struct {
 	Idle        int `json:"idle"`
 	Opening     int `json:"opening"`
 	Retired     int `json:"retired"`
+	Pinned      int `json:"pinned"`
 	Groups      int `json:"groups"`
+	MaxOpening  int `json:"max_opening"`
 
-	Slots         int     `json:"slots"`
-	CallsInFlight int     `json:"calls_in_flight"`
-	Settling      int     `json:"settling"`
-	Paused        bool    `json:"paused"`
-	Broken        bool    `json:"broken"`
-	Waiting       int     `json:"waiting"`
-	OldestWait    float64 `json:"oldest_wait_seconds"`
+	Slots         int            `json:"slots"`
+	CallsInFlight int            `json:"calls_in_flight"`
+	Settling      int            `json:"settling"`
+	Paused        bool           `json:"paused"`
+	Breaker       mcpool.Breaker `json:"breaker"`
+	Waiting       int            `json:"waiting"`
+	OldestWait    float64        `json:"oldest_wait_seconds"`
 
 	Opened       uint64                        `json:"opened"`
 	Opens        map[mcpool.OpenReason]uint64  `json:"opens"`
 	OpenFailures uint64                        `json:"open_failures"`
+	OpensElided  uint64                        `json:"opens_elided"`
+	SparesUsed   uint64                        `json:"spares_used"`
 	Closed       map[mcpool.CloseReason]uint64 `json:"closed"`
 
 	Acquired        uint64  `json:"acquired"`
@@ -53,10 +57,12 @@ type statsStatus struct {
 	Refused         uint64  `json:"refused"`
 	LateBinds       uint64  `json:"late_binds"`
 
-	Calls      uint64 `json:"calls"`
-	Errors     uint64 `json:"errors"`
-	Retries    uint64 `json:"retries"`
-	OverBudget uint64 `json:"over_budget"`
+	Calls       uint64                        `json:"calls"`
+	Errors      uint64                        `json:"errors"`
+	Retries     map[mcpool.RetryReason]uint64 `json:"retries"`
+	BudgetSpent uint64                        `json:"budget_spent"`
+	OverBudget  uint64                        `json:"over_budget"`
+	Leaked      uint64                        `json:"leaked"`
 
 	HealthChecks   uint64 `json:"health_checks"`
 	HealthFailures uint64 `json:"health_failures"`
@@ -116,15 +122,17 @@ func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 func statusOf(s mcpool.Stats) statsStatus {
 	return statsStatus{
 		Connections: s.Connections, InUse: s.InUse, Idle: s.Idle,
-		Opening: s.Opening, Retired: s.Retired, Groups: s.Groups,
+		Opening: s.Opening, Retired: s.Retired, Pinned: s.Pinned, Groups: s.Groups, MaxOpening: s.MaxOpening,
 		Slots: s.Slots, CallsInFlight: s.CallsInFlight, Settling: s.Settling,
-		Paused: s.Paused, Broken: s.Broken,
+		Paused: s.Paused, Breaker: s.Breaker,
 		Waiting: s.Waiting, OldestWait: s.OldestWait.Seconds(),
-		Opened: s.Opened, Opens: s.Opens, OpenFailures: s.OpenFailures, Closed: s.Closed,
+		Opened: s.Opened, Opens: s.Opens, OpenFailures: s.OpenFailures,
+		OpensElided: s.OpensElided, SparesUsed: s.SparesUsed, Closed: s.Closed,
 		Acquired: s.Acquired, Released: s.Released, Waited: s.Waited,
 		WaitTime: s.WaitTime.Seconds(), AcquireFailures: s.AcquireFailures,
 		Refused: s.Refused, LateBinds: s.LateBinds,
-		Calls: s.Calls, Errors: s.Errors, Retries: s.Retries, OverBudget: s.OverBudget,
+		Calls: s.Calls, Errors: s.Errors, Retries: s.Retries,
+		BudgetSpent: s.BudgetSpent, OverBudget: s.OverBudget, Leaked: s.Leaked,
 		HealthChecks: s.HealthChecks, HealthFailures: s.HealthFailures,
 		ReuseRatio: s.ReuseRatio,
 		Open:       latencyOf(s.Open), Wait: latencyOf(s.Wait), Call: latencyOf(s.Call),

@@ -155,6 +155,22 @@ func TestSetting_MCP_POOL_MAX_WAITING(t *testing.T) {
 	number("MCP_POOL_MAX_WAITING", 10_000, 10, 20, 0, func(s config.Server) any { return s.Pool.MaxWaiting }).test(t)
 }
 
+func TestSetting_MCP_POOL_MAX_CONNECTIONS_PER_PRINCIPAL(t *testing.T) {
+	number("MCP_POOL_MAX_CONNECTIONS_PER_PRINCIPAL", 0, 10, 20, 0, func(s config.Server) any { return s.Pool.MaxConnectionsPerPrincipal }).test(t)
+}
+
+func TestSetting_MCP_POOL_MAX_CONNECTION_CALLS(t *testing.T) {
+	number("MCP_POOL_MAX_CONNECTION_CALLS", 0, 10, 20, 0, func(s config.Server) any { return s.Pool.MaxConnectionCalls }).test(t)
+}
+
+func TestSetting_MCP_POOL_MAX_WAITING_PER_PRINCIPAL(t *testing.T) {
+	number("MCP_POOL_MAX_WAITING_PER_PRINCIPAL", 0, 10, 20, 0, func(s config.Server) any { return s.Pool.MaxWaitingPerPrincipal }).test(t)
+}
+
+func TestSetting_MCP_POOL_LEAK_AFTER(t *testing.T) {
+	period("MCP_POOL_LEAK_AFTER", 600*time.Second, func(s config.Server) any { return s.Pool.LeakAfter }).test(t)
+}
+
 func TestSetting_MCP_POOL_CALLS_PER_CONNECTION(t *testing.T) {
 	number("MCP_POOL_CALLS_PER_CONNECTION", 0, 1, 32, 0, func(s config.Server) any { return s.Pool.CallsPerConnection }).test(t)
 }
@@ -179,7 +195,8 @@ func TestSetting_MCP_POOL_CALL_TIMEOUT(t *testing.T) {
 
 func TestEverySettingHasATest(t *testing.T) {
 	want := "min_connections max_connections connection_timeout idle_timeout max_connection_age health_check_interval " +
-		"retry_attempts lazy_initialization max_connections_total max_waiting calls_per_connection sharing call_timeout"
+		"retry_attempts lazy_initialization max_connections_total max_connections_per_principal max_connection_calls " +
+		"max_waiting max_waiting_per_principal calls_per_connection sharing leak_after call_timeout"
 	if got := strings.Join(config.SettingNames(), " "); got != want {
 		t.Errorf("got %s, want %s: add a test above", got, want)
 	}

@@ -10,11 +10,9 @@ type nothing struct{}
 
 func benchPool(b *testing.B, slots int) *Pool[string, nothing] {
 	p := New(Options[string, nothing]{
-		Open:      func(context.Context, string) (Opened[nothing], error) { return Opened[nothing]{Slots: slots}, nil },
-		Close:     func(context.Context, nothing, Reason) {},
-		Done:      func(nothing) <-chan struct{} { return nil },
-		Permanent: func(error) bool { return false },
-		Total:     1000, OpenTimeout: time.Minute,
+		Open:  func(context.Context, string) (Opened[nothing], error) { return Opened[nothing]{Slots: slots}, nil },
+		Close: func(context.Context, nothing, Reason) {},
+		Total: 1000, MaxOpening: 16, OpenTimeout: time.Minute,
 	})
 	b.Cleanup(func() { p.Close(context.Background()) })
 	return p

@@ -46,6 +46,11 @@ type demand struct {
 	served average
 }
 
+// opening is how long an opening takes.
+func (d *demand) opening() time.Duration {
+	return time.Duration(d.opened.value * float64(time.Second))
+}
+
 // pace is how fast the callers of a group come: the lower of the rates of the
 // last two windows. A storm that is over at once shows in one window only,
 // and its callers are the backlog's affair; a load that has risen shows in
@@ -75,7 +80,7 @@ func (p *Pool[K, C]) wanted(g *group[K, C], now moment) int {
 	live := len(g.conns())
 	perConn := float64(g.key.Slots)
 	if live > 0 {
-		perConn = float64(len(g.conns()[0].slots))
+		perConn = float64(g.conns()[0].room())
 	}
 	open, serve := p.demand.opened.value, p.demand.served.value
 	rate := g.pace.rate(g.came(), now, open*window)

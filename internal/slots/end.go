@@ -31,11 +31,9 @@ func (p *Pool[K, C]) End(id K) {
 	if g == nil {
 		return
 	}
-	delete(p.groups, id)
-	p.recent.CompareAndSwap(g, nil)
-	p.failLocked(g, ErrLost, false)
+	p.dropLocked(g)
+	p.failLocked(g, ErrLost, nil)
 	p.dismissLocked(g, ErrLost)
-	g.warm = false
 	for _, c := range g.conns() {
 		p.retireLocked(c, Ended)
 	}
@@ -71,6 +69,7 @@ func (p *Pool[K, C]) Pause(ctx context.Context) error {
 		p.paused = true
 		for _, g := range p.groups {
 			g.gate.Add(gatePaused)
+			p.starvedLocked(g, false)
 		}
 	}
 	p.mu.Unlock()
@@ -172,7 +171,7 @@ func (p *Pool[K, C]) Close(ctx context.Context) error {
 	if !p.closed {
 		p.closed = true
 		for _, g := range p.groups {
-			p.failLocked(g, ErrClosed, false)
+			p.failLocked(g, ErrClosed, nil)
 			p.dismissLocked(g, ErrClosed)
 		}
 		for c := range p.conns {
@@ -191,7 +190,10 @@ func (p *Pool[K, C]) Close(ctx context.Context) error {
 		err = p.force(ctx)
 		p.await(context.Background(), ended)
 	}
-	p.stop(ErrClosed) // what still checks a connection that is closed by now
+	for _, b := range p.o.Connections {
+		b.quit(p)
+	}
+	p.stop(ErrClosed) // the clock, and what still checks a connection that is closed by now
 	p.work.Wait()
 	return err
 }
@@ -212,49 +214,66 @@ func (p *Pool[K, C]) force(ctx context.Context) error {
 	return fmt.Errorf("%d calls cut off: %w", cut, context.Cause(ctx))
 }
 
-// Change changes the limits and times among the options while the pool runs,
-// but MaxCalls, and the key of each group to what rekey says. What is beyond a
-// new limit goes, idle connections now and the others when their calls end. It
-// must not be called from several goroutines at once.
-func (p *Pool[K, C]) Change(set func(*Options[K, C]), rekey func(id K) Key[K]) {
+// Change changes the options that are numbers and times while the pool runs,
+// the key of each group to what rekey says, and the slots of each connection
+// to what resize says, 0 for as they are. What is beyond a new limit goes,
+// idle connections now and the others when their calls end. It must not be
+// called from several goroutines at once.
+func (p *Pool[K, C]) Change(set func(*Options[K, C]), rekey func(id K) Key[K], resize func(conn C) int) {
 	p.mu.Lock()
 	o := p.o
 	ids := slices.Collect(maps.Keys(p.groups))
+	slots := make(map[*conn[K, C]]int, len(p.conns))
+	for c := range p.conns {
+		slots[c] = 0
+	}
 	p.mu.Unlock()
 	set(&o)
 	keys := make([]Key[K], len(ids))
 	for i, id := range ids {
 		keys[i] = rekey(id)
 	}
+	for c := range slots {
+		slots[c] = resize(c.value)
+	}
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, key := range keys {
-		if g := p.groups[key.ID]; g != nil {
-			g.key = key
-			p.shrinkLocked(g)
+	now := p.now()
+	for c, n := range slots {
+		if n > 0 {
+			c.setLimitLocked(n)
 		}
 	}
-	p.o.Min, p.o.Total, p.o.MaxWaiting = o.Min, o.Total, o.MaxWaiting
-	p.o.OpenTimeout, p.o.IdleTimeout, p.o.MaxAge, p.o.CheckInterval = o.OpenTimeout, o.IdleTimeout, o.MaxAge, o.CheckInterval
+	for _, key := range keys {
+		if g := p.groups[key.ID]; g != nil {
+			p.rekeyLocked(g, key)
+			p.pumpLocked(g, now)
+		}
+	}
+	o.Open, o.Close, o.Check, o.Connections, o.Waiters = p.o.Open, p.o.Close, p.o.Check, p.o.Connections, p.o.Waiters
+	p.o = o
+	p.worn.Store(int64(o.MaxCalls))
+	p.openMost = min(p.openMost, o.MaxOpening)
 	var staying []*conn[K, C]
 	for c := range p.conns {
 		if c.reason == "" {
 			staying = append(staying, c)
 		}
 	}
-	for _, c := range leastRecent(staying)[:max(0, len(staying)-o.Total)] {
+	for _, c := range leastRecent(staying, now)[:max(0, len(staying)-o.Total)] {
 		p.retireLocked(c, Surplus)
 	}
-	p.feedLocked(p.now())
+	p.feedLocked(now)
 	p.next = 0 // the times may have changed: the keeper looks now
-	p.wakeLocked(p.now())
+	p.wakeLocked(now)
 }
 
-// shrinkLocked retires what a group has beyond its maximum, the least recently
-// used first.
-func (p *Pool[K, C]) shrinkLocked(g *group[K, C]) {
-	for _, c := range leastRecent(g.conns()) {
+// rekeyLocked changes what a group may become, and retires what it has beyond
+// its maximum, the least recently used first.
+func (p *Pool[K, C]) rekeyLocked(g *group[K, C], key Key[K]) {
+	g.key = key
+	for _, c := range leastRecent(g.conns(), p.now()) {
 		if len(g.conns()) <= g.max() {
 			return
 		}

@@ -6,11 +6,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
-	"sync/atomic"
 	"time"
 )
-
-func newSlots(n int) []atomic.Uint64 { return make([]atomic.Uint64, max(1, n)) }
 
 // An owned group that lost its state is remembered until its next caller was
 // told, at most this long, and no more than so many of them.
@@ -31,6 +28,7 @@ func (p *Pool[K, C]) keep() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		p.stirred.Store(false)
 		p.mu.Lock()
 		if p.closed {
 			p.mu.Unlock()
@@ -47,7 +45,15 @@ func (p *Pool[K, C]) keep() {
 		} else {
 			timer.Reset(p.next - now)
 		}
+		short, barren := p.short, p.barren
+		p.short, p.barren = false, false
 		p.mu.Unlock()
+		if short {
+			p.relieve(barren)
+		}
+		if p.stirred.Load() { // by another pool, meanwhile
+			continue
+		}
 		select {
 		case <-timer.C:
 		case <-p.wake:
@@ -72,17 +78,18 @@ func (p *Pool[K, C]) wakeLocked(t moment) {
 // finds nothing and looks again.
 func (p *Pool[K, C]) tendLocked(now moment) {
 	p.next = 0
+	p.feedLocked(now)
 	for _, g := range p.groups {
 		switch {
 		case g.lost != 0:
 			if now-g.lost >= lostFor {
-				delete(p.groups, g.id)
+				p.dropLocked(g)
 			} else {
 				p.wakeLocked(g.lost + lostFor)
 			}
 			continue
 		case p.unused(g, now):
-			for _, c := range leastRecent(g.conns()) {
+			for _, c := range leastRecent(g.conns(), now) {
 				p.retireLocked(c, Idle)
 			}
 			g.warm = false
@@ -95,6 +102,9 @@ func (p *Pool[K, C]) tendLocked(now moment) {
 		p.scheduleLocked(g, now)
 		p.forgetLocked(g)
 	}
+	for _, a := range p.accounts {
+		p.forgetAccountLocked(a, now)
+	}
 }
 
 // scheduleLocked has the keeper look when something may next be due in g.
@@ -103,8 +113,8 @@ func (p *Pool[K, C]) scheduleLocked(g *group[K, C], now moment) {
 		p.wakeLocked(p.dueLocked(c, now))
 	}
 	if g.warm && p.o.IdleTimeout > 0 {
-		used := g.lastUse()
-		if g.busy() {
+		used := g.lastUse(now)
+		if g.busy() || g.heirs > 0 {
 			used = now
 		}
 		p.wakeLocked(used + p.o.IdleTimeout)
@@ -119,12 +129,12 @@ func (p *Pool[K, C]) dueLocked(c *conn[K, C], now moment) moment {
 			due = t
 		}
 	}
-	used := c.lastUse() // for a busy one now: it cannot have been idle before
 	if p.o.IdleTimeout > 0 && len(c.group.conns()) > p.o.Min {
-		sooner(used + p.o.IdleTimeout)
+		// For a busy one from now: it cannot have been idle before.
+		sooner(c.lastUse(now) + p.o.IdleTimeout)
 	}
 	if p.o.CheckInterval > 0 && !c.checking {
-		sooner(p.checkAt(c, used))
+		sooner(p.checkAt(c))
 	}
 	if c.expires != 0 && !c.group.replacing() {
 		sooner(max(c.expires, c.group.failing.retry))
@@ -147,11 +157,11 @@ func (p *Pool[K, C]) trimLocked(g *group[K, C], now moment) {
 	if p.o.IdleTimeout == 0 {
 		return
 	}
-	for _, c := range leastRecent(g.conns()) {
+	for _, c := range leastRecent(g.conns(), now) {
 		if len(g.conns()) <= p.o.Min {
 			return
 		}
-		if now-c.lastUse() >= p.o.IdleTimeout {
+		if now-c.lastUse(now) >= p.o.IdleTimeout {
 			p.retireLocked(c, Idle)
 		}
 	}
@@ -174,15 +184,6 @@ func (p *Pool[K, C]) expiry(g *group[K, C], now moment) moment {
 	}
 }
 
-// wornLocked reports whether the connection has had its calls.
-func (p *Pool[K, C]) wornLocked(c *conn[K, C]) bool {
-	if p.o.MaxCalls == 0 {
-		return false
-	}
-	lent, _ := c.calls()
-	return lent >= p.o.MaxCalls
-}
-
 // renewLocked replaces a connection that has reached its age, one at a time in
 // a group: the new one is opened first, beyond Max if need be, and the old one
 // goes when it is there.
@@ -191,58 +192,80 @@ func (p *Pool[K, C]) renewLocked(g *group[K, C], now moment) {
 		if c.expires == 0 || now < c.expires || now < g.failing.retry || g.replacing() {
 			continue
 		}
-		if p.total >= p.o.Total || c.inFlight() == 0 && len(g.conns()) > p.o.Min {
-			p.retireLocked(c, Age) // no room for a second one, or no need
+		needless := c.inFlight() == 0 && len(g.conns()) > p.o.Min
+		if needless || !p.takeRoomLocked(g, false, now) {
+			p.retireLocked(c, Age) // no need of a second one, or no room for it
 			continue
 		}
 		p.openLocked(g, ForAge)
 	}
 }
 
-// checkAt is when an idle connection is to be checked.
-func (p *Pool[K, C]) checkAt(c *conn[K, C], used moment) moment {
-	if c.strikes > 0 && c.checked > used {
+// silence is how long nothing may come back on a connection with calls in
+// flight before it is checked, if the interval of checks is not shorter. It
+// takes two looks that far apart to tell.
+const silence = 30 * time.Second
+
+// checkAt is when a connection is to be looked at: an idle one to be checked, a
+// busy one to see whether it is silent.
+func (p *Pool[K, C]) checkAt(c *conn[K, C]) moment {
+	used := moment(c.used.Load())
+	switch {
+	case c.strikes > 0 && c.checked > used:
 		return c.checked + recheck
+	case c.inFlight() > 0:
+		return c.checked + min(silence, p.o.CheckInterval)
 	}
 	return max(used, c.checked) + p.o.CheckInterval
 }
 
-// checkLocked starts the checks that are due. A check takes no slot, and only
-// idle connections are checked: traffic proves more than a check does.
+// checkLocked starts the checks that are due. A check takes no slot. Only idle
+// connections are checked, and those that are silent: traffic proves more
+// than a check does.
 func (p *Pool[K, C]) checkLocked(g *group[K, C], now moment) {
 	if p.o.CheckInterval == 0 {
 		return
 	}
 	for _, c := range g.conns() {
-		if c.checking || c.inFlight() > 0 || now < p.checkAt(c, c.lastUse()) {
+		if c.checking || now < p.checkAt(c) {
 			continue
 		}
-		c.checking = true
+		_, back := c.calls()
+		if c.inFlight() > 0 && (!c.silent || c.back != back) {
+			c.silent, c.back, c.checked = true, back, now
+			continue
+		}
+		c.silent, c.checking = false, true
 		p.stats.HealthChecks++
-		used, check, timeout := c.used.Load(), p.o.Check, p.o.CheckTimeout
+		check, timeout := p.o.Check, p.o.CheckTimeout
 		p.work.Go(func() {
 			ctx, cancel := context.WithTimeout(p.ctx, timeout)
 			defer cancel()
 			err := check(ctx, c.value)
+			gone := errors.Is(err, ErrGone)
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.checkedLocked(c, err, c.inFlight() > 0 || c.used.Load() != used)
+			_, now := c.calls()
+			p.checkedLocked(c, err == nil || now != back, gone)
 		})
 	}
 }
 
-// checkedLocked takes in the outcome of a check. A call that was made
-// meanwhile proves more.
-func (p *Pool[K, C]) checkedLocked(c *conn[K, C], err error, usedSince bool) {
+// checkedLocked takes in the outcome of a check. A call that came back
+// meanwhile proves more. A connection with its owner's state and calls in
+// flight is not given up for silence: a server that does one thing at a time
+// answers no check meanwhile.
+func (p *Pool[K, C]) checkedLocked(c *conn[K, C], well, gone bool) {
 	c.checking, c.checked = false, p.now()
 	switch {
 	case c.reason != "":
 		return
-	case err == nil || usedSince:
+	case well:
 		c.strikes = 0
 	default:
 		p.stats.HealthFailures++
-		if c.strikes++; c.strikes >= strikes || errors.Is(err, ErrGone) {
+		c.strikes++
+		if gone || c.strikes >= strikes && !(c.group.key.Owned && c.inFlight() > 0) {
 			p.retireLocked(c, Unhealthy)
 			return
 		}
@@ -253,7 +276,7 @@ func (p *Pool[K, C]) checkedLocked(c *conn[K, C], err error, usedSince bool) {
 // lostLocked marks an owned group whose state is gone.
 func (p *Pool[K, C]) lostLocked(g *group[K, C], now moment) {
 	g.lost = now
-	p.failLocked(g, ErrLost, false)
+	p.failLocked(g, ErrLost, nil)
 	p.dismissLocked(g, ErrLost)
 	for _, c := range g.conns() {
 		p.retireLocked(c, Ended)
@@ -269,7 +292,7 @@ func (p *Pool[K, C]) lostLocked(g *group[K, C], now moment) {
 		}
 	}
 	if lost > lostMost {
-		delete(p.groups, oldest.key.ID)
+		p.dropLocked(oldest)
 	}
 }
 
@@ -277,7 +300,7 @@ func (p *Pool[K, C]) lostLocked(g *group[K, C], now moment) {
 func (p *Pool[K, C]) forgetLocked(g *group[K, C]) {
 	now := p.now()
 	switch {
-	case g.count() > 0 || g.queue.n > 0 || g.lost != 0 || p.groups[g.id] != g:
+	case g.count() > 0 || g.queue.n > 0 || g.lost != 0 || g.heirs > 0:
 		return
 	case g.warm && p.o.Min > 0 && !g.key.Owned && !p.unused(g, now) && !p.closed:
 		return // it is kept at Min
@@ -285,14 +308,25 @@ func (p *Pool[K, C]) forgetLocked(g *group[K, C]) {
 		p.wakeLocked(g.failing.retry) // callers before then are told why
 		return
 	}
-	g.warm = false // a last call may still end on a lost connection of it
-	p.recent.CompareAndSwap(g, nil)
-	delete(p.groups, g.id)
+	p.dropLocked(g)
+}
+
+// forgetAccountLocked drops an account of which nothing is known any more.
+// That it was refused is known for a while, so that the next tries to connect
+// for it are not made one upon the other.
+func (p *Pool[K, C]) forgetAccountLocked(a *account, now moment) {
+	switch {
+	case a.groups > 0 || a.conns > 0:
+	case a.refused.times > 0 && now < a.refused.retry+backoffIdle && !p.closed:
+		p.wakeLocked(a.refused.retry + backoffIdle)
+	default:
+		delete(p.accounts, a.name)
+	}
 }
 
 // leastRecent returns connections in the order of their last use.
-func leastRecent[K comparable, C any](conns []*conn[K, C]) []*conn[K, C] {
+func leastRecent[K comparable, C any](conns []*conn[K, C], now moment) []*conn[K, C] {
 	conns = slices.Clone(conns)
-	slices.SortStableFunc(conns, func(a, b *conn[K, C]) int { return cmp.Compare(a.lastUse(), b.lastUse()) })
+	slices.SortStableFunc(conns, func(a, b *conn[K, C]) int { return cmp.Compare(a.lastUse(now), b.lastUse(now)) })
 	return conns
 }

@@ -5,13 +5,16 @@ import (
 	"time"
 )
 
-// Taking a free slot and giving it back touch four words and no lock.
+// Taking a free slot and giving it back is a compare-and-swap or two, and no
+// lock.
 //
-// A connection's state counts its calls in flight and says whether it may have
-// more. A caller first reserves room by a compare-and-swap on state, and only
-// then looks for the slot, which there must be: a slot is freed before the
-// room is. A retired connection can no longer be reserved, because that is a
-// bit of the same word.
+// A connection's state is one word: how many calls are in flight, whether it
+// may have more, and the first of its free slots, each of which names the next.
+// So one swap finds that there is room, takes it, and says which slot it is.
+// Every swap changes the word's tag, so that none succeeds that was prepared
+// before another one (the ABA problem of such lists: R. K. Treiber, "Systems
+// Programming: Coping with Parallelism", 1986). A retired connection lends
+// nothing, because that is a bit of the same word.
 //
 // Nobody is left waiting (Dekker's order): a waiter shows itself in the gate
 // and then looks for room; who gives a slot back makes room and then looks at
@@ -19,41 +22,111 @@ import (
 
 // conn is a connection in the pool.
 type conn[K comparable, C any] struct {
-	group *group[K, C]
 	value C
+	state atomic.Uint64 // see above and the constants below
+	limit atomic.Uint64 // calls in flight at once
+	used  atomic.Int64  // moment a slot was last given back
+	slots atomic.Pointer[[][]slot]
 
-	state atomic.Uint64   // calls in flight, and the bits below
-	slots []atomic.Uint64 // turns: odd while lent; see Lease
-	used  atomic.Int64    // moment a slot was last given back
-
-	opened  moment
-	expires moment // age; 0 for never
+	opened moment
+	done   <-chan struct{} // see Opened.Done
+	group  *group[K, C]    // changes once at most, before the first call: a spare is taken over
 
 	// Guarded by the pool's lock.
-	reason   Reason        // why it left ready; "" while it is there
-	closing  chan struct{} // closed when the connection is being closed
-	closed   bool          // closing is closed
-	checked  moment        // last sign of life that was asked for
-	checking bool
-	strikes  int // checks in a row that failed
+	expires     moment        // age; 0 for never
+	reason      Reason        // why it left ready; "" while it is there
+	closing     chan struct{} // closed when the connection is being closed
+	closed      bool          // closing is closed
+	evictedBusy bool          // it was in use when it was retired to make room
+	sacrificed  *Budget       // for another pool, where that is
+	checked     moment        // last time it was looked at whether to check it
+	checking    bool
+	strikes     int    // checks in a row that failed
+	silent      bool   // at that time it was busy
+	back        uint64 // and so many leases had been given back
 }
 
+// slot is room for one call. Its upper bits are its turn, which is how often
+// it was given back; the lower ones the number of the free slot after it,
+// while it is free itself.
+type slot struct{ word atomic.Uint64 }
+
+// The parts of a connection's state, from above. Slots are numbered from 1.
 const (
 	retiredBit = 1 << 63 // nothing is lent on it any more
 	wholeBit   = 1 << 62 // lent as a whole
-	countMask  = wholeBit - 1
+	countOne   = 1 << 46 // calls in flight
+	countMask  = 1<<62 - countOne
+	firstOne   = 1 << 30 // the first free slot, 0 for none
+	firstMask  = countOne - firstOne
+	tagMask    = firstOne - 1
+
+	// maxSlots is how many slots a connection can have: their numbers have to
+	// fit.
+	maxSlots = 1<<16 - 1
+	turnOne  = maxSlots + 1
 )
 
-func (c *conn[K, C]) inFlight() int { return int(c.state.Load() & countMask) }
+func count(state uint64) uint64 { return state & countMask / countOne }
+func first(state uint64) uint64 { return state & firstMask / firstOne }
 
-// half is how many calls are packed onto a connection before others are used.
-func (c *conn[K, C]) half() int { return (len(c.slots) + 1) / 2 }
+// advance is state with another count and another first free slot.
+func advance(state, count, first uint64) uint64 {
+	return state&^(countMask|firstMask|tagMask) | count*countOne | first*firstOne | (state+1)&tagMask
+}
+
+func newConn[K comparable, C any](g *group[K, C], opened Opened[C], now moment) *conn[K, C] {
+	c := &conn[K, C]{
+		group: g, value: opened.Conn, done: opened.Done,
+		closing: make(chan struct{}), opened: now, checked: now,
+	}
+	c.slots.Store(&[][]slot{})
+	c.used.Store(int64(now))
+	c.setLimitLocked(opened.Slots)
+	return c
+}
+
+// setLimitLocked changes how many calls may be in flight. Those that are
+// beyond it finish.
+func (c *conn[K, C]) setLimitLocked(n int) {
+	n = min(max(1, n), maxSlots)
+	old := *c.slots.Load()
+	have := 0
+	for _, chunk := range old {
+		have += len(chunk)
+	}
+	if n > have {
+		// Those that are lent stay where they are.
+		chunks := append(old[:len(old):len(old)], make([]slot, n-have))
+		c.slots.Store(&chunks)
+		for number := uint64(n); number > uint64(have); number-- {
+			c.free(number, c.slot(number), 0, 0)
+		}
+	}
+	c.limit.Store(uint64(n))
+}
+
+// slot returns the slot of a number.
+func (c *conn[K, C]) slot(number uint64) *slot {
+	i := int(number) - 1
+	for _, chunk := range *c.slots.Load() {
+		if i < len(chunk) {
+			return &chunk[i]
+		}
+		i -= len(chunk)
+	}
+	panic("BUG: no such slot")
+}
+
+func (c *conn[K, C]) inFlight() int { return int(count(c.state.Load())) }
+func (c *conn[K, C]) whole() bool   { return c.state.Load()&wholeBit != 0 }
+func (c *conn[K, C]) room() int     { return int(c.limit.Load()) }
 
 // lastUse is now for a connection with a call in flight, and otherwise when
 // the last one ended.
-func (c *conn[K, C]) lastUse() moment {
+func (c *conn[K, C]) lastUse(now moment) moment {
 	if c.inFlight() > 0 {
-		return c.group.pool.now()
+		return now
 	}
 	return moment(c.used.Load())
 }
@@ -61,35 +134,54 @@ func (c *conn[K, C]) lastUse() moment {
 // calls is how many leases of the connection were given, and of them given
 // back.
 func (c *conn[K, C]) calls() (lent, back uint64) {
-	for i := range c.slots {
-		turn := c.slots[i].Load()
-		lent += (turn + 1) / 2
-		back += turn / 2
+	for _, chunk := range *c.slots.Load() {
+		for i := range chunk {
+			back += chunk[i].word.Load() / turnOne
+		}
 	}
-	return lent, back
+	return back + uint64(c.inFlight()), back
 }
 
-// reserve makes room for one call if less than limit are in flight.
-func (c *conn[K, C]) reserve(limit int) bool {
+// lend takes a slot if fewer than limit calls are in flight.
+func (c *conn[K, C]) lend(limit uint64) (Lease[K, C], bool) {
 	for {
 		s := c.state.Load()
-		if s >= uint64(limit) { // the bits are above any limit
-			return false
+		if s >= limit*countOne { // the bits are above any limit
+			return Lease[K, C]{}, false
 		}
-		if c.state.CompareAndSwap(s, s+1) {
-			return true
+		number := first(s)
+		sl := c.slot(number)
+		word := sl.word.Load()
+		if c.state.CompareAndSwap(s, advance(s, count(s)+1, word%turnOne)) {
+			return Lease[K, C]{conn: c, slot: sl, turn: word / turnOne, number: uint16(number)}, true
 		}
 	}
 }
 
-// lend takes one of the slots that reserve made sure of.
-func (c *conn[K, C]) lend() Lease[K, C] {
+// lendWhole takes the connection if no call is in flight.
+func (c *conn[K, C]) lendWhole() (Lease[K, C], bool) {
 	for {
-		for i := range c.slots {
-			s := &c.slots[i]
-			if turn := s.Load(); turn&1 == 0 && s.CompareAndSwap(turn, turn+1) {
-				return Lease[K, C]{conn: c, slot: int32(i), turn: turn + 1}
-			}
+		s := c.state.Load()
+		if s >= countOne {
+			return Lease[K, C]{}, false
+		}
+		number := first(s)
+		sl := c.slot(number)
+		word := sl.word.Load()
+		if c.state.CompareAndSwap(s, advance(s, 1, word%turnOne)|wholeBit) {
+			return Lease[K, C]{conn: c, slot: sl, turn: word / turnOne, number: uint16(number), whole: true}, true
+		}
+	}
+}
+
+// free puts a slot, which is the caller's alone, in front of those that are
+// free, ends ended calls, and returns the state after it.
+func (c *conn[K, C]) free(number uint64, sl *slot, turn, ended uint64) uint64 {
+	for {
+		s := c.state.Load()
+		sl.word.Store(turn*turnOne | first(s))
+		if n := advance(s, count(s)-ended, number); c.state.CompareAndSwap(s, n) {
+			return n
 		}
 	}
 }
@@ -98,17 +190,21 @@ func (c *conn[K, C]) lend() Lease[K, C] {
 // its slots, so that connections which are not needed fall idle; then on the
 // fullest below half, for the same reason; then on the one with most room.
 func (g *group[K, C]) take() (Lease[K, C], bool) {
-	if c := g.hot.Load(); c != nil && c.reserve(c.half()) {
-		return c.lend(), true
+	if c := g.hot.Load(); c != nil {
+		if l, ok := c.lend((c.limit.Load() + 1) / 2); ok {
+			return l, true
+		}
 	}
 	for {
 		best := g.pick()
 		if best == nil {
 			return Lease[K, C]{}, false
 		}
-		if best.reserve(len(best.slots)) {
-			g.hot.Store(best)
-			return best.lend(), true
+		if l, ok := best.lend(best.limit.Load()); ok {
+			if g.hot.Load() != best {
+				g.hot.Store(best)
+			}
+			return l, true
 		}
 	}
 }
@@ -117,16 +213,16 @@ func (g *group[K, C]) pick() *conn[K, C] {
 	var packed, roomy *conn[K, C]
 	var packedN, roomyN, packedUsed = -1, 0, int64(0)
 	for _, c := range g.conns() {
-		s := c.state.Load()
-		if s >= uint64(len(c.slots)) {
+		s, limit := c.state.Load(), c.limit.Load()
+		if s >= limit*countOne {
 			continue
 		}
-		n := int(s)
-		if n < c.half() {
+		n := int(count(s))
+		if n < int(limit+1)/2 {
 			if used := c.used.Load(); n > packedN || n == packedN && used > packedUsed {
 				packed, packedN, packedUsed = c, n, used
 			}
-		} else if free := len(c.slots) - n; free > roomyN {
+		} else if free := int(limit) - n; free > roomyN {
 			roomy, roomyN = c, free
 		}
 	}
@@ -139,9 +235,7 @@ func (g *group[K, C]) pick() *conn[K, C] {
 // takeWhole lends a connection that has no call in flight, if there is one.
 func (g *group[K, C]) takeWhole() (Lease[K, C], bool) {
 	for _, c := range g.conns() {
-		if c.state.CompareAndSwap(0, wholeBit|1) {
-			l := c.lend()
-			l.whole = true
+		if l, ok := c.lendWhole(); ok {
 			return l, true
 		}
 	}
@@ -150,11 +244,12 @@ func (g *group[K, C]) takeWhole() (Lease[K, C], bool) {
 
 // A Lease is the right to make one call on a connection, or to have it whole.
 // It is a value; copies are the same lease, which the turn of its slot tells
-// from those before and after it.
+// from those before and after it. Leases can be compared.
 type Lease[K comparable, C any] struct {
 	conn   *conn[K, C]
-	slot   int32
+	slot   *slot
 	turn   uint64
+	number uint16
 	whole  bool
 	waited time.Duration
 	since  moment // when it was lent, if it was waited for
@@ -167,26 +262,33 @@ func (l Lease[K, C]) Conn() C { return l.conn.value }
 func (l Lease[K, C]) Waited() time.Duration { return l.waited }
 
 // Held reports whether the lease was not given back yet.
-func (l Lease[K, C]) Held() bool { return l.conn.slots[l.slot].Load() == l.turn }
+func (l Lease[K, C]) Held() bool { return l.slot.word.Load()/turnOne == l.turn }
 
 // Release gives the lease back. Only the first call of all on its copies has
 // an effect; it reports whether it was that one.
 func (l Lease[K, C]) Release() bool {
 	c := l.conn
-	if !c.slots[l.slot].CompareAndSwap(l.turn, l.turn+1) {
+	word := l.slot.word.Load()
+	s := c.state.Load()
+	if word/turnOne != l.turn || !l.slot.word.CompareAndSwap(word, (l.turn+1)*turnOne|first(s)) {
 		return false
 	}
 	g := c.group
 	p := g.pool
-	now := p.now()
-	c.used.Store(int64(now))
-	less := uint64(1)
-	if l.whole {
-		less |= wholeBit
+	if now := int64(p.clock.now()); c.used.Load() != now {
+		c.used.Store(now)
 	}
-	s := c.state.Add(-less)
-	if s == retiredBit || g.gate.Load() != 0 || s == 0 && p.starved.Load() > 0 || p.o.MaxCalls > 0 {
-		p.released(l, now)
+	// The slot names the next free one already, if that is still the same.
+	if n := advance(s, count(s)-1, uint64(l.number)); l.whole {
+		c.state.And(^uint64(wholeBit))
+		s = c.free(uint64(l.number), l.slot, l.turn+1, 1)
+	} else if c.state.CompareAndSwap(s, n) {
+		s = n
+	} else {
+		s = c.free(uint64(l.number), l.slot, l.turn+1, 1)
+	}
+	if s >= retiredBit && count(s) == 0 || g.gate.Load() != 0 || s < countOne && p.starved.Load() > 0 || p.worn.Load() > 0 {
+		p.released(l)
 	}
 	return true
 }

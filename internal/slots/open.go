@@ -2,15 +2,16 @@ package slots
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
 )
 
 // Back-off between openings that fail, drawn from zero up to a bound that
-// doubles from backoffFirst ("full jitter"). While callers wait, a server that
-// comes back is found within backoffWaited; otherwise nobody is in a hurry.
+// doubles from backoffFirst ("full jitter", M. Brooker, "Exponential Backoff
+// And Jitter", AWS 2015). While callers wait, a server that comes back is
+// found within backoffWaited; otherwise nobody is in a hurry.
 const (
 	backoffFirst  = 50 * time.Millisecond
 	backoffWaited = 500 * time.Millisecond
@@ -36,29 +37,40 @@ func (p *Pool[K, C]) planLocked(g *group[K, C], now moment) {
 		case p.belowMin(g, now):
 			cause = ForMin
 		default:
+			p.starvedLocked(g, false)
 			return
 		}
-		if g.queue.n > 0 && g.failing.retry-now > backoffWaited {
-			g.failing.retry = now + rand.N(backoffWaited)
+		if cause == ForWaiters && p.inheritLocked(g, now) {
+			continue
 		}
-		if now < g.failing.retry {
-			p.wakeLocked(g.failing.retry)
+		if retry := p.retryLocked(g, now); now < retry {
+			p.wakeLocked(retry)
 			return
 		}
-		// While the server fails, one try at a time is enough to see it return.
-		if g.failing.times > 0 && len(g.opening) > 0 {
+		// While the server fails, one try at a time is enough to see it return;
+		// and when it does, not all of them at once (see openedLocked).
+		if g.failing.times > 0 && len(g.opening) > 0 || p.opening >= p.openMost || p.brokenLocked(now) && p.opening > 0 {
+			p.held = true
 			return
 		}
-		if p.total >= p.o.Total {
-			if cause == ForWaiters {
-				p.starvedLocked(g, true)
-				p.evictLocked(g)
-			}
+		if !p.takeRoomLocked(g, cause == ForWaiters, now) {
 			return
 		}
-		p.starvedLocked(g, false)
 		p.openLocked(g, cause)
 	}
+}
+
+// retryLocked returns when the group may try to open a connection after the
+// last failure.
+func (p *Pool[K, C]) retryLocked(g *group[K, C], now moment) moment {
+	if g.queue.n > 0 && g.failing.retry-now > backoffWaited {
+		g.failing.retry = now + rand.N(backoffWaited)
+	}
+	retry := max(g.failing.retry, g.account.refused.retry)
+	if p.brokenLocked(now) {
+		retry = max(retry, p.failing.retry)
+	}
+	return retry
 }
 
 // overdueLocked reports whether somebody has waited as long as an opening
@@ -70,128 +82,193 @@ func (p *Pool[K, C]) overdueLocked(g *group[K, C], now moment) bool {
 	if !any || len(g.opening) > 0 {
 		return false
 	}
-	due := oldest + time.Duration(p.demand.opened.value*float64(time.Second))
+	due := oldest + p.demand.opening()
 	if now < due {
 		p.wakeLocked(due)
 	}
 	return now >= due
 }
 
+// belowMin reports whether the group is to have another connection ready. One
+// that its heirs have counts as one of a spare group's.
 func (p *Pool[K, C]) belowMin(g *group[K, C], now moment) bool {
 	return g.warm && !g.key.Owned && !p.unused(g, now) &&
-		len(g.conns())+len(g.opening) < min(p.o.Min, g.max())
+		len(g.conns())+len(g.opening)+g.heirs < min(p.o.Min, g.max())
 }
 
 // unused reports whether nobody has used the group for IdleTimeout.
 func (p *Pool[K, C]) unused(g *group[K, C], now moment) bool {
-	return p.o.IdleTimeout > 0 && now-g.lastUse() >= p.o.IdleTimeout && !g.busy()
+	return p.o.IdleTimeout > 0 && now-g.lastUse(now) >= p.o.IdleTimeout && !g.busy() && g.heirs == 0
 }
 
-// feedLocked lets groups with waiters plan again, the longest waiting first:
-// there may be room in the total now.
-func (p *Pool[K, C]) feedLocked(now moment) {
-	for e := p.hungry.Front(); e != nil; e = e.Next() {
-		p.planLocked(e.Value.(*group[K, C]), now)
+// inheritLocked has an owned group take over a connection that is ready for it,
+// if there is one.
+func (p *Pool[K, C]) inheritLocked(g *group[K, C], now moment) bool {
+	if g.spares == nil || len(g.spares.conns()) == 0 {
+		return false
+	}
+	c := g.spares.conns()[0]
+	g.spares.removeLocked(c)
+	c.group, c.expires = g, 0
+	p.readyLocked(g, c)
+	p.stats.Inherited++
+	p.pumpLocked(g, now)
+	return true
+}
+
+// readyLocked lets calls go to a connection.
+func (p *Pool[K, C]) readyLocked(g *group[K, C], c *conn[K, C]) {
+	list := append(slices.Clone(g.conns()), c)
+	g.ready.Store(&list)
+	g.warm, g.failing = true, failing{}
+	if g.spares != nil {
+		g.spares.warm = true
 	}
 }
 
-// evictLocked makes room for a group by retiring the least recently used idle
-// connection of another one; at most one at a time for each group that waits.
-func (p *Pool[K, C]) evictLocked(hungry *group[K, C]) {
-	if p.evicted >= p.hungry.Len() {
-		return
-	}
-	var victim *conn[K, C]
-	for c := range p.conns {
-		if c.group != hungry && c.reason == "" && c.inFlight() == 0 && (victim == nil || c.used.Load() < victim.used.Load()) {
-			victim = c
-		}
-	}
-	if victim != nil {
-		p.evicted++
-		p.retireLocked(victim, Evicted)
-	}
+// removeLocked lets no more calls go to a connection.
+func (g *group[K, C]) removeLocked(c *conn[K, C]) {
+	list := slices.DeleteFunc(slices.Clone(g.conns()), func(r *conn[K, C]) bool { return r == c })
+	g.ready.Store(&list)
+	g.hot.CompareAndSwap(c, nil)
 }
 
-// openLocked starts an opening. It belongs to the pool: no caller's
-// cancellation ends it.
+// openLocked starts an opening, for which there is room. It belongs to the
+// pool: no caller's cancellation ends it.
 func (p *Pool[K, C]) openLocked(g *group[K, C], cause Cause) {
 	o := &opening{replaces: cause == ForAge, generation: p.generation}
 	var ctx context.Context
 	ctx, o.cancel = context.WithCancelCause(p.ctx)
 	g.opening[o] = struct{}{}
-	p.total++
-	p.stats.Opens[cause]++
+	p.opening++
 	timeout := p.o.OpenTimeout
 	p.work.Go(func() {
 		defer o.cancel(nil)
+		if !p.begin(g, o, cause) {
+			return
+		}
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		began := p.now()
 		opened, err := p.o.Open(ctx, g.id)
-		p.landed(g, o, opened, err, began)
+		p.landed(g, o, opened, err, errors.Is(err, ErrPermanent), began)
 	})
 }
 
+// begin looks once more whether an opening is needed, for it will take long.
+func (p *Pool[K, C]) begin(g *group[K, C], o *opening, cause Cause) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !o.unwanted && (cause != ForWaiters || g.queue.n > 0) {
+		p.stats.Opens[cause]++
+		return true
+	}
+	now := p.now()
+	p.stats.Elided++
+	delete(g.opening, o)
+	p.opening--
+	p.giveRoomLocked(g, nil)
+	p.afterOpeningLocked(g, now)
+	return false
+}
+
 // landed takes in what came of an opening.
-func (p *Pool[K, C]) landed(g *group[K, C], o *opening, opened Opened[C], err error, began moment) {
+func (p *Pool[K, C]) landed(g *group[K, C], o *opening, opened Opened[C], err error, permanent bool, began moment) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
 	delete(g.opening, o)
-	p.total--
+	p.opening--
 	switch {
 	case err == nil:
 		p.demand.opened.add(now - began)
 		p.admitLocked(g, o, opened, now)
-	case o.unwanted: // broken off by us: no failure of the server's
+	case o.unwanted: // no failure of the server's
+		p.giveRoomLocked(g, nil)
 	default:
-		p.failedLocked(g, err, now)
+		p.giveRoomLocked(g, nil)
+		p.failedLocked(g, err, permanent, now)
 	}
+	p.afterOpeningLocked(g, now)
+}
+
+// afterOpeningLocked looks at what the end of an opening makes possible.
+func (p *Pool[K, C]) afterOpeningLocked(g *group[K, C], now moment) {
 	p.planLocked(g, now)
 	p.feedLocked(now)
+	if p.held { // a group without waiters, too, may have been held back
+		p.held = false
+		p.wakeLocked(now)
+	}
 	p.scheduleLocked(g, now)
 	p.forgetLocked(g)
 	p.noticeLocked()
 }
 
-func (p *Pool[K, C]) failedLocked(g *group[K, C], err error, now moment) {
+// openedLocked keeps the number of openings at once to what the server bears:
+// half after a failure, one more after a success (additive increase,
+// multiplicative decrease).
+func (p *Pool[K, C]) openedLocked(well bool) {
+	if well {
+		p.openMost = min(p.openMost+1, p.o.MaxOpening)
+	} else {
+		p.openMost = max(p.openMost/2, 1)
+	}
+}
+
+func (p *Pool[K, C]) failedLocked(g *group[K, C], err error, permanent bool, now moment) {
 	p.stats.OpenFailures++
-	permanent := p.o.Permanent(err)
-	g.failing.add(err, permanent, now)
-	p.failing.add(err, permanent, now)
+	if permanent {
+		p.refusedLocked(g, err, now)
+		return
+	}
+	p.openedLocked(false)
+	g.failing.add(err, now)
+	p.failing.add(err, now)
 	most := backoffIdle
-	if g.queue.n > 0 && !permanent {
+	if g.queue.n > 0 {
 		most = backoffWaited
 	}
 	times := max(g.failing.times, p.failing.times) // the group may be new, and the failure old
-	g.failing.retry = now + rand.N(min(backoffFirst<<min(times-1, 20), most))
-	if permanent {
-		p.failLocked(g, &DownError{Cause: err, RetryIn: g.failing.retry - now}, false)
-	} else if p.brokenLocked(now) {
-		p.failLocked(g, p.downError(g, now), true)
+	g.failing.retry = now + backoff(times, most)
+	p.failing.retry = g.failing.retry
+	if p.brokenLocked(now) {
+		p.failLocked(g, p.failedError(g, ErrDown, p.failing, now), func(w *waiter[K, C]) bool { return w.probe })
+	}
+	if len(g.conns()) == 0 && len(g.opening) == 0 {
+		p.failLocked(g, p.failedError(g, ErrTimeout, g.failing, now), func(w *waiter[K, C]) bool { return w.deadline <= g.failing.retry })
 	}
 }
 
-func (f *failing) add(err error, permanent bool, now moment) {
+// refusedLocked takes in an opening that it is no use to try again soon. It is
+// told to all of the account, and says nothing about the server.
+func (p *Pool[K, C]) refusedLocked(g *group[K, C], err error, now moment) {
+	a := g.account
+	a.refused.add(err, now)
+	a.refused.retry = now + backoff(a.refused.times, backoffIdle)
+	p.failAccountLocked(a, now)
+}
+
+func (p *Pool[K, C]) failAccountLocked(a *account, now moment) {
+	for e := p.hungry.Front(); e != nil; {
+		g := e.Value.(*group[K, C])
+		e = e.Next()
+		if g.account == a && len(g.conns()) == 0 {
+			p.failLocked(g, p.failedError(g, ErrDown, a.refused, now), nil)
+		}
+	}
+}
+
+func backoff(times int, most time.Duration) time.Duration {
+	return rand.N(min(backoffFirst<<min(times-1, 20), most))
+}
+
+func (f *failing) add(err error, now moment) {
 	if f.times++; f.since == 0 {
 		f.since = now
 	}
-	f.err, f.permanent = err, permanent
+	f.err = err
 }
-
-// A DownError is a server that cannot be connected to, told at once instead of
-// after a wait.
-type DownError struct {
-	Cause   error         // of the last try
-	RetryIn time.Duration // when the next try may be made
-}
-
-func (e *DownError) Error() string {
-	return fmt.Sprintf("%v; next try in %v", e.Cause, e.RetryIn.Round(time.Millisecond))
-}
-
-func (e *DownError) Unwrap() error { return e.Cause }
 
 // brokenLocked reports whether the breaker is open: nothing could be opened
 // for BreakAfter, in no group.
@@ -200,42 +277,49 @@ func (p *Pool[K, C]) brokenLocked(now moment) bool {
 }
 
 // downLocked decides what becomes of a caller while openings fail. Until the
-// breaker is open it waits. Then it is told at once, unless a try is due: that
-// is made for it (half-open), and its outcome is the caller's.
-func (p *Pool[K, C]) downLocked(g *group[K, C], now moment) (probe bool, err error) {
+// breaker is open it waits, unless its time is over before the next try. Then
+// it is told at once, unless a try is due: that is made for it (half-open),
+// and its outcome is the caller's.
+func (p *Pool[K, C]) downLocked(g *group[K, C], deadline, now moment) (probe bool, err error) {
+	refused := g.account.refused
 	switch {
-	case g.failing.times == 0 && p.failing.times == 0 || len(g.conns()) > 0:
+	case len(g.conns()) > 0:
 		return false, nil
-	case g.failing.permanent && now < g.failing.retry:
-		return false, &DownError{Cause: g.failing.err, RetryIn: g.failing.retry - now}
-	case !p.brokenLocked(now):
+	case now < refused.retry:
+		return false, p.failedError(g, ErrDown, refused, now)
+	case p.failing.times == 0:
 		return false, nil
-	case now < g.failing.retry || len(g.opening) > 0:
-		return false, p.downError(g, now)
 	}
-	return true, nil
+	switch broken := p.brokenLocked(now); {
+	case broken && (now < p.retryLocked(g, now) || p.opening > 0):
+		return false, p.failedError(g, ErrDown, p.failing, now)
+	case broken:
+		return true, nil
+	case deadline <= min(g.failing.retry, now+backoffWaited) && len(g.opening) == 0:
+		return false, p.failedError(g, ErrTimeout, g.failing, now)
+	}
+	return false, nil
 }
 
-func (p *Pool[K, C]) downError(g *group[K, C], now moment) error {
-	return &DownError{Cause: p.failing.err, RetryIn: max(0, g.failing.retry-now)}
+// failedError is err because of a run of failures.
+func (p *Pool[K, C]) failedError(g *group[K, C], err error, f failing, now moment) error {
+	e := p.waitErrorLocked(g, err, now)
+	e.Cause, e.RetryIn = f.err, max(0, f.retry-now)
+	return e
 }
 
-// admitLocked makes a new connection ready and serves those who wait.
+// admitLocked makes a new connection ready and serves those who wait. It has
+// the room that was taken for its opening.
 func (p *Pool[K, C]) admitLocked(g *group[K, C], o *opening, opened Opened[C], now moment) {
-	c := &conn[K, C]{
-		group: g, value: opened.Conn, slots: newSlots(opened.Slots),
-		closing: make(chan struct{}), opened: now, checked: now,
-	}
-	c.used.Store(int64(now))
+	c := newConn(g, opened, now)
 	if p.o.MaxAge > 0 && !g.key.Owned {
 		c.expires = p.expiry(g, now)
 	}
 	p.stats.Opened++
 	p.conns[c] = struct{}{}
-	p.total++
-	list := append(slices.Clone(g.conns()), c)
-	g.ready.Store(&list)
-	g.warm, g.failing, p.failing = true, failing{}, failing{}
+	p.readyLocked(g, c)
+	p.openedLocked(true)
+	p.failing, g.account.refused = failing{}, failing{}
 	switch {
 	case p.closed:
 		p.retireLocked(c, Shutdown)
@@ -250,8 +334,8 @@ func (p *Pool[K, C]) admitLocked(g *group[K, C], o *opening, opened Opened[C], n
 		g.sole = true
 		p.dismissLocked(g, errUnwanted)
 	}
-	if done := p.o.Done(c.value); done != nil {
-		p.work.Go(func() { p.watch(c, done) })
+	if c.done != nil {
+		p.work.Go(func() { p.watch(c) })
 	}
 	p.pumpLocked(g, now)
 	if o.replaces {
@@ -278,9 +362,9 @@ func (p *Pool[K, C]) replacedLocked(g *group[K, C], by *conn[K, C]) {
 }
 
 // watch retires a connection that ends by itself.
-func (p *Pool[K, C]) watch(c *conn[K, C], done <-chan struct{}) {
+func (p *Pool[K, C]) watch(c *conn[K, C]) {
 	select {
-	case <-done:
+	case <-c.done:
 		p.mu.Lock()
 		p.retireLocked(c, Lost)
 		p.mu.Unlock()
@@ -298,8 +382,8 @@ func (l Lease[K, C]) Lost() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.retireLocked(l.conn, Lost)
-	if g.lost != 0 && p.groups[g.id] == g {
-		delete(p.groups, g.id)
+	if g.lost != 0 {
+		p.dropLocked(g)
 	}
 }
 
@@ -312,12 +396,10 @@ func (p *Pool[K, C]) retireLocked(c *conn[K, C], why Reason) {
 	now := p.now()
 	g := c.group
 	c.reason = why
-	list := slices.DeleteFunc(slices.Clone(g.conns()), func(r *conn[K, C]) bool { return r == c })
-	g.ready.Store(&list)
-	g.hot.CompareAndSwap(c, nil)
-	idle := c.state.Or(retiredBit)&countMask == 0
+	g.removeLocked(c)
+	idle := count(c.state.Or(retiredBit)) == 0
 	if why == Lost {
-		p.total-- // its server has let go of it already
+		p.giveRoomLocked(g, nil) // its server has let go of it already
 	} else {
 		g.retired++
 	}
@@ -342,22 +424,30 @@ func (p *Pool[K, C]) closeLocked(c *conn[K, C]) {
 		p.o.Close(p.ctx, c.value, c.reason)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		delete(p.conns, c)
-		lent, _ := c.calls()
-		p.stats.Acquired += lent
-		p.stats.Released += lent // what is left was cut off
-		p.stats.Closed[c.reason]++
-		if c.reason != Lost {
-			p.total--
-			c.group.retired--
-		}
-		if c.reason == Evicted {
-			p.evicted--
-		}
-		now := p.now()
-		p.planLocked(c.group, now)
-		p.feedLocked(now)
-		p.forgetLocked(c.group)
-		p.noticeLocked()
+		p.closedLocked(c)
 	})
+}
+
+func (p *Pool[K, C]) closedLocked(c *conn[K, C]) {
+	g, now := c.group, p.now()
+	delete(p.conns, c)
+	lent, _ := c.calls()
+	p.stats.Acquired += lent
+	p.stats.Released += lent // what is left was cut off
+	p.stats.Closed[c.reason]++
+	if c.reason != Lost {
+		g.retired--
+		p.giveRoomLocked(g, c.sacrificed)
+	}
+	switch {
+	case c.reason != Evicted || c.sacrificed != nil:
+	case c.evictedBusy:
+		p.evictedBusy--
+	default:
+		p.evicted--
+	}
+	p.planLocked(g, now)
+	p.feedLocked(now)
+	p.forgetLocked(g)
+	p.noticeLocked()
 }

@@ -6,20 +6,23 @@ import (
 
 // waiter is a caller that found no slot.
 type waiter[K comparable, C any] struct {
-	who   string
-	whole bool
-	since moment
-	probe bool          // it came while the breaker was open, to see one try
-	ready chan struct{} // closed when lease or err is set
-	lease Lease[K, C]
-	err   error
-	line  *line
-	place *list.Element // in its line
+	who      string
+	whole    bool
+	weight   int
+	since    moment
+	deadline moment
+	probe    bool          // it came while the breaker was open, to see one try
+	ready    chan struct{} // closed when lease or err is set
+	lease    Lease[K, C]
+	err      error
+	line     *line
+	place    *list.Element // in its line
 }
 
 // queue is the waiters of a group: first come, first served among those of
 // one principal, and in turns between principals, so that a storm of one of
-// them does not keep the others waiting.
+// them does not keep the others waiting. A turn is as many slots as the weight
+// of the principal (weighted round robin).
 type queue[K comparable, C any] struct {
 	lines  map[string]*line // of principals with waiters
 	turns  list.List        // of *line, whose turn is next first
@@ -32,6 +35,7 @@ type line struct {
 	who     string
 	waiters list.List
 	turn    *list.Element
+	served  int // in this turn
 }
 
 func (q *queue[K, C]) push(w *waiter[K, C]) {
@@ -59,8 +63,15 @@ func (q *queue[K, C]) head() *waiter[K, C] {
 	return q.turns.Front().Value.(*line).waiters.Front().Value.(*waiter[K, C])
 }
 
-// remove takes a waiter out, served or not. Being served ends its principal's
-// turn.
+// newest is the last waiter of a principal; nil for none.
+func (q *queue[K, C]) newest(who string) *waiter[K, C] {
+	if l := q.lines[who]; l != nil {
+		return l.waiters.Back().Value.(*waiter[K, C])
+	}
+	return nil
+}
+
+// remove takes a waiter out, served or not.
 func (q *queue[K, C]) remove(w *waiter[K, C], served bool) {
 	l := w.line
 	l.waiters.Remove(w.place)
@@ -68,11 +79,15 @@ func (q *queue[K, C]) remove(w *waiter[K, C], served bool) {
 	if w.whole {
 		q.wholes--
 	}
+	if served {
+		l.served++
+	}
 	switch {
 	case l.waiters.Len() == 0:
 		q.turns.Remove(l.turn)
 		delete(q.lines, l.who)
-	case served:
+	case served && l.served >= w.weight:
+		l.served = 0
 		q.turns.MoveToBack(l.turn)
 	}
 }

@@ -16,53 +16,58 @@ package slots
 import (
 	"container/list"
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Options is how a pool behaves; every func is required unless it says
-// otherwise, every time may be 0 for never unless it says otherwise.
+// Options is how a pool behaves; every func is required, every number and time
+// may be 0 for no bound or for never unless it says otherwise.
 type Options[K comparable, C any] struct {
 	// Open opens a connection for the group of that id. ctx ends after
 	// OpenTimeout, when the connection is no longer wanted, and when the pool
-	// closes by force.
+	// closes by force. An error that is [ErrPermanent] says that trying again
+	// does not help soon: those who wait get it at once, and so do those of
+	// the same account who come before the next try.
 	Open func(ctx context.Context, id K) (Opened[C], error)
 	// Close closes a connection, once. ctx has ended if the pool closes by
 	// force: then calls in flight on it must be ended.
 	Close func(ctx context.Context, conn C, reason Reason)
-	// Check says whether an idle connection is well; ctx ends after
-	// CheckTimeout. An error that is [ErrGone] is certain, of any other there
-	// have to be two in a row.
+	// Check says whether a connection that is idle, or silent with calls in
+	// flight, is well; ctx ends after CheckTimeout. An error that is [ErrGone]
+	// is certain, of any other there have to be two in a row.
 	Check func(ctx context.Context, conn C) error
-	// Done returns a channel that is closed when the connection has ended by
-	// itself, or nil where that cannot be seen.
-	Done func(conn C) <-chan struct{}
-	// Permanent says of an error of Open that trying again does not help
-	// soon: those who wait get it at once, and so do those who come before
-	// the next try.
-	Permanent func(error) bool
 
 	Min           int           // connections kept ready in a group in use
 	Total         int           // most connections in all groups together; at least 1
-	MaxWaiting    int           // most callers waiting in all groups together; 0 for no bound
-	MaxCalls      uint64        // a connection is replaced after so many calls; 0 for never
+	AccountTotal  int           // most connections of one account
+	MaxOpening    int           // most connections being opened at once; at least 1
+	MaxWaiting    int           // most callers waiting in all groups together
+	WaitingEach   int           // most callers waiting for one principal
+	MaxCalls      int           // a connection is replaced after so many calls
 	OpenTimeout   time.Duration // longest opening; required
 	IdleTimeout   time.Duration
 	MaxAge        time.Duration
 	CheckInterval time.Duration
 	CheckTimeout  time.Duration // required with CheckInterval
 	BreakAfter    time.Duration // failures to open for this long in a row open the breaker
+
+	// Connections and Waiters bound those of several pools together. Each
+	// connection takes one of each of Connections, each waiter one of Waiters.
+	Connections []*Budget
+	Waiters     *Budget
 }
 
 // Opened is a new connection and its room.
 type Opened[C any] struct {
 	Conn  C
-	Slots int // calls at once; at least 1
+	Slots int // calls at once; from 1 to 65,535, what is beyond is brought there
 	// Sole says that the group needs no second connection: this one has all
 	// the room there is.
 	Sole bool
+	// Done is closed when the connection has ended by itself; nil where that
+	// cannot be seen.
+	Done <-chan struct{}
 }
 
 // A Key names a group and says what it may become. Where keys with the same ID
@@ -71,9 +76,17 @@ type Key[K comparable] struct {
 	ID    K
 	Max   int // most connections; at least 1
 	Slots int // slots to expect on a connection that is not open yet; at least 1
+	// Account is with whose credentials connections are opened: what one
+	// account is refused says nothing about another, and caps hold for each.
+	Account string
 	// Owned says that a connection holds its owner's state: it is not
 	// replaced at its age, and once it is lost the group is, too.
 	Owned bool
+	// Spare is the group whose connections an owned group may take over, as
+	// nobody has used them; the zero K is none. As long as groups with that
+	// Spare come and go, it keeps so many ready that there are Min with
+	// theirs.
+	Spare K
 }
 
 // Reason says why a connection was closed.
@@ -92,73 +105,73 @@ const (
 	Shutdown  Reason = "shutdown"
 )
 
-var (
-	// ErrClosed: the pool is closed.
-	ErrClosed = errors.New("pool is closed")
-	// ErrLost: the group's connection is gone and its owner's state with it.
-	// It is returned once per loss.
-	ErrLost = errors.New("the connection that held the state is gone")
-	// ErrGone: a check found that the connection certainly has ended.
-	ErrGone = errors.New("the connection has ended")
-	// ErrQueueFull: MaxWaiting callers wait already.
-	ErrQueueFull = errors.New("too many callers are waiting")
-)
-
-// errUnwanted is why the opening of a connection is broken off when another
-// has all the room.
-var errUnwanted = errors.New("connection no longer wanted")
-
 // Pool lends slots on connections. It must be made by New and ended by Close.
 type Pool[K comparable, C any] struct {
-	o    Options[K, C]
-	base time.Time               // moments count from here
-	stop context.CancelCauseFunc // ends ctx: openings and closings by force
-	ctx  context.Context
-	work sync.WaitGroup // every goroutine of the pool
-	wake chan struct{}  // the next deadline of the keeper came nearer
+	o     Options[K, C]
+	clock clock
+	stop  context.CancelCauseFunc // ends ctx: openings and closings by force
+	ctx   context.Context
+	work  sync.WaitGroup // every goroutine of the pool
+	wake  chan struct{}  // the keeper has something to do sooner than it thought
 
 	// recent is the group of the last lease: most pools have one group, and
 	// looking it up would cost as much as the lease.
 	recent atomic.Pointer[group[K, C]]
-	// starved is how many groups could open nothing because of Total.
+	// starved is how many groups could open nothing for want of room; worn is
+	// Options.MaxCalls. Both are for Release.
 	starved atomic.Int32
+	worn    atomic.Int64
+	stirred atomic.Bool // another pool has given room back, or wants some
 
-	mu         sync.Mutex // guards all below; no I/O and no callback under it
-	groups     map[K]*group[K, C]
-	hungry     list.List                // of *group[K, C] with waiters, the longest waiting first
-	waiting    int                      // callers in all queues
-	conns      map[*conn[K, C]]struct{} // every connection until it is closed
-	total      int                      // connections that count: ready, opening, retired but for lost ones
-	evicted    int                      // of those, on their way out to make room
-	generation int                      // of openings: one begun before a Reset is not lent
-	paused     bool
-	failing    failing // openings, in all groups
-	demand     demand  // how long openings and calls take
-	next       moment  // when the keeper wakes; 0 for not at all
-	closed     bool
-	watchers   map[*watcher]struct{}
-	stats      Stats
+	mu          sync.Mutex // guards all below; no I/O and no callback under it
+	groups      map[K]*group[K, C]
+	accounts    map[string]*account
+	hungry      list.List                // of *group[K, C] with waiters, the longest waiting first
+	waiting     int                      // callers in all queues
+	waiters     map[string]int           // of those, each principal's
+	conns       map[*conn[K, C]]struct{} // every connection until it is closed
+	total       int                      // connections that count: ready, opening, retired but for lost ones
+	opening     int                      // of those, being opened
+	openMost    int                      // most of them now: see openedLocked
+	evicted     int                      // of those, on their way out to make room: idle ones
+	evictedBusy int                      // and others
+	short       bool                     // a budget has no room: other pools are to make some
+	barren      bool                     // for a group that has no connection
+	held        bool                     // an opening was put off until another one ends
+	generation  int                      // of openings: one begun before a Reset is not lent
+	paused      bool
+	failing     failing // openings, in all groups
+	demand      demand  // how long openings and calls take
+	next        moment  // when the keeper wakes; 0 for not at all
+	closed      bool
+	watchers    map[*watcher]struct{}
+	stats       Stats
 }
 
-// moment is a time, counted from the making of the pool.
-type moment = time.Duration
-
-func (p *Pool[K, C]) now() moment { return time.Since(p.base) }
+func (p *Pool[K, C]) now() moment { return p.clock.exact() }
 
 // New makes a pool; nothing is opened.
 func New[K comparable, C any](o Options[K, C]) *Pool[K, C] {
 	p := &Pool[K, C]{
 		o:        o,
-		base:     time.Now().Add(-1), // so that no moment is 0
 		wake:     make(chan struct{}, 1),
 		groups:   map[K]*group[K, C]{},
+		accounts: map[string]*account{},
+		waiters:  map[string]int{},
 		conns:    map[*conn[K, C]]struct{}{},
+		openMost: o.MaxOpening,
 		demand:   demand{openPrior, servePrior},
 		watchers: map[*watcher]struct{}{},
 		stats:    Stats{Closed: map[Reason]uint64{}, Opens: map[Cause]uint64{}},
 	}
+	p.worn.Store(int64(o.MaxCalls))
+	p.clock.init()
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
 	p.work.Go(p.keep)
+	p.work.Go(func() { p.clock.run(p.ctx.Done()) })
+	for _, b := range o.Connections {
+		b.join(p)
+	}
 	return p
 }
 
@@ -177,6 +190,10 @@ type group[K comparable, C any] struct {
 
 	// Guarded by the pool's lock.
 	key     Key[K]
+	account *account
+	spares  *group[K, C] // of Key.Spare; nil for none
+	spare   bool         // it is that of others
+	heirs   int          // of how many, now
 	queue   queue[K, C]
 	hungry  *list.Element
 	starved bool
@@ -196,7 +213,7 @@ type opening struct {
 	cancel     context.CancelCauseFunc
 	generation int
 	replaces   bool // it is to replace a connection at its age
-	unwanted   bool
+	unwanted   bool // broken off by us
 }
 
 // failing is a run of failures to open a connection.
@@ -205,9 +222,14 @@ type failing struct {
 	since moment // the first of them; 0 if the last opening did not fail
 	retry moment // no opening before this
 	err   error  // of the last
-	// permanent: waiting does not cure it, so nobody is kept waiting before
-	// the next try.
-	permanent bool
+}
+
+// account is what groups with the same credentials have in common.
+type account struct {
+	name    string
+	groups  int     // that there are of it
+	conns   int     // that count
+	refused failing // openings that it is no use to try again soon
 }
 
 func (g *group[K, C]) conns() []*conn[K, C] {
@@ -238,10 +260,10 @@ func (g *group[K, C]) busy() bool {
 }
 
 // lastUse is when a slot was last lent or given back, or asked for.
-func (g *group[K, C]) lastUse() moment {
+func (g *group[K, C]) lastUse(now moment) moment {
 	used := moment(g.used.Load())
 	for _, c := range g.conns() {
-		used = max(used, c.lastUse())
+		used = max(used, c.lastUse(now))
 	}
 	return used
 }
@@ -249,12 +271,41 @@ func (g *group[K, C]) lastUse() moment {
 // groupLocked returns the group of a key, making it if need be.
 func (p *Pool[K, C]) groupLocked(key Key[K]) *group[K, C] {
 	g := p.groups[key.ID]
-	if g == nil {
-		g = &group[K, C]{pool: p, id: key.ID, key: key, opening: map[*opening]struct{}{}}
-		if p.paused {
-			g.gate.Store(gatePaused)
-		}
-		p.groups[key.ID] = g
+	if g != nil {
+		return g
+	}
+	g = &group[K, C]{pool: p, id: key.ID, key: key, opening: map[*opening]struct{}{}}
+	if p.paused {
+		g.gate.Store(gatePaused)
+	}
+	if g.account = p.accounts[key.Account]; g.account == nil {
+		g.account = &account{name: key.Account}
+		p.accounts[key.Account] = g.account
+	}
+	g.account.groups++
+	p.groups[key.ID] = g
+	if none := *new(K); key.Spare != none {
+		g.spares = p.groupLocked(Key[K]{ID: key.Spare, Max: max(1, p.o.Min), Slots: key.Slots, Account: key.Account})
+		g.spares.spare = true
+		g.spares.heirs++
 	}
 	return g
+}
+
+// dropLocked takes a group out: nobody will find it any more.
+func (p *Pool[K, C]) dropLocked(g *group[K, C]) {
+	if p.groups[g.id] != g {
+		return
+	}
+	delete(p.groups, g.id)
+	p.recent.CompareAndSwap(g, nil)
+	g.warm = false // a last call may still end on a lost connection of it
+	if g.spares != nil {
+		now := p.now()
+		g.spares.heirs--
+		g.spares.used.Store(int64(now))
+		p.wakeLocked(now) // the next of them shall find a connection ready
+	}
+	g.account.groups--
+	p.forgetAccountLocked(g.account, p.now())
 }

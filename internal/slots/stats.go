@@ -8,12 +8,17 @@ import (
 // Stats is what a pool has done and how it stands.
 type Stats struct {
 	Groups, Ready, InUse, Idle, Opening, Retired int // connections, by state
+	Owned, Whole                                 int // connections that are one caller's: by their group, or lent so
 	Slots, InFlight, Waiting                     int
+	MaxOpening                                   int // connections that may be opened at once now
 	OldestWait                                   time.Duration
-	Broken, Paused                               bool
+	Breaker                                      Breaker
+	Paused                                       bool
 
 	Opened, OpenFailures         uint64
 	Opens                        map[Cause]uint64 // openings begun
+	Elided                       uint64           // openings that were not needed any more when they were to begin
+	Inherited                    uint64           // connections that were ready for the group that took them over
 	Closed                       map[Reason]uint64
 	Acquired, Released, Waited   uint64
 	WaitTime                     time.Duration
@@ -30,12 +35,12 @@ func (p *Pool[K, C]) Stats() Stats {
 	now := p.now()
 	s := p.stats
 	s.Closed, s.Opens = maps.Clone(s.Closed), maps.Clone(s.Opens)
-	s.Waiting, s.Paused, s.Broken = p.waiting, p.paused, p.brokenLocked(now)
+	s.Waiting, s.Paused, s.Breaker = p.waiting, p.paused, p.breakerLocked(now)
+	s.Opening, s.MaxOpening = p.opening, p.openMost
 	for _, g := range p.groups {
 		if g.lost == 0 {
 			s.Groups++
 		}
-		s.Opening += len(g.opening)
 		if oldest, any := g.queue.oldest(); any {
 			s.OldestWait = max(s.OldestWait, now-oldest)
 		}
@@ -52,7 +57,13 @@ func (p *Pool[K, C]) Stats() Stats {
 		}
 		if c.reason == "" {
 			s.Ready++
-			s.Slots += len(c.slots)
+			s.Slots += c.room()
+		}
+		switch {
+		case c.group.key.Owned:
+			s.Owned++
+		case c.whole():
+			s.Whole++
 		}
 		s.InFlight += n
 		lent, back := c.calls()
@@ -63,22 +74,24 @@ func (p *Pool[K, C]) Stats() Stats {
 }
 
 // A View is one connection as it stands.
-type View[C any] struct {
+type View[K comparable, C any] struct {
 	Conn    C
+	Group   K
 	Slots   int
 	Used    time.Time // last time a slot was given back; now if one is lent
 	Retired bool      // it has left the pool and waits for its last call
 }
 
-func (c *conn[K, C]) viewLocked() View[C] {
-	return View[C]{c.value, len(c.slots), c.group.pool.base.Add(c.lastUse()), c.reason != ""}
+func (c *conn[K, C]) viewLocked() View[K, C] {
+	clock := &c.group.pool.clock
+	return View[K, C]{c.value, c.group.id, c.room(), clock.base.Add(c.lastUse(clock.exact())), c.reason != ""}
 }
 
 // Conns returns the connections that are not closed yet, in no order.
-func (p *Pool[K, C]) Conns() []View[C] {
+func (p *Pool[K, C]) Conns() []View[K, C] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	views := make([]View[C], 0, len(p.conns))
+	views := make([]View[K, C], 0, len(p.conns))
 	for c := range p.conns {
 		views = append(views, c.viewLocked())
 	}
@@ -86,7 +99,7 @@ func (p *Pool[K, C]) Conns() []View[C] {
 }
 
 // View returns the leased connection as it stands.
-func (l Lease[K, C]) View() View[C] {
+func (l Lease[K, C]) View() View[K, C] {
 	l.conn.group.pool.mu.Lock()
 	defer l.conn.group.pool.mu.Unlock()
 	return l.conn.viewLocked()

@@ -2,14 +2,15 @@ package slots
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
 // Ask is what a caller wants of a group.
 type Ask struct {
-	// Who is the principal whose turn it is among those who wait.
-	Who string
+	// Who is the principal whose turn it is among those who wait, and Weight
+	// how many slots a turn of it is; less than 1 is 1.
+	Who    string
+	Weight int
 	// Whole asks for a connection that has no other call in flight.
 	Whole bool
 	// Timeout is the longest wait.
@@ -20,8 +21,8 @@ type Ask struct {
 // blocks until there is one, for at most the timeout, opening connections as
 // the group may; ctx ends the wait, not the opening.
 //
-// The error is [ErrClosed], [ErrLost], [ErrQueueFull], a [*TimeoutError], a
-// [*DownError], or the cause of ctx.
+// The error is [ErrClosed], [ErrLost], the cause of a ctx that had ended
+// before, or a [*WaitError].
 func (p *Pool[K, C]) Acquire(ctx context.Context, key Key[K], ask Ask) (Lease[K, C], error) {
 	if ctx.Err() != nil {
 		return Lease[K, C]{}, context.Cause(ctx)
@@ -57,30 +58,31 @@ func (p *Pool[K, C]) join(ctx context.Context, key Key[K], ask Ask) (w *waiter[K
 	now := p.now()
 	g = p.groupLocked(key)
 	if g.lost != 0 {
-		delete(p.groups, key.ID)
+		p.dropLocked(g)
 		return nil, nil, l, ErrLost
 	}
 	p.recent.Store(g)
 	g.used.Store(int64(now))
 	if g.key != key {
-		g.key = key
-		p.shrinkLocked(g)
+		p.rekeyLocked(g, key)
 	}
 	if g.gate.Load() == 0 {
 		if l, ok := g.serve(ask.Whole); ok {
 			return nil, nil, l, nil
 		}
 	}
-	probe, down := p.downLocked(g, now)
-	if down == nil && p.o.MaxWaiting > 0 && p.waiting >= p.o.MaxWaiting {
-		down = ErrQueueFull
+	w = &waiter[K, C]{who: ask.Who, whole: ask.Whole, weight: ask.Weight, since: now, deadline: now + ask.Timeout, ready: make(chan struct{})}
+	if deadline, ok := ctx.Deadline(); ok {
+		w.deadline = min(w.deadline, now+time.Until(deadline))
 	}
-	if down != nil {
+	if w.probe, err = p.downLocked(g, w.deadline, now); err == nil && !p.placeLocked(w) {
+		err = p.waitErrorLocked(g, ErrQueueFull, now)
+	}
+	if err != nil {
 		p.stats.Refused++
 		p.forgetLocked(g)
-		return nil, nil, l, down
+		return nil, nil, l, err
 	}
-	w = &waiter[K, C]{who: ask.Who, whole: ask.Whole, since: now, probe: probe, ready: make(chan struct{})}
 	p.enqueueLocked(g, w)
 	p.pumpLocked(g, now) // a slot may have come free before the gate was up
 	p.planLocked(g, now)
@@ -118,16 +120,58 @@ func (p *Pool[K, C]) giveUp(ctx context.Context, g *group[K, C], w *waiter[K, C]
 		p.pumpLocked(g, now)
 	}
 	if err == nil {
-		err = g.timeout(now - w.since)
+		err = ErrTimeout
 	}
+	failed := p.waitErrorLocked(g, err, now)
+	failed.After, failed.Cause = now-w.since, g.failing.err
 	p.forgetLocked(g)
-	return Lease[K, C]{}, err
+	return Lease[K, C]{}, failed
+}
+
+// placeLocked reports whether there is a place for a waiter. Where all are
+// taken, one who waits for the principal with the most waiters, and came last,
+// makes room for one of a principal with fewer: a storm is to drown itself.
+// (It is what routers do with packets: B. Suter et al., "Design Considerations
+// for Supporting TCP with Per-flow Queueing", INFOCOM 1998.)
+func (p *Pool[K, C]) placeLocked(w *waiter[K, C]) bool {
+	if p.o.WaitingEach > 0 && p.waiters[w.who] >= p.o.WaitingEach {
+		return false
+	}
+	if p.o.MaxWaiting > 0 && p.waiting >= p.o.MaxWaiting && !p.shedLocked(w.who) {
+		return false
+	}
+	return p.o.Waiters.take(p, false)
+}
+
+// shedLocked ends the wait of one of the principal with the most waiters,
+// unless that would have no more than who then.
+func (p *Pool[K, C]) shedLocked(who string) bool {
+	most, storm := p.waiters[who]+1, ""
+	for other, n := range p.waiters {
+		if n > most {
+			most, storm = n, other
+		}
+	}
+	if most == p.waiters[who]+1 {
+		return false
+	}
+	var last *waiter[K, C]
+	var of *group[K, C]
+	for e := p.hungry.Front(); e != nil; e = e.Next() {
+		g := e.Value.(*group[K, C])
+		if w := g.queue.newest(storm); w != nil && (last == nil || w.since >= last.since) {
+			last, of = w, g
+		}
+	}
+	p.refuseLocked(of, last, p.waitErrorLocked(of, ErrQueueFull, p.now()))
+	return true
 }
 
 func (p *Pool[K, C]) enqueueLocked(g *group[K, C], w *waiter[K, C]) {
 	g.queue.push(w)
 	g.gate.Add(1)
 	p.waiting++
+	p.waiters[w.who]++
 	if g.hungry == nil {
 		g.hungry = p.hungry.PushBack(g)
 	}
@@ -137,22 +181,14 @@ func (p *Pool[K, C]) dequeueLocked(g *group[K, C], w *waiter[K, C], served bool)
 	g.queue.remove(w, served)
 	g.gate.Add(-1)
 	p.waiting--
+	if p.waiters[w.who]--; p.waiters[w.who] == 0 {
+		delete(p.waiters, w.who)
+	}
+	p.o.Waiters.give(false)
 	if g.queue.n == 0 {
 		p.hungry.Remove(g.hungry)
 		g.hungry = nil
 		p.starvedLocked(g, false)
-	}
-}
-
-// starvedLocked notes whether the group waits for room in the total.
-func (p *Pool[K, C]) starvedLocked(g *group[K, C], starved bool) {
-	if g.starved != starved {
-		g.starved = starved
-		if starved {
-			p.starved.Add(1)
-		} else {
-			p.starved.Add(-1)
-		}
 	}
 }
 
@@ -182,26 +218,35 @@ func (p *Pool[K, C]) pumpLocked(g *group[K, C], now moment) {
 	}
 }
 
-// failLocked ends the waits of a group with err; with probes, of those alone
-// that came while the breaker was open.
-func (p *Pool[K, C]) failLocked(g *group[K, C], err error, probes bool) {
-	now := p.now()
+// failLocked ends the waits of a group with err: all of them, or those that
+// are meant.
+func (p *Pool[K, C]) failLocked(g *group[K, C], err error, meant func(*waiter[K, C]) bool) {
 	for _, w := range g.queue.all() {
-		if probes && !w.probe {
-			continue
+		if meant == nil || meant(w) {
+			p.refuseLocked(g, w, err)
 		}
-		w.err = err
-		p.endedLocked(w, now)
-		p.dequeueLocked(g, w, false)
-		close(w.ready)
 	}
 }
 
+func (p *Pool[K, C]) refuseLocked(g *group[K, C], w *waiter[K, C], err error) {
+	now := p.now()
+	if failed, ok := err.(*WaitError); ok { //nolint:errorlint // made by us just now
+		its := *failed
+		its.After = now - w.since
+		err = &its
+	}
+	w.err = err
+	p.endedLocked(w, now)
+	p.dequeueLocked(g, w, false)
+	close(w.ready)
+}
+
 // released does what giving a lease back may ask for besides.
-func (p *Pool[K, C]) released(l Lease[K, C], now moment) {
+func (p *Pool[K, C]) released(l Lease[K, C]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := l.conn
+	c, now := l.conn, p.now()
+	g := c.group
 	p.noticeLocked()
 	if l.since != 0 {
 		p.demand.served.add(now - l.since)
@@ -214,47 +259,16 @@ func (p *Pool[K, C]) released(l Lease[K, C], now moment) {
 	}
 	if p.wornLocked(c) && c.expires != now {
 		c.expires = now
-		p.renewLocked(c.group, now)
+		p.renewLocked(g, now)
 	}
-	p.pumpLocked(c.group, now)
-	if c.group.queue.n > 0 {
-		p.planLocked(c.group, now)
+	p.pumpLocked(g, now)
+	if g.queue.n > 0 {
+		p.planLocked(g, now)
 	}
 	if c.inFlight() == 0 && p.starved.Load() > 0 {
 		p.feedLocked(now) // it may be evicted for another group
+		if p.o.Connections != nil {
+			p.stir() // or for another pool
+		}
 	}
-}
-
-// A TimeoutError is a wait that took its whole timeout. It says how the pool
-// stood then.
-type TimeoutError struct {
-	After       time.Duration
-	Connections int // open in the group
-	Max         int
-	Opening     int
-	Slots       int
-	InFlight    int
-	Waiting     int   // besides this one
-	Cause       error // the last failure to open a connection, if the last try failed
-}
-
-func (e *TimeoutError) Error() string {
-	s := fmt.Sprintf("waited %v (connections %d of %d, opening %d, calls in flight %d of %d, waiting %d)",
-		e.After, e.Connections, e.Max, e.Opening, e.InFlight, e.Slots, e.Waiting)
-	if e.Cause != nil {
-		s += ": " + e.Cause.Error()
-	}
-	return s
-}
-
-func (e *TimeoutError) Unwrap() error { return e.Cause }
-
-func (g *group[K, C]) timeout(after time.Duration) *TimeoutError {
-	e := &TimeoutError{After: after, Connections: len(g.conns()), Max: g.max(),
-		Opening: len(g.opening), Waiting: g.queue.n, Cause: g.failing.err}
-	for _, c := range g.conns() {
-		e.Slots += len(c.slots)
-		e.InFlight += c.inFlight()
-	}
-	return e
 }

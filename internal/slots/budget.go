@@ -1,0 +1,167 @@
+package slots
+
+import (
+	"slices"
+	"sync"
+)
+
+// A Budget is how many connections, or waiters, several pools may have
+// together. A nil Budget is no bound.
+//
+// Its lock is taken under those of pools, and never the other way round.
+type Budget struct {
+	most int
+
+	mu      sync.Mutex // guards all below
+	used    int
+	leaving int      // of used, on their way out to make room
+	pools   []member // that take part
+	hungry  []member // that found no room, the longest waiting first
+}
+
+// NewBudget returns a budget of at most most; at least 1.
+func NewBudget(most int) *Budget { return &Budget{most: most} }
+
+// member is a [Pool] of any kind.
+type member interface {
+	// victim says which connection the pool has to give up for another pool,
+	// where callers wait who have none if barren; ok is false if there is none.
+	victim(barren bool) (r rank, ok bool)
+	// sacrifice retires that connection, to make room in b.
+	sacrifice(b *Budget, barren bool) bool
+	// stir has the pool look for room again.
+	stir()
+}
+
+// rank says which connection goes first to make room: an idle one before one
+// in use, and of those the least recently used; one in use of the group that
+// has the most.
+type rank struct {
+	busy  bool
+	since int64 // nanoseconds since 1970 that it is idle
+	peers int   // in its group
+}
+
+func (r rank) before(other rank) bool {
+	switch {
+	case r.busy != other.busy:
+		return other.busy
+	case r.busy:
+		return r.peers > other.peers
+	}
+	return r.since < other.since
+}
+
+func (b *Budget) join(m member) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pools = append(b.pools, m)
+}
+
+func (b *Budget) quit(m member) {
+	if b == nil {
+		return
+	}
+	b.calm(m)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pools = without(b.pools, m)
+}
+
+func without(list []member, m member) []member {
+	return slices.DeleteFunc(list, func(other member) bool { return other == m })
+}
+
+// take takes one, if there is one that no other pool has waited for longer. If
+// not, and it is wanted badly, m is told when there may be.
+func (b *Budget) take(m member, badly bool) bool {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ahead := slices.Index(b.hungry, m)
+	queued := ahead >= 0
+	if !queued {
+		ahead = len(b.hungry)
+	}
+	if b.used+ahead >= b.most {
+		if badly && !queued {
+			b.hungry = append(b.hungry, m)
+		}
+		return false
+	}
+	b.used++
+	b.hungry = without(b.hungry, m)
+	return true
+}
+
+// give gives one back; sacrificed, if it was retired to make room.
+func (b *Budget) give(sacrificed bool) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used--
+	if sacrificed {
+		b.leaving--
+	}
+	b.stirLocked()
+}
+
+// calm says that m no longer waits for room.
+func (b *Budget) calm(m member) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := len(b.hungry); n > 0 {
+		if b.hungry = without(b.hungry, m); len(b.hungry) < n {
+			b.stirLocked()
+		}
+	}
+}
+
+func (b *Budget) stirLocked() {
+	for _, m := range b.hungry {
+		m.stir()
+	}
+}
+
+// relieve has a connection of one of the pools make room, unless as many are
+// on their way out as pools wait. It must not be called under a pool's lock.
+func (b *Budget) relieve(asks member, barren bool) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	if b.used < b.most || b.leaving >= len(b.hungry) {
+		b.mu.Unlock()
+		return
+	}
+	b.leaving++
+	pools := slices.Clone(b.pools)
+	b.mu.Unlock()
+
+	var worst member
+	var first rank
+	for _, m := range pools {
+		if m == asks {
+			continue // it has looked at its own already
+		}
+		if r, ok := m.victim(barren); ok && (worst == nil || r.before(first)) {
+			worst, first = m, r
+		}
+	}
+	if worst != nil && worst.sacrifice(b, barren) {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leaving--
+}

@@ -1,0 +1,203 @@
+package slots
+
+// Room is what caps leave: in all groups together (Options.Total), of an
+// account, and of budgets shared with other pools. A group that finds none is
+// starved, and a connection of another one makes room for it.
+
+// takeRoomLocked takes room for one connection of a group. badly says that
+// callers wait for it: where there is none, somebody is to make some.
+func (p *Pool[K, C]) takeRoomLocked(g *group[K, C], badly bool, now moment) bool {
+	a := g.account
+	full := p.total >= p.o.Total
+	own := p.o.AccountTotal > 0 && a.conns >= p.o.AccountTotal
+	if !full && !own && p.takeBudgets(badly) {
+		p.total++
+		a.conns++
+		p.starvedLocked(g, false)
+		return true
+	}
+	if badly {
+		p.starvedLocked(g, true)
+		if !p.evictLocked(g, own, now) && !full && !own {
+			p.short, p.barren = true, p.barren || g.count() == 0
+			p.stir()
+		}
+	}
+	return false
+}
+
+func (p *Pool[K, C]) takeBudgets(badly bool) bool {
+	for i, b := range p.o.Connections {
+		if !b.take(p, badly) {
+			for _, b := range p.o.Connections[:i] {
+				b.give(false)
+			}
+			return false
+		}
+	}
+	return true
+}
+
+// giveRoomLocked gives room back.
+func (p *Pool[K, C]) giveRoomLocked(g *group[K, C], evicted *Budget) {
+	p.total--
+	g.account.conns--
+	for _, b := range p.o.Connections {
+		b.give(b == evicted)
+	}
+	p.forgetAccountLocked(g.account, p.now())
+}
+
+// starvedLocked notes whether a group waits for room.
+func (p *Pool[K, C]) starvedLocked(g *group[K, C], starved bool) {
+	if g.starved == starved {
+		return
+	}
+	g.starved = starved
+	if starved {
+		p.starved.Add(1)
+	} else if p.starved.Add(-1) == 0 {
+		for _, b := range p.o.Connections {
+			b.calm(p)
+		}
+	}
+}
+
+// feedLocked lets groups with waiters plan again, because there may be room
+// now: first those that have no connection, and of them the longest waiting.
+func (p *Pool[K, C]) feedLocked(now moment) {
+	for _, none := range []bool{true, false} {
+		for e := p.hungry.Front(); e != nil; e = e.Next() {
+			if g := e.Value.(*group[K, C]); none == (g.count() == 0) {
+				p.planLocked(g, now)
+			}
+		}
+	}
+}
+
+// evictLocked makes room for a group by retiring a connection of another one,
+// of the same account if that is what has no room. It reports whether one is
+// on its way out.
+func (p *Pool[K, C]) evictLocked(hungry *group[K, C], sameAccount bool, now moment) bool {
+	starved := int(p.starved.Load())
+	if p.evicted >= starved {
+		return true
+	}
+	// One in use may stay for long, so it does not keep an idle one from going.
+	busy := p.evicted+p.evictedBusy < starved
+	c, r := p.victimLocked(hungry, hungry.count() == 0, busy, sameAccount, now)
+	switch {
+	case c == nil:
+		return p.evicted+p.evictedBusy > 0
+	case r.busy:
+		c.evictedBusy = true
+		p.evictedBusy++
+	default:
+		p.evicted++
+	}
+	p.retireLocked(c, Evicted)
+	return true
+}
+
+// victimLocked chooses a connection to make room for a group, or, if that is
+// nil, for another pool; nil if there is none to be spared, or only one in use
+// where that is not meant. Spares go first,
+// then the least recently used idle connection. A group that is not barren,
+// as it has connections, takes another's only after it was idle as long as it
+// takes to open it again, or two groups would go on taking each other's last.
+//
+// Where no connection is idle, as when the calls of one principal keep all of
+// them busy, a barren group gets the room of one in use: of the group that has
+// the most, and not before it was open for as long as openings take. Its calls
+// finish. So a principal waits for two openings and a call of another at most,
+// however much is asked on behalf of others.
+func (p *Pool[K, C]) victimLocked(hungry *group[K, C], barren, inUse, sameAccount bool, now moment) (victim *conn[K, C], r rank) {
+	opening := p.demand.opening()
+	var busy *conn[K, C]
+	for c := range p.conns {
+		g := c.group
+		if g == hungry || c.reason != "" || sameAccount && g.account != hungry.account {
+			continue
+		}
+		switch {
+		case c.inFlight() > 0:
+			if !barren || !inUse || g.key.Owned || c.whole() {
+				continue
+			}
+			if due := c.opened + opening; now < due {
+				p.wakeLocked(due)
+				continue
+			}
+			if busy == nil || lesser(c, busy) {
+				busy = c
+			}
+		case !barren && !g.spare && now-moment(c.used.Load()) < opening:
+			p.wakeLocked(moment(c.used.Load()) + opening)
+		case victim == nil || g.spare && !victim.group.spare ||
+			g.spare == victim.group.spare && c.used.Load() < victim.used.Load():
+			victim = c
+		}
+	}
+	if victim != nil {
+		return victim, rank{since: p.clock.base.Add(moment(victim.used.Load())).UnixNano()}
+	}
+	if busy == nil {
+		return nil, rank{}
+	}
+	return busy, rank{busy: true, peers: len(busy.group.conns())}
+}
+
+// lesser reports whether of two connections in use c is the one to go.
+func lesser[K comparable, C any](c, other *conn[K, C]) bool {
+	mine, others := len(c.group.conns()), len(other.group.conns())
+	switch {
+	case mine != others:
+		return mine > others
+	case c.group == other.group:
+		return c.inFlight() < other.inFlight()
+	}
+	return c.opened < other.opened
+}
+
+// victim implements member.
+func (p *Pool[K, C]) victim(barren bool) (rank, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c, r := p.victimLocked(nil, barren, true, false, p.now())
+	return r, c != nil
+}
+
+// sacrifice implements member.
+func (p *Pool[K, C]) sacrifice(b *Budget, barren bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c, _ := p.victimLocked(nil, barren, true, false, p.now())
+	if c == nil {
+		return false
+	}
+	c.sacrificed = b
+	p.retireLocked(c, Evicted)
+	return true
+}
+
+// stir implements member: the keeper looks at everything again.
+func (p *Pool[K, C]) stir() {
+	p.stirred.Store(true)
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// relieve asks other pools for the room that budgets lack.
+func (p *Pool[K, C]) relieve(barren bool) {
+	for _, b := range p.o.Connections {
+		b.relieve(p, barren)
+	}
+}
+
+// wornLocked reports whether a connection has had its calls.
+func (p *Pool[K, C]) wornLocked(c *conn[K, C]) bool {
+	lent, _ := c.calls()
+	return p.o.MaxCalls > 0 && lent >= uint64(p.o.MaxCalls)
+}
