@@ -15,6 +15,7 @@ type link struct {
 	id       uint64
 	server   string
 	group    group
+	account  *account // whose tokens its calls carry; nil but over HTTP
 	conn     transport.Conn
 	peer     transport.Peer
 	opened   time.Time
@@ -24,9 +25,9 @@ type link struct {
 	inFlight      atomic.Int64
 }
 
-func newLink(id uint64, server string, group group, conn transport.Conn, start time.Time) *link {
+func newLink(id uint64, server string, group group, account *account, conn transport.Conn, start time.Time) *link {
 	now := time.Now()
-	return &link{id: id, server: server, group: group, conn: conn, peer: conn.Peer(),
+	return &link{id: id, server: server, group: group, account: account, conn: conn, peer: conn.Peer(),
 		opened: now, openTook: now.Sub(start)}
 }
 
@@ -92,9 +93,9 @@ func (c *Conn) Era() string {
 }
 
 // Group is a label that connections of one group have in common. It tells
-// nothing about the principal or the session.
+// nothing about the principal, the session or the credentials.
 func (c *Conn) Group() string {
 	g := c.group
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d:%s%v", len(g.principal), g.principal, len(g.session), g.session, g.caps))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q%q%q%v", g.principal, g.session, g.revision, g.caps))
 	return hex.EncodeToString(sum[:4])
 }

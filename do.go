@@ -20,7 +20,8 @@ import (
 // one that may have run if running twice does no harm, at most RetryAttempts
 // times in all; of the latter no more than a fifth of all calls are sent again.
 // Neither waiting for a server to come back is an attempt, nor
-// being turned away by a session that had ended before the call came.
+// being turned away by a session that had ended before the call came, nor
+// being made again with a renewed token.
 //
 // The error is an [*rpc.Error] if the server answered with one, else an
 // [*Error].
@@ -58,6 +59,10 @@ type attempt struct {
 }
 
 func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
+	own, err := a.pool.prepare(ctx, a.terms, a.key.ID, a.call.Caller)
+	if err != nil {
+		return rpc.Answer{}, err
+	}
 	for {
 		start := time.Now()
 		lease, err := a.pool.slots.Acquire(ctx, a.key, slots.Ask{Who: a.who, Whole: a.whole, Timeout: a.budget})
@@ -66,7 +71,7 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 			return rpc.Answer{}, acquireError(err)
 		}
 		a.budget -= lease.Waited()
-		answer, err := a.pool.send(ctx, lease.Conn(), a.call)
+		answer, err := a.pool.send(ctx, lease.Conn(), a.call, own)
 		failure := new(transport.Failure)
 		if err == nil || !errors.As(err, &failure) {
 			lease.Release()
@@ -176,17 +181,18 @@ func (a *attempt) verdict(ctx context.Context, f *transport.Failure) error {
 	return because(ErrConnectionLost, f.Err)
 }
 
-// send sends a call on a connection and learns from the answer.
-func (p *Pool) send(ctx context.Context, l *link, call rpc.Call) (rpc.Answer, error) {
+// send sends a call on a connection and learns from the answer. own is the
+// credential of the caller's own token source, nil if it has none.
+func (p *Pool) send(ctx context.Context, l *link, call rpc.Call, own *credential) (rpc.Answer, error) {
 	l.calls.Add(1)
 	l.inFlight.Add(1)
 	start := time.Now()
-	answer, err := l.conn.Call(ctx, call)
+	answer, err := l.conn.Call(ctx, call, l.authorizer(own))
 	p.call.add(time.Since(start))
 	l.inFlight.Add(-1)
 	if err != nil {
 		l.errors.Add(1)
-		return answer, err
+		return answer, withoutToken(err)
 	}
 	if call.Method == "tools/list" {
 		p.hints.learn(answer.Bytes())

@@ -13,6 +13,7 @@ import (
 type group struct {
 	principal string // "" under ShareAll
 	session   string // only under ShareSession
+	revision  string // of the principal's credentials; "" under ShareAll
 	caps      rpc.Capabilities
 }
 
@@ -62,7 +63,7 @@ func (t *terms) group(who rpc.Caller) group {
 		id.session = who.Session
 		fallthrough
 	case SharePrincipal:
-		id.principal = t.principal(who)
+		id.principal, id.revision = t.principal(who), who.Revision
 	}
 	return id
 }

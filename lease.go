@@ -29,6 +29,7 @@ type Lease struct {
 	pool   *Pool
 	slot   slots.Lease[group, *link]
 	caller rpc.Caller
+	own    *credential // of the caller's own token source, nil if it has none
 }
 
 // Acquire lends a connection of the caller's group. It blocks until there is
@@ -37,6 +38,10 @@ type Lease struct {
 func (p *Pool) Acquire(ctx context.Context, who rpc.Caller, what Take) (Lease, error) {
 	t := p.terms.Load()
 	key, whole := t.key(who)
+	own, err := p.prepare(ctx, t, key.ID, who)
+	if err != nil {
+		return Lease{}, &Error{Server: p.name, Err: err}
+	}
 	lease, err := p.slots.Acquire(ctx, key, slots.Ask{
 		Who: t.principal(who), Whole: whole || what == Whole, Timeout: t.config.ConnectionTimeout,
 	})
@@ -44,7 +49,7 @@ func (p *Pool) Acquire(ctx context.Context, who rpc.Caller, what Take) (Lease, e
 		return Lease{}, &Error{Server: p.name, Err: acquireError(err)}
 	}
 	p.wait.add(lease.Waited())
-	return Lease{pool: p, slot: lease, caller: who}, nil
+	return Lease{pool: p, slot: lease, caller: who, own: own}, nil
 }
 
 // Do makes a call on the leased connection, for the caller that acquired it.
@@ -68,10 +73,14 @@ func (l Lease) do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 		return rpc.Answer{}, failed
 	}
 	call.Caller = l.caller
-	answer, err := l.pool.send(ctx, l.slot.Conn(), call)
+	answer, err := l.pool.send(ctx, l.slot.Conn(), call, l.own)
 	failure := new(transport.Failure)
-	if err == nil || !errors.As(err, &failure) {
+	switch {
+	case err == nil || isAnswer(err):
 		return answer, err
+	case !errors.As(err, &failure):
+		failed.Err = err
+		return rpc.Answer{}, failed
 	}
 	if failure.Fate != transport.NotSent {
 		failed.Attempts = 1

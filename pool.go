@@ -90,8 +90,9 @@ func (p *Pool) Name() string { return p.name }
 // Close ends the pool: no call is taken any more, those that wait fail with
 // [ErrPoolClosed], those in flight finish. When ctx ends first they are cut
 // off, and the error says how many. When Close returns, every connection and
-// child process is closed and no goroutine of the pool runs. Close may be
-// called again.
+// child process is closed and no goroutine of the pool runs, but one for each
+// token source that is still being asked when ctx ends: nothing can end it,
+// and the error says that, too. Close may be called again.
 func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
@@ -100,8 +101,10 @@ func (p *Pool) Close(ctx context.Context) error {
 	p.work.Wait() // it ends at once: cancelled calls are not waited for any more
 	err := p.slots.Close(ctx)
 	p.reload.Lock()
-	p.terms.Load().endpoint.Close()
+	t := p.terms.Load()
+	t.endpoint.Close()
 	p.reload.Unlock()
+	err = errors.Join(err, t.asks.close(ctx))
 	if err != nil {
 		return fmt.Errorf("closing pool %s: %w", p.name, err)
 	}
@@ -119,6 +122,11 @@ func (p *Pool) EndSession(who rpc.Caller) {
 	for _, id.caps = range everyCapabilities() {
 		p.slots.End(id)
 	}
+	for _, v := range p.slots.Conns() { // of earlier revisions of its credentials
+		if g := v.Conn.group; g.principal == id.principal && g.session == id.session {
+			p.slots.End(g)
+		}
+	}
 }
 
 // openLink opens a connection for a group, on nobody's behalf in particular.
@@ -126,7 +134,8 @@ func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], err
 	start := time.Now()
 	t := p.terms.Load()
 	era := t.eraNow()
-	conn, err := t.endpoint.Open(ctx, era, id.caps)
+	account := t.account(id)
+	conn, err := t.endpoint.Open(ctx, era, id.caps, account.authorize)
 	if err != nil {
 		var failed *transport.OpenError
 		if errors.As(err, &failed) && failed.WrongEra {
@@ -137,7 +146,7 @@ func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], err
 		}
 		return slots.Opened[*link]{}, err
 	}
-	l := newLink(p.ids.Add(1), p.name, id, conn, start)
+	l := newLink(p.ids.Add(1), p.name, id, account, conn, start)
 	t.era.Store(int32(l.peer.Era))
 	p.open.add(l.openTook)
 	p.log.Info("connection opened", "conn", l.id, "peer", l.peer.Name,
@@ -164,6 +173,10 @@ func (p *Pool) closeLink(ctx context.Context, l *link, why slots.Reason) {
 }
 
 func (p *Pool) checkLink(ctx context.Context, l *link) error {
+	if _, err := l.account.authorize(ctx, nil); err != nil { // that is no word about the connection
+		p.log.Warn("health check not made", "conn", l.id, "error", err)
+		return nil
+	}
 	err := l.conn.Check(ctx)
 	if err != nil {
 		p.log.Warn("health check failed", "conn", l.id, "error", err)
