@@ -13,6 +13,7 @@ import (
 type link struct {
 	id       uint64
 	name     string
+	account  *account // whose tokens its calls carry; nil but over HTTP
 	conn     transport.Conn
 	peer     transport.Peer
 	opened   time.Time
@@ -22,9 +23,9 @@ type link struct {
 	inFlight      atomic.Int64
 }
 
-func newLink(id uint64, server string, conn transport.Conn, began time.Time) *link {
+func newLink(id uint64, server string, account *account, conn transport.Conn, began time.Time) *link {
 	now := time.Now()
-	return &link{id: id, name: fmt.Sprintf("%s-%d", server, id), conn: conn, peer: conn.Peer(),
+	return &link{id: id, name: fmt.Sprintf("%s-%d", server, id), account: account, conn: conn, peer: conn.Peer(),
 		opened: now, openTook: now.Sub(began)}
 }
 
@@ -95,5 +96,5 @@ func (c *Conn) Era() string {
 }
 
 // Group is a label that connections of one group have in common. It tells
-// nothing about the principal or the session.
+// nothing about the principal, the session or the credentials.
 func (c *Conn) Group() string { return c.group.label() }

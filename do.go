@@ -23,7 +23,8 @@ import (
 // one that may have run if running twice does no harm, at most RetryAttempts
 // times in all; of the latter no more than a fifth of all calls are sent again.
 // Neither waiting for a server to come back is an attempt, nor
-// being turned away by a session that had ended before the call came.
+// being turned away by a session that had ended before the call came, nor
+// being made again with a renewed token.
 //
 // The error is an [*rpc.Error] if the server answered with one, else an
 // [*Error].
@@ -61,6 +62,10 @@ type attempt struct {
 }
 
 func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
+	own, err := a.pool.prepare(ctx, a.terms, a.terms.group(a.call.Caller), a.call.Caller)
+	if err != nil {
+		return rpc.Answer{}, err
+	}
 	for {
 		lease, err := a.pool.acquire(ctx, a.terms, a.call.Caller, Slot, a.budget)
 		if err != nil {
@@ -68,7 +73,7 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 		}
 		a.budget -= lease.Waited()
 		start := time.Now()
-		answer, err := a.pool.send(ctx, a.terms, lease.Conn(), a.call, start)
+		answer, err := a.pool.send(ctx, a.terms, lease.Conn(), a.call, own, start)
 		failure := new(transport.Failure)
 		if err == nil || !errors.As(err, &failure) {
 			lease.Release()
@@ -237,20 +242,21 @@ func (p *Pool) acquire(ctx context.Context, t *terms, who rpc.Caller, what Take,
 	return lease, err
 }
 
-// send sends a call on a connection and learns from the answer.
-func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, began time.Time) (rpc.Answer, error) {
+// send sends a call on a connection and learns from the answer. own is the
+// credential of the caller's own token source, nil if it has none.
+func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, own *credential, began time.Time) (rpc.Answer, error) {
 	l.calls.Add(1)
 	l.inFlight.Add(1)
 	hooks := &t.config.Hooks
 	ctx = start(hooks.CallStart, ctx, CallStart{Server: p.name, Conn: l.name, Caller: call.Caller, Method: call.Method})
-	answer, err := l.conn.Call(ctx, call)
+	answer, err := l.conn.Call(ctx, call, l.authorizer(own))
 	took := time.Since(began)
 	p.call.add(took)
 	end(hooks.CallEnd, ctx, CallEnd{Took: took, Err: err})
 	l.inFlight.Add(-1)
 	if err != nil {
 		l.errors.Add(1)
-		return answer, err
+		return answer, withoutToken(err)
 	}
 	if call.Method == "tools/list" {
 		p.hints.learn(answer.Bytes())

@@ -25,6 +25,15 @@
 // principals ever meet on a connection under [SharePrincipal]; an
 // [rpc.Caller] says on whose behalf a call is made.
 //
+// # Credentials
+//
+// A server over HTTP may want a token. [Server.Tokens] gives each principal a
+// source of them, and an [rpc.Caller] may bring its own. A token goes with each
+// request and stays with no connection: it may change at any time, and neither
+// connections nor sessions notice. It is renewed before it expires, and once
+// when the server refuses it with 401; all who need it share that. What splits
+// a group is the Revision of its principal's credentials, never a token.
+//
 // # Slots and waiting
 //
 // A connection has room for several calls at once: its slots. A caller waits

@@ -31,8 +31,13 @@ var (
 	// and the state with it. It is returned once; the next call of the
 	// session starts from nothing.
 	ErrSessionLost = errors.New("session lost")
+	// ErrCredentials: there is no token for the call, and nothing was sent: its
+	// source has failed, and the error carries why, or has not answered for
+	// 30 s; or a caller brings its own where all callers share.
+	ErrCredentials = errors.New("no credentials for the call")
 	// ErrRefused: the server turned the call away without running it, as with
-	// HTTP 401 or 429.
+	// HTTP 401 or 429. A token that is refused with 401 was renewed before, or
+	// its source has no other.
 	ErrRefused = errors.New("server refused the call")
 )
 

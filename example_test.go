@@ -8,6 +8,8 @@ import (
 	"log"
 	"net/http/httptest"
 
+	"golang.org/x/oauth2"
+
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 	"github.com/mcpool-dev/mcpool/rpc"
@@ -94,6 +96,38 @@ func ExamplePool_Acquire() {
 	fmt.Println(lease.Conn().ID(), "made", lease.Conn().Calls(), "calls")
 	// Output:
 	// warehouse-1 made 2 calls
+}
+
+// Each principal's calls carry its own tokens, and its connections are its own.
+func ExampleServer_tokens() {
+	url, stop := warehouse()
+	defer stop()
+	ctx := context.Background()
+
+	// As a rule a source comes from an oauth2.Config and renews its tokens.
+	sources := map[string]oauth2.TokenSource{
+		"ann": oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "token of ann"}),
+		"bob": oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "token of bob"}),
+	}
+	pool, err := mcpool.New(mcpool.Server{
+		Name: "warehouse", URL: url,
+		Tokens: func(principal string) oauth2.TokenSource { return sources[principal] },
+	}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close(ctx)
+
+	for _, principal := range []string{"ann", "bob", "ann"} {
+		_, err := pool.Do(ctx, rpc.Call{Method: "tools/list", Caller: rpc.Caller{Principal: principal}})
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	stats := pool.Stats()
+	fmt.Println(stats.Calls, "calls on", stats.Opened, "connections")
+	// Output:
+	// 3 calls on 2 connections
 }
 
 func ExampleSafeToRetry() {

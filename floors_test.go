@@ -122,6 +122,7 @@ func TestDependenciesStayInTheirRoom(t *testing.T) {
 		"github.com/goccy/go-yaml":               {"config/"},
 		"github.com/tailscale/hujson":            {"config/"},
 		"github.com/prometheus/client_golang":    {"admin/"},
+		"golang.org/x/oauth2":                    {"rpc/", "credentials.go"},
 	}
 	sources(t, func(file, _ string) {
 		for _, spec := range allImports(t, file) {

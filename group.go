@@ -16,13 +16,14 @@ import (
 type group struct {
 	principal string // "" under ShareAll
 	session   string // only under ShareSession
+	revision  string // of the principal's credentials; "" under ShareAll
 	spare     bool   // its connections are for sessions to come
 	caps      rpc.Capabilities
 }
 
 // label tells groups apart, and nothing about the principal or the session.
 func (g group) label() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d:%s%v%v", len(g.principal), g.principal, len(g.session), g.session, g.spare, g.caps))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q%q%q%v%v", g.principal, g.session, g.revision, g.spare, g.caps))
 	return hex.EncodeToString(sum[:4])
 }
 
@@ -72,7 +73,7 @@ func (t *terms) group(who rpc.Caller) group {
 		id.session = who.Session
 		fallthrough
 	case SharePrincipal:
-		id.principal = t.principal(who)
+		id.principal, id.revision = t.principal(who), who.Revision
 	}
 	return id
 }
@@ -101,7 +102,7 @@ func (t *terms) keyOf(id group) slots.Key[group] {
 			key.Max = max(1, t.config.MinConnections)
 		}
 		if key.Owned = id.session != ""; key.Owned && t.config.MinConnections > 0 {
-			key.Spare = group{principal: id.principal, spare: true, caps: id.caps}
+			key.Spare = group{principal: id.principal, revision: id.revision, spare: true, caps: id.caps}
 		}
 	case t.server.URL != "" && t.eraNow() == transport.Modern:
 		key.Slots *= key.Max

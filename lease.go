@@ -32,6 +32,7 @@ type Lease struct {
 	pool   *Pool
 	slot   slots.Lease[group, *link]
 	caller rpc.Caller
+	own    *credential // of the caller's own token source, nil if it has none
 }
 
 // Acquire lends a connection of the caller's group. It blocks until there is
@@ -39,6 +40,10 @@ type Lease struct {
 // released. The error is an [*Error].
 func (p *Pool) Acquire(ctx context.Context, who rpc.Caller, what Take) (Lease, error) {
 	t := p.terms.Load()
+	own, err := p.prepare(ctx, t, t.group(who), who)
+	if err != nil {
+		return Lease{}, &Error{Server: p.name, Err: err}
+	}
 	lease, err := p.acquire(ctx, t, who, what, t.config.ConnectionTimeout)
 	if err != nil {
 		return Lease{}, &Error{Server: p.name, Err: err}
@@ -46,7 +51,7 @@ func (p *Pool) Acquire(ctx context.Context, who rpc.Caller, what Take) (Lease, e
 	if t.config.LeakAfter > 0 {
 		p.watchLease(lease, t.config.LeakAfter)
 	}
-	return Lease{pool: p, slot: lease, caller: who}, nil
+	return Lease{pool: p, slot: lease, caller: who, own: own}, nil
 }
 
 // Do makes a call on the leased connection, for the caller that acquired it.
@@ -71,10 +76,14 @@ func (l Lease) do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 		return rpc.Answer{}, failed
 	}
 	call.Caller = l.caller
-	answer, err := p.send(ctx, p.terms.Load(), l.slot.Conn(), call, time.Now())
+	answer, err := p.send(ctx, p.terms.Load(), l.slot.Conn(), call, l.own, time.Now())
 	failure := new(transport.Failure)
-	if err == nil || !errors.As(err, &failure) {
+	switch {
+	case err == nil || isAnswer(err):
 		return answer, err
+	case !errors.As(err, &failure):
+		failed.Err = err
+		return rpc.Answer{}, failed
 	}
 	if failure.Fate != transport.NotSent {
 		failed.Attempts = 1

@@ -92,8 +92,9 @@ func (p *Pool) Name() string { return p.name }
 // Close ends the pool: no call is taken any more, those that wait fail with
 // [ErrPoolClosed], those in flight finish. When ctx ends first they are cut
 // off, and the error says how many. When Close returns, every connection and
-// child process is closed and no goroutine of the pool runs. Close may be
-// called again.
+// child process is closed and no goroutine of the pool runs, but one for each
+// token source that is still being asked when ctx ends: nothing can end it,
+// and the error says that, too. Close may be called again.
 func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
@@ -103,8 +104,10 @@ func (p *Pool) Close(ctx context.Context) error {
 	p.work.Wait() // it ends at once: cancelled calls are not waited for any more
 	err := p.slots.Close(ctx)
 	p.reload.Lock()
-	p.terms.Load().endpoint.Close()
+	t := p.terms.Load()
+	t.endpoint.Close()
 	p.reload.Unlock()
+	err = errors.Join(err, t.asks.close(ctx))
 	if err != nil {
 		return fmt.Errorf("closing pool %s: %w", p.name, err)
 	}
@@ -132,6 +135,11 @@ func (p *Pool) EndSession(who rpc.Caller) {
 	id := t.group(who)
 	for _, id.caps = range everyCapabilities() {
 		p.slots.End(id)
+	}
+	for _, v := range p.slots.Conns() { // of earlier revisions of its credentials
+		if g := v.Group; g.principal == id.principal && g.session == id.session {
+			p.slots.End(g)
+		}
 	}
 }
 
@@ -161,9 +169,10 @@ func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], err
 
 func (p *Pool) openFor(ctx context.Context, t *terms, id group, began time.Time) (*link, error) {
 	era := t.eraNow()
-	conn, err := t.endpoint.Open(ctx, era, id.caps)
+	account := t.account(id)
+	conn, err := t.endpoint.Open(ctx, era, id.caps, account.authorize)
 	if err == nil {
-		l := newLink(p.ids.Add(1), p.name, conn, began)
+		l := newLink(p.ids.Add(1), p.name, account, conn, began)
 		t.era.Store(int32(l.peer.Era))
 		return l, nil
 	}
@@ -194,6 +203,10 @@ func (p *Pool) closeLink(ctx context.Context, l *link, why slots.Reason) {
 }
 
 func (p *Pool) checkLink(ctx context.Context, l *link) error {
+	if _, err := l.account.authorize(ctx, nil); err != nil { // that is no word about the connection
+		p.log.Warn("health check not made", "conn", l.name, "error", err)
+		return nil
+	}
 	err := l.conn.Check(ctx)
 	if err != nil {
 		p.log.Warn("health check failed", "conn", l.name, "error", err)

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"regexp"
+	"strings"
 
 	"github.com/mcpool-dev/mcpool/internal/transport"
 	"github.com/mcpool-dev/mcpool/rpc"
@@ -22,8 +24,17 @@ type Server struct {
 
 	// URL of the MCP endpoint, http or https, for streamable HTTP.
 	URL string
-	// Header is sent with every request, for instance a token.
+	// Header is sent with every request, for instance a token that never
+	// changes.
 	Header http.Header
+	// Tokens returns the source of the tokens with which connections for a
+	// principal are opened, and with which its calls are made unless
+	// [rpc.Caller] has a source; nil for none. It is asked once for each
+	// principal and revision of its credentials and the source is kept while
+	// in use, so a principal that gets another source needs another revision.
+	// Under [ShareAll] all calls are those of the pool's own principal. It
+	// must not block; it does not go with an Authorization in Header or URL.
+	Tokens func(principal string) rpc.TokenSource
 	// RoundTripper makes the requests; nil for a transport of ours, tuned for
 	// many calls to one host.
 	RoundTripper http.RoundTripper
@@ -65,8 +76,10 @@ func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
 		err = errors.New("give exactly one of URL, Command and Handler")
 	case s.RoundTripper != nil && s.DialContext != nil:
 		err = errors.New("a DialContext has no use beside a RoundTripper: dial in that")
-	case s.URL == "" && (s.Header != nil || s.RoundTripper != nil || s.DialContext != nil):
-		err = errors.New("fields Header, RoundTripper and DialContext go with a URL")
+	case s.URL == "" && (s.Header != nil || s.Tokens != nil || s.RoundTripper != nil || s.DialContext != nil):
+		err = errors.New("fields Header, Tokens, RoundTripper and DialContext go with a URL")
+	case s.Tokens != nil && s.authorized():
+		err = errors.New("give either Tokens or an Authorization in Header or URL: a request has room for one")
 	case s.Command == "" && (s.Args != nil || s.Env != nil || s.Dir != ""):
 		err = errors.New("fields Args, Env and Dir go with a Command")
 	case s.URL != "":
@@ -84,4 +97,16 @@ func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
 		return nil, fmt.Errorf("server %s: %w", s.Name, err)
 	}
 	return endpoint, nil
+}
+
+// authorized reports whether requests carry an Authorization that never
+// changes.
+func (s *Server) authorized() bool {
+	for name := range s.Header {
+		if strings.EqualFold(name, "Authorization") {
+			return true
+		}
+	}
+	u, err := url.Parse(s.URL)
+	return err == nil && u.User != nil
 }

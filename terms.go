@@ -19,6 +19,9 @@ type terms struct {
 	endpoint *transport.Endpoint
 	// era is the server's transport.Era, as its last opening found it.
 	era *atomic.Int32
+	// accounts are whose tokens calls carry; nil but over HTTP.
+	accounts *accounts
+	asks     *asks // of token sources: those of the pool, whatever its terms
 }
 
 // newTerms checks a server and its config. Where the server is that of old
@@ -34,18 +37,26 @@ func newTerms(server Server, config *Config, old *terms) (*terms, error) {
 	if t.config.Logger == nil {
 		t.config.Logger = slog.New(slog.DiscardHandler)
 	}
+	t.asks = new(asks)
+	if old != nil {
+		t.asks = old.asks
+	}
 	if old != nil && server.same(old.server) {
-		t.endpoint, t.era = old.endpoint, old.era
+		t.endpoint, t.era, t.accounts = old.endpoint, old.era, old.accounts
 		return t, nil
 	}
 	var err error
 	t.endpoint, err = server.endpoint(&t.config)
 	t.era = new(atomic.Int32)
+	if server.URL != "" {
+		t.accounts = newAccounts(server.Tokens, t.asks)
+	}
 	return t, err
 }
 
 // same reports whether connections to s are as good as connections to other.
-// Functions cannot be compared: a server with a DialContext is another one.
+// Functions cannot be compared: a server with Tokens or a DialContext is
+// another one.
 func (s Server) same(other Server) bool {
 	if !identical(s.RoundTripper, other.RoundTripper) || !identical(s.Handler, other.Handler) {
 		return false
@@ -56,7 +67,7 @@ func (s Server) same(other Server) bool {
 
 // identical reports whether two values of interface types are one.
 func identical(a, b any) bool {
-	return a == nil && b == nil || a != nil && reflect.TypeOf(a).Comparable() && a == b
+	return a == nil && b == nil || a != nil && reflect.ValueOf(a).Comparable() && a == b
 }
 
 // limit sets what of the settings the engine keeps to.

@@ -12,6 +12,8 @@ package rpc
 import (
 	"context"
 	"encoding/json"
+
+	"golang.org/x/oauth2"
 )
 
 // A Call is one request to an MCP server.
@@ -38,7 +40,25 @@ type Caller struct {
 	Session string
 	// Capabilities is what Events can answer.
 	Capabilities Capabilities
+	// Token gives the token that this caller's calls carry to a server over
+	// HTTP; nil for that of the server's own Tokens, if it has any. It may give
+	// another token at any time. Callers of one principal and revision are
+	// taken to be one account at the server: they share connections, whatever
+	// their sources.
+	Token TokenSource
+	// Revision is that of the principal's credentials. It changes when what
+	// they allow does (consent, scopes, another account), not when a token is
+	// renewed. Callers with different revisions share no connection, except
+	// where everyone shares. It is for the program to set, never for its
+	// clients.
+	Revision string
 }
+
+// A TokenSource gives access tokens. Its Token is called when there is no
+// token, when the last one is about to expire, and when the server has refused
+// it; it may be called from several goroutines at once, and should be bounded
+// in time, since no ctx ends it. Sources that are equal by == are one source.
+type TokenSource = oauth2.TokenSource
 
 // Capabilities says which requests of a server a caller can answer while its
 // call runs. A legacy connection declares them when it is opened, so only

@@ -114,12 +114,13 @@ func initializeCall(caps rpc.Capabilities) rpc.Call {
 	return rpc.Call{Method: methodInitialize, Params: params}
 }
 
-// readInitialize reads an InitializeResult. The error is an [*OpenError].
-func readInitialize(result json.RawMessage) (Peer, error) {
+// readInitialize reads an InitializeResult; said is its beginning, fit to be
+// quoted. The error is an [*OpenError].
+func readInitialize(result json.RawMessage, said string) (Peer, error) {
 	version := jsonrpc.GetString(result, "protocolVersion")
 	if version == "" {
 		return Peer{}, &OpenError{Permanent: true,
-			Err: fmt.Errorf("initialize was answered without a protocol version: %s", excerpt(result))}
+			Err: fmt.Errorf("initialize was answered without a protocol version: %s", said)}
 	}
 	if !slices.Contains(legacyVersions, version) {
 		return Peer{}, &OpenError{Permanent: true,
@@ -134,12 +135,13 @@ func readInitialize(result json.RawMessage) (Peer, error) {
 	}, nil
 }
 
-// initializeRefused says what a JSON-RPC error in answer to initialize means.
-// given tells that the era was given to Open and not asked for just now.
-func initializeRefused(e *rpc.Error, given bool) *OpenError {
+// initializeRefused says what a JSON-RPC error in answer to initialize means;
+// said is its text, fit to be quoted. given tells that the era was given to
+// Open and not asked for just now.
+func initializeRefused(e *rpc.Error, said string, given bool) *OpenError {
 	wrong := given && knowsNoInitialize(e)
 	return &OpenError{Permanent: !wrong, WrongEra: wrong,
-		Err: fmt.Errorf("the server refused initialize: %s", excerpt([]byte(e.Error())))}
+		Err: fmt.Errorf("the server refused initialize: %s", said)}
 }
 
 // knowsNoInitialize reports whether the error is one that a modern server

@@ -29,7 +29,7 @@ func callWith(ctx context.Context, conn Conn, e rpc.Events, tool, token string, 
 		c.Params, _ = jsonrpc.Set(c.Params, []byte(token), "_meta", "progressToken")
 	}
 	c.Events = e
-	answer, err := conn.Call(ctx, c)
+	answer, err := conn.Call(ctx, c, nil)
 	return answer.Bytes(), err
 }
 

@@ -28,6 +28,8 @@ type exchange struct {
 	events rpc.Events
 	link   link
 	log    *slog.Logger
+	// authorize is for what is sent for it over HTTP.
+	authorize Authorize
 
 	asks    sync.WaitGroup
 	pending map[string]context.CancelFunc // requests of the server, by their id
@@ -38,7 +40,7 @@ type link interface {
 	// spawn runs f in a goroutine that closing the connection waits for.
 	spawn(f func())
 	// reply sends a response of ours to the server, and does not wait for it.
-	reply(frame []byte)
+	reply(frame []byte, authorize Authorize)
 }
 
 func newExchange(id int64, era Era, call rpc.Call, link link, log *slog.Logger) *exchange {
@@ -136,9 +138,9 @@ func (x *exchange) request(ctx context.Context, m *jsonrpc.Message) {
 	case x.era == Modern:
 		x.log.Debug("a modern server sent a request, ignored", "method", m.Method)
 	case m.Method == methodPing:
-		x.link.reply(pong(m.ID))
+		x.link.reply(pong(m.ID), x.authorize)
 	case x.events == nil:
-		x.link.reply(declined(m))
+		x.link.reply(declined(m), x.authorize)
 	default:
 		x.ask(ctx, m)
 	}
@@ -159,7 +161,7 @@ func (x *exchange) ask(ctx context.Context, m *jsonrpc.Message) {
 		cancel()
 		x.asks.Done()
 		if !withdrawn {
-			x.link.reply(response(m, result, err))
+			x.link.reply(response(m, result, err), x.authorize)
 		}
 	})
 }

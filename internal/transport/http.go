@@ -60,10 +60,10 @@ func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 	if e.header == nil {
 		e.header = make(http.Header)
 	}
-	if u.User != nil && e.header.Get("Authorization") == "" {
+	if u.User != nil && e.header.Get(headerAuthorization) == "" {
 		password, _ := u.User.Password()
 		credentials := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password))
-		e.header.Set("Authorization", "Basic "+credentials)
+		e.header.Set(headerAuthorization, "Basic "+credentials)
 	}
 	e.secrets = secrets(e.header, u)
 	u.User, u.Fragment = nil, ""
@@ -104,7 +104,7 @@ type httpEndpoint struct {
 	url     *url.URL // without credentials
 	where   string   // scheme and host: a path or query may well be a secret
 	header  http.Header
-	secrets *strings.Replacer
+	secrets *strings.Replacer // of header and URL; see blot
 	tripper http.RoundTripper
 	own     *http.Transport // nil if the RoundTripper was given
 	log     *slog.Logger
@@ -131,9 +131,10 @@ func (s *sent) trace() *httptrace.ClientTrace {
 	}
 }
 
-// do makes one request. The failure, if any, knows nothing of sessions: Dead
-// says that the server cannot be reached.
-func (e *httpEndpoint) do(ctx context.Context, method string, header http.Header, frame []byte) (*http.Response, *Failure) {
+// send makes one request. The failure, if any, knows nothing of sessions: Dead
+// says that the server cannot be reached. The response has the request as we
+// made it.
+func (e *httpEndpoint) send(ctx context.Context, method string, header http.Header, frame []byte, authorization *Authorization) (*http.Response, *Failure) {
 	if ctx.Err() != nil {
 		return nil, &Failure{Fate: NotSent, Err: context.Cause(ctx)}
 	}
@@ -144,6 +145,9 @@ func (e *httpEndpoint) do(ctx context.Context, method string, header http.Header
 		Header:        header.Clone(), // some RoundTrippers write to it
 		ContentLength: int64(len(frame)),
 	}).WithContext(httptrace.WithClientTrace(ctx, s.trace()))
+	if authorization != nil {
+		request.Header.Set(headerAuthorization, authorization.Value)
+	}
 	if frame != nil {
 		// With GetBody a request can be made again on another TCP connection
 		// if nothing of it was written to the first.
@@ -152,13 +156,16 @@ func (e *httpEndpoint) do(ctx context.Context, method string, header http.Header
 	}
 	response, err := e.tripper.RoundTrip(request)
 	if err == nil {
+		response.Request = request // not every RoundTripper sets it
 		return response, nil
 	}
-	return nil, e.failure(ctx, err, &s)
+	return nil, e.failure(ctx, err, &s, authorizationOf(request))
 }
 
+func authorizationOf(request *http.Request) string { return request.Header.Get(headerAuthorization) }
+
 // failure says what became of a request that got no response.
-func (e *httpEndpoint) failure(ctx context.Context, err error, s *sent) *Failure {
+func (e *httpEndpoint) failure(ctx context.Context, err error, s *sent, authorization string) *Failure {
 	var op *net.OpError
 	unreachable := errors.As(err, &op) && op.Op == "dial" || s.asked.Load() && !s.linked.Load()
 	fate := MayHaveRun
@@ -168,27 +175,24 @@ func (e *httpEndpoint) failure(ctx context.Context, err error, s *sent) *Failure
 	if ctx.Err() != nil {
 		return &Failure{Fate: fate, Err: context.Cause(ctx)}
 	}
-	return &Failure{Fate: fate, Dead: unreachable, Err: e.errorf("%w", err)}
-}
-
-// quote returns the beginning of what the server said. Secrets go first, lest
-// half of one be left at the cut.
-func (e *httpEndpoint) quote(body []byte) string {
-	return excerpt([]byte(e.secrets.Replace(string(body[:min(len(body), 8*excerptLength)]))))
+	return &Failure{Fate: fate, Dead: unreachable, Err: e.wrap(err, authorization)}
 }
 
 // errorf makes an error about the server, which is named by its host.
 func (e *httpEndpoint) errorf(format string, args ...any) error {
-	return &hostError{e.where, fmt.Errorf(format, args...), e.secrets}
+	return e.wrap(fmt.Errorf(format, args...), "")
+}
+
+func (e *httpEndpoint) wrap(err error, authorization string) error {
+	return &hostError{e.where + ": " + e.blot(err.Error(), authorization), err}
 }
 
 // A hostError is an error about the server at a host, with secrets blotted out
 // of its text.
 type hostError struct {
-	where   string
-	err     error
-	secrets *strings.Replacer
+	text string
+	err  error
 }
 
-func (e *hostError) Error() string { return e.where + ": " + e.secrets.Replace(e.err.Error()) }
+func (e *hostError) Error() string { return e.text }
 func (e *hostError) Unwrap() error { return e.err }

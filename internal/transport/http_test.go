@@ -61,7 +61,7 @@ func TestBytesPassUntouched(t *testing.T) {
 		reply(200, "application/json; charset=utf-8", `{"id":ID.0, "jsonrpc":"2.0","result":`+result+`}`)(w, r)
 	})}
 	conn := open(t, inBubble(t, server), Legacy)
-	answer, err := conn.Call(t.Context(), rpc.Call{Method: "tools/call", Params: json.RawMessage(params)})
+	answer, err := conn.Call(t.Context(), rpc.Call{Method: "tools/call", Params: json.RawMessage(params)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestParamsThatAreNone(t *testing.T) {
 		server := &mcptest.Server{Modern: era == Modern}
 		conn := open(t, inBubble(t, server), era)
 		for _, params := range []string{`[1]`, `{"a":`, `7`, `{"_meta":7,"a":1} x`} {
-			_, err := conn.Call(t.Context(), rpc.Call{Method: "tools/list", Params: json.RawMessage(params)})
+			_, err := conn.Call(t.Context(), rpc.Call{Method: "tools/list", Params: json.RawMessage(params)}, nil)
 			wantError(t, err, rpc.CodeInvalidParams)
 		}
 		if n := server.Requests("tools/list"); n != 0 {
@@ -109,7 +109,7 @@ func TestModernRequest(t *testing.T) {
 		{"resources/read", `{"uri":"file:///a b","name":"no"}`, "file:///a b"},
 		{"tools/list", ``, ""},
 	} {
-		_, _ = conn.Call(t.Context(), rpc.Call{Method: test.method, Params: json.RawMessage(test.params)})
+		_, _ = conn.Call(t.Context(), rpc.Call{Method: test.method, Params: json.RawMessage(test.params)}, nil)
 		want := seen{version: "2026-07-28", method: test.method, name: test.name}
 		if got != want {
 			t.Errorf("%s %s: got %+v, want %+v", test.method, test.params, got, want)
@@ -500,7 +500,7 @@ func BenchmarkCall(b *testing.B) {
 			conn, c := reach(b), mcptest.CallTool("echo", args{"id": "a", "text": "hello world"})
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := conn.Call(b.Context(), c); err != nil {
+				if _, err := conn.Call(b.Context(), c, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -57,11 +57,11 @@ func (c *httpConn) read(ctx context.Context, response *http.Response, x *exchang
 		result, err = c.readBody(ctx, response, x)
 		return result, false, err
 	case "text/event-stream":
-		return c.readStream(ctx, response.Body, x)
+		return c.readStream(ctx, response, x)
 	}
 	body, _ := io.ReadAll(io.LimitReader(response.Body, 8*excerptLength))
 	return nil, false, c.server.stray("answered with %q where JSON or an event stream is expected: %s",
-		excerpt([]byte(kind)), c.quote(body))
+		excerpt([]byte(kind)), c.quote(response, body))
 }
 
 // readBody reads the answer from a body that is one JSON message.
@@ -73,18 +73,18 @@ func (c *httpConn) readBody(ctx context.Context, response *http.Response, x *exc
 	m, err := jsonrpc.Parse(body)
 	switch {
 	case err != nil:
-		return nil, c.server.stray("the answer is no message: %w: %s", err, c.quote(body))
+		return nil, c.server.stray("the answer is no message: %w: %s", err, c.quote(response, body))
 	case m.IsResponse() && m.Error != nil && c.lostSession(response.StatusCode, m.Failure(), false):
-		return nil, c.sessionLost(m.Failure())
+		return nil, c.sessionLost(response, m.Failure())
 	case !x.isAnswer(&m):
-		return nil, c.server.stray("the answer belongs to another request: %s", c.quote(body))
+		return nil, c.server.stray("the answer belongs to another request: %s", c.quote(response, body))
 	}
 	return verdict(&m)
 }
 
 // readStream reads the answer from an event stream, and what comes before it.
-func (c *httpConn) readStream(ctx context.Context, body io.Reader, x *exchange) (result json.RawMessage, rest bool, err error) {
-	events := newEventReader(body, maxMessage)
+func (c *httpConn) readStream(ctx context.Context, response *http.Response, x *exchange) (result json.RawMessage, rest bool, err error) {
+	events := newEventReader(response.Body, maxMessage)
 	for {
 		data, err := events.next()
 		if errors.Is(err, io.EOF) {
@@ -96,9 +96,9 @@ func (c *httpConn) readStream(ctx context.Context, body io.Reader, x *exchange) 
 		m, err := jsonrpc.Parse(data)
 		switch {
 		case err != nil:
-			return nil, false, c.server.stray("an event of the stream is no message: %w: %s", err, c.quote(data))
+			return nil, false, c.server.stray("an event of the stream is no message: %w: %s", err, c.quote(response, data))
 		case m.IsResponse() && m.Error != nil && c.lostSession(http.StatusOK, m.Failure(), false):
-			return nil, false, c.sessionLost(m.Failure())
+			return nil, false, c.sessionLost(response, m.Failure())
 		case x.isAnswer(&m):
 			result, err := verdict(&m)
 			return result, true, err
@@ -132,10 +132,10 @@ func (c *httpConn) refusal(response *http.Response, x *exchange) error {
 		ours = x != nil && x.isAnswer(&m)
 		nobodys = x != nil && m.ID == nil
 	}
-	err := &StatusError{Status: status, Said: c.quote(body)}
+	err := &StatusError{Status: status, Said: c.quote(response, body)}
 	switch {
 	case c.lostSession(status, said, ours):
-		return c.sessionLost(err)
+		return c.sessionLost(response, err)
 	case status < 400:
 		return &Failure{Fate: Refused, Err: c.server.errorf(
 			"%w: redirects are not followed, set the URL to where this one leads", &StatusError{Status: status})}
@@ -184,10 +184,10 @@ func (c *httpConn) lostSession(status int, said *rpc.Error, ours bool) bool {
 }
 
 // sessionLost is the failure of a call that came too late for its session.
-func (c *httpConn) sessionLost(said error) *Failure {
+func (c *httpConn) sessionLost(response *http.Response, said error) *Failure {
 	c.lost.Store(true)
 	return &Failure{Fate: Refused, Dead: true,
-		Err: c.server.errorf("the server no longer knows the session: %s", c.quote([]byte(said.Error())))}
+		Err: c.server.errorf("the server no longer knows the session: %s", c.quote(response, []byte(said.Error())))}
 }
 
 // readAll reads a body of at most limit bytes.

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -16,8 +15,10 @@ import (
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
-// Headers of MCP, as net/http writes them.
+// Headers, as net/http writes them.
 const (
+	headerAuthorization = "Authorization"
+
 	headerSession = "Mcp-Session-Id"
 	headerVersion = "Mcp-Protocol-Version"
 	headerMethod  = "Mcp-Method"
@@ -47,13 +48,15 @@ type httpConn struct {
 	server  *httpEndpoint
 	peer    Peer
 	session string      // empty if modern, or if the server keeps none
-	header  http.Header // of every request
+	header  http.Header // of every request; nothing of a caller's
 	ids     atomic.Int64
 	lost    atomic.Bool // the server has said that the session is gone
+
+	authorize Authorize // of requests that are made for no call
 }
 
-func newHTTPConn(e *httpEndpoint) *httpConn {
-	return &httpConn{life: newLife(), server: e}
+func newHTTPConn(e *httpEndpoint, authorize Authorize) *httpConn {
+	return &httpConn{life: newLife(), server: e, authorize: authorize}
 }
 
 // settle sets what the requests from now on are: those of an era, a version
@@ -71,8 +74,8 @@ func (c *httpConn) settle(peer Peer, session string) {
 func (c *httpConn) Peer() Peer            { return c.peer }
 func (c *httpConn) Done() <-chan struct{} { return nil }
 
-func (c *httpConn) Call(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
-	got, err := c.exchange(ctx, call)
+func (c *httpConn) Call(ctx context.Context, call rpc.Call, authorize Authorize) (rpc.Answer, error) {
+	got, err := c.exchange(ctx, call, authorize)
 	if err != nil {
 		return rpc.Answer{}, settled(err)
 	}
@@ -80,7 +83,7 @@ func (c *httpConn) Call(ctx context.Context, call rpc.Call) (rpc.Answer, error) 
 }
 
 func (c *httpConn) Check(ctx context.Context) error {
-	_, err := c.exchange(ctx, checkCall(c.peer.Era))
+	_, err := c.exchange(ctx, checkCall(c.peer.Era), c.authorize)
 	return checked(err)
 }
 
@@ -98,7 +101,7 @@ func (c *httpConn) Close(ctx context.Context) {
 // transports, "Session Management" 5). Servers that do not allow it answer
 // 405; there is nothing to be done about any answer.
 func (c *httpConn) deleteSession() {
-	response, failure := c.server.do(c.last, http.MethodDelete, c.header, nil)
+	response, failure := c.server.do(c.last, http.MethodDelete, c.header, nil, c.authorize)
 	if failure != nil {
 		c.server.log.Debug("the session was not deleted", "error", failure.Err)
 		return
@@ -108,17 +111,18 @@ func (c *httpConn) deleteSession() {
 
 // An answer is what a request was answered with.
 type answer struct {
-	result json.RawMessage
-	header http.Header
+	result   json.RawMessage
+	response *http.Response // its body is read
 }
 
 // exchange makes one request and takes in what comes for it until the answer.
-func (c *httpConn) exchange(ctx context.Context, call rpc.Call) (answer, error) {
+func (c *httpConn) exchange(ctx context.Context, call rpc.Call, authorize Authorize) (answer, error) {
 	if !c.enter() {
 		return answer{}, &Failure{Fate: NotSent, Dead: true, Err: c.server.errorf("%w", errClosed)}
 	}
 	defer c.leave()
 	x := newExchange(c.ids.Add(1), c.peer.Era, call, c, c.server.log)
+	x.authorize = authorize
 	frame, err := x.frame(call)
 	if err != nil {
 		return answer{}, err
@@ -142,7 +146,7 @@ func (c *httpConn) exchange(ctx context.Context, call rpc.Call) (answer, error) 
 		finish()
 		return answer{}, &Failure{Fate: NotSent, Err: context.Cause(ctx)}
 	}
-	response, failure := c.server.do(httpCtx, http.MethodPost, header, frame)
+	response, failure := c.server.do(httpCtx, http.MethodPost, header, frame, authorize)
 	if failure != nil {
 		defer finish()
 		return answer{}, c.cutShort(httpCtx, failure, x)
@@ -152,14 +156,14 @@ func (c *httpConn) exchange(ctx context.Context, call rpc.Call) (answer, error) 
 	if !rest {
 		_ = response.Body.Close()
 		finish()
-		return answer{result, response.Header}, err
+		return answer{result, response}, err
 	}
 	stopCall()
 	c.spawn(func() {
 		defer finish()
 		drain(response.Body, cancel)
 	})
-	return answer{result, response.Header}, err
+	return answer{result, response}, err
 }
 
 // cutShort looks once more at a failure of the network: if the call was ended
@@ -175,15 +179,15 @@ func (c *httpConn) cutShort(ctx context.Context, f *Failure, x *exchange) *Failu
 	closing := errors.Is(cause, errClosed)
 	told := closing && c.session != "" // by the DELETE
 	if f.Fate == MayHaveRun && c.peer.Era == Legacy && x.method != methodInitialize && !told {
-		f.Settled = c.post(c.last, withdrawTime, cancelled(x.id, cause))
+		f.Settled = c.post(c.last, withdrawTime, cancelled(x.id, cause), x.authorize)
 	}
 	return &Failure{Fate: f.Fate, Dead: closing, Err: cause, Settled: f.Settled}
 }
 
 // tell sends a notification or a response and waits until the server has
 // accepted it.
-func (c *httpConn) tell(ctx context.Context, header http.Header, frame []byte) error {
-	response, failure := c.server.do(ctx, http.MethodPost, header, frame)
+func (c *httpConn) tell(ctx context.Context, header http.Header, frame []byte, authorize Authorize) error {
+	response, failure := c.server.do(ctx, http.MethodPost, header, frame, authorize)
 	if failure != nil {
 		return failure
 	}
@@ -196,18 +200,20 @@ func (c *httpConn) tell(ctx context.Context, header http.Header, frame []byte) e
 }
 
 // reply implements link.
-func (c *httpConn) reply(frame []byte) { c.post(c.ctx, replyTime, frame) }
+func (c *httpConn) reply(frame []byte, authorize Authorize) {
+	c.post(c.ctx, replyTime, frame, authorize)
+}
 
 // post sends a notification or a response in the background. The channel is
 // closed when the server has accepted it, or will not.
-func (c *httpConn) post(ctx context.Context, limit time.Duration, frame []byte) <-chan struct{} {
+func (c *httpConn) post(ctx context.Context, limit time.Duration, frame []byte, authorize Authorize) <-chan struct{} {
 	header := c.header // an opening may still change it
 	done := make(chan struct{})
 	c.spawn(func() {
 		defer close(done)
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		if err := c.tell(ctx, header, frame); err != nil {
+		if err := c.tell(ctx, header, frame, authorize); err != nil {
 			c.server.log.Debug("a message was not accepted", "error", err)
 		}
 	})
@@ -233,13 +239,15 @@ func release(response *http.Response) {
 	_ = response.Body.Close()
 }
 
-// quote returns the beginning of what the server said, without the id of the
-// session: whoever knows it can use it.
-func (c *httpConn) quote(body []byte) string {
+// quote returns the beginning of what the server said in a response, without
+// the id of the session: whoever knows it can use it. Secrets go first, lest
+// half of one be left at the cut.
+func (c *httpConn) quote(response *http.Response, said []byte) string {
+	text := c.server.blot(string(said[:min(len(said), 8*excerptLength)]), authorizationOf(response.Request))
 	if len(c.session) >= secretLength {
-		body = bytes.ReplaceAll(body[:min(len(body), 8*excerptLength)], []byte(c.session), []byte("***"))
+		text = strings.ReplaceAll(text, c.session, "***")
 	}
-	return c.server.quote(body)
+	return excerpt([]byte(text))
 }
 
 // modernHeader returns the header of a modern request, which repeats what

@@ -12,8 +12,8 @@ import (
 // initialize if it is legacy. If the era is unknown the first tells whether
 // the second is needed (MCP 2026-07-28, streamable HTTP, "Backward
 // Compatibility").
-func (e *httpEndpoint) open(ctx context.Context, era Era, caps rpc.Capabilities) (Conn, error) {
-	c := newHTTPConn(e)
+func (e *httpEndpoint) open(ctx context.Context, era Era, caps rpc.Capabilities, authorize Authorize) (Conn, error) {
+	c := newHTTPConn(e, authorize)
 	if era != Legacy {
 		err := c.discover(ctx)
 		if err == nil {
@@ -33,7 +33,7 @@ func (e *httpEndpoint) open(ctx context.Context, era Era, caps rpc.Capabilities)
 // discover makes a modern connection, in one round trip.
 func (c *httpConn) discover(ctx context.Context) error {
 	c.settle(Peer{Protocol: modernVersion, Era: Modern}, "")
-	got, err := c.exchange(ctx, rpc.Call{Method: methodDiscover})
+	got, err := c.exchange(ctx, rpc.Call{Method: methodDiscover}, c.authorize)
 	if refused := (*rpc.Error)(nil); errors.As(err, &refused) && modernAfterAll(refused) {
 		return nil
 	}
@@ -43,7 +43,7 @@ func (c *httpConn) discover(ctx context.Context) error {
 	peer, modern := readDiscover(got.result)
 	if !modern {
 		return c.server.stray("server/discover was answered without MCP %s: %s",
-			modernVersion, c.quote(got.result))
+			modernVersion, c.quote(got.response, got.result))
 	}
 	c.settle(peer, "")
 	return nil
@@ -75,23 +75,23 @@ func speaksLegacy(err error) bool {
 // the era was not asked for just now.
 func (c *httpConn) initialize(ctx context.Context, caps rpc.Capabilities, given bool) error {
 	c.settle(Peer{Era: Legacy}, "")
-	got, err := c.exchange(ctx, initializeCall(caps))
+	got, err := c.exchange(ctx, initializeCall(caps), c.authorize)
 	if refused := (*rpc.Error)(nil); errors.As(err, &refused) {
-		open := initializeRefused(refused, given)
+		open := initializeRefused(refused, c.quote(got.response, []byte(refused.Error())), given)
 		open.Err = c.server.errorf("%w", open.Err)
 		return open
 	}
 	if err != nil {
 		return c.server.openError(ctx, err)
 	}
-	peer, err := readInitialize(got.result)
-	c.settle(peer, got.header.Get(headerSession)) // to be deleted if we cannot use it
+	peer, err := readInitialize(got.result, c.quote(got.response, got.result))
+	c.settle(peer, got.response.Header.Get(headerSession)) // to be deleted if we cannot use it
 	if err != nil {
 		return err
 	}
 	// Calls may begin when the server has taken this in, no sooner (MCP
 	// 2025-11-25, lifecycle, "Initialization").
-	if err := c.tell(ctx, c.header, initializedFrame()); err != nil {
+	if err := c.tell(ctx, c.header, initializedFrame(), c.authorize); err != nil {
 		return c.server.openError(ctx, err)
 	}
 	return nil

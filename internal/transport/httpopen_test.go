@@ -119,7 +119,7 @@ func TestOpenUnknownEra(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := &mcptest.Server{Fault: onMethod("server/discover", test.answer)}
-			conn, err := inBubble(t, server).Open(t.Context(), Unknown, rpc.Capabilities{})
+			conn, err := inBubble(t, server).Open(t.Context(), Unknown, rpc.Capabilities{}, nil)
 			if test.want.era == Unknown {
 				wantOpenError(t, conn, err, test.want.permanent, false)
 				if n := server.Requests("initialize"); n != 0 {
@@ -140,9 +140,9 @@ func TestOpenUnknownEra(t *testing.T) {
 
 func TestOpenWrongEra(t *testing.T) {
 	legacy, modern := inBubble(t, &mcptest.Server{}), inBubble(t, &mcptest.Server{Modern: true})
-	conn, err := legacy.Open(t.Context(), Modern, rpc.Capabilities{})
+	conn, err := legacy.Open(t.Context(), Modern, rpc.Capabilities{}, nil)
 	wantOpenError(t, conn, err, false, true, "does not speak MCP 2026-07-28", "No valid session ID")
-	conn, err = modern.Open(t.Context(), Legacy, rpc.Capabilities{})
+	conn, err = modern.Open(t.Context(), Legacy, rpc.Capabilities{}, nil)
 	wantOpenError(t, conn, err, false, true, "Unsupported protocol version")
 }
 
@@ -165,7 +165,7 @@ func TestOpenLegacyRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			endpoint := inBubble(t, &mcptest.Server{Fault: onMethod(test.method, test.answer)})
-			conn, err := endpoint.Open(t.Context(), Unknown, rpc.Capabilities{})
+			conn, err := endpoint.Open(t.Context(), Unknown, rpc.Capabilities{}, nil)
 			wantOpenError(t, conn, err, test.permanent, false, test.text)
 		})
 	}
@@ -177,7 +177,7 @@ func TestOpenFailedHalfWayLeavesNoSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := endpoint.Open(t.Context(), Legacy, rpc.Capabilities{}); err == nil {
+	if _, err := endpoint.Open(t.Context(), Legacy, rpc.Capabilities{}, nil); err == nil {
 		t.Fatal("Open succeeded")
 	}
 	endpoint.Close()
@@ -244,7 +244,7 @@ func TestOpenObeysItsContext(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 				defer cancel()
 				before := time.Now()
-				conn, err := endpoint.Open(ctx, Unknown, rpc.Capabilities{})
+				conn, err := endpoint.Open(ctx, Unknown, rpc.Capabilities{}, nil)
 				if took := time.Since(before); took != 3*time.Second {
 					t.Errorf("Open took %v", took)
 				}
@@ -280,7 +280,7 @@ func TestOpenAfterTheEndOfItsContext(t *testing.T) {
 	why := errors.New("too late")
 	cancel(why)
 	for _, endpoint := range []*Endpoint{inBubble(t, server), stdio(t, mcptest.Dead)} {
-		conn, err := endpoint.Open(ctx, Unknown, rpc.Capabilities{})
+		conn, err := endpoint.Open(ctx, Unknown, rpc.Capabilities{}, nil)
 		wantOpenError(t, conn, err, false, false, "too late")
 	}
 	if n := server.Requests("server/discover"); n != 0 {
@@ -293,7 +293,7 @@ func TestOpenOutlivesItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		endpoint := inBubble(t, &mcptest.Server{OpenDelay: 2 * time.Second})
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		conn, err := endpoint.Open(ctx, Legacy, rpc.Capabilities{})
+		conn, err := endpoint.Open(ctx, Legacy, rpc.Capabilities{}, nil)
 		cancel()
 		if err != nil {
 			t.Fatal(err)
@@ -316,7 +316,7 @@ func TestOpenRefusedTCP(t *testing.T) {
 		"sockets": newHTTP(t, "http://"+listener.Addr().String(), HTTPOptions{}),
 	} {
 		for _, era := range []Era{Unknown, Legacy, Modern} {
-			conn, err := endpoint.Open(t.Context(), era, rpc.Capabilities{})
+			conn, err := endpoint.Open(t.Context(), era, rpc.Capabilities{}, nil)
 			wantOpenError(t, conn, err, false, false, "connection refused")
 			if t.Failed() {
 				t.Fatal(name, era)

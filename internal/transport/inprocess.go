@@ -19,7 +19,7 @@ type handlerEndpoint struct {
 	handler rpc.Handler
 }
 
-func (e *handlerEndpoint) open(context.Context, Era, rpc.Capabilities) (Conn, error) {
+func (e *handlerEndpoint) open(context.Context, Era, rpc.Capabilities, Authorize) (Conn, error) {
 	return &handlerConn{life: newLife(), endpoint: e}, nil
 }
 
@@ -31,7 +31,7 @@ type handlerConn struct {
 	endpoint *handlerEndpoint
 }
 
-func (c *handlerConn) Call(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+func (c *handlerConn) Call(ctx context.Context, call rpc.Call, _ Authorize) (rpc.Answer, error) {
 	if !c.enter() {
 		return rpc.Answer{}, &Failure{Fate: NotSent, Dead: true, Err: errClosed}
 	}

@@ -36,13 +36,13 @@ func TestInProcess(t *testing.T) {
 		if err := conn.Check(t.Context()); err != nil {
 			t.Errorf("Check: %v", err)
 		}
-		answer, err := conn.Call(t.Context(), rpc.Call{Method: "echo", Params: []byte(`{"a":1}`)})
+		answer, err := conn.Call(t.Context(), rpc.Call{Method: "echo", Params: []byte(`{"a":1}`)}, nil)
 		if err != nil || string(answer.Bytes()) != `{"a":1}` {
 			t.Errorf("got %s, %v", answer.Bytes(), err)
 		}
-		_, err = conn.Call(t.Context(), rpc.Call{Method: "error"})
+		_, err = conn.Call(t.Context(), rpc.Call{Method: "error"}, nil)
 		wantError(t, err, -32602)
-		_, err = conn.Call(t.Context(), rpc.Call{Method: "broken"})
+		_, err = conn.Call(t.Context(), rpc.Call{Method: "broken"}, nil)
 		if wantFailure(t, err, MayHaveRun, false); !errors.Is(err, broken) {
 			t.Errorf("got %v", err)
 		}
@@ -50,20 +50,20 @@ func TestInProcess(t *testing.T) {
 		why := errors.New("enough")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		hung := make(chan error, 2)
-		go func() { _, err := conn.Call(ctx, rpc.Call{Method: "hang"}); hung <- err }()
+		go func() { _, err := conn.Call(ctx, rpc.Call{Method: "hang"}, nil); hung <- err }()
 		synctest.Wait()
 		cancel(why)
 		if failure := wantFailure(t, <-hung, MayHaveRun, false); failure.Err != why {
 			t.Errorf("got %v", failure)
 		}
-		_, err = conn.Call(ctx, rpc.Call{Method: "echo"})
+		_, err = conn.Call(ctx, rpc.Call{Method: "echo"}, nil)
 		wantFailure(t, err, NotSent, false)
 
-		go func() { _, err := conn.Call(context.Background(), rpc.Call{Method: "hang"}); hung <- err }()
+		go func() { _, err := conn.Call(context.Background(), rpc.Call{Method: "hang"}, nil); hung <- err }()
 		synctest.Wait()
 		conn.Close(t.Context())
 		wantFailure(t, <-hung, MayHaveRun, true)
-		_, err = conn.Call(t.Context(), rpc.Call{Method: "echo"})
+		_, err = conn.Call(t.Context(), rpc.Call{Method: "echo"}, nil)
 		wantFailure(t, err, NotSent, true)
 	})
 }

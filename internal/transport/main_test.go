@@ -61,7 +61,7 @@ func open(t testing.TB, endpoint *Endpoint, era Era) Conn {
 
 func openWith(t testing.TB, endpoint *Endpoint, era Era, caps rpc.Capabilities) Conn {
 	t.Helper()
-	conn, err := endpoint.Open(t.Context(), era, caps)
+	conn, err := endpoint.Open(t.Context(), era, caps, nil)
 	if err != nil {
 		t.Fatalf("Open: %v", err)
 	}
@@ -73,7 +73,7 @@ func openWith(t testing.TB, endpoint *Endpoint, era Era, caps rpc.Capabilities) 
 type args map[string]any
 
 func call(ctx context.Context, conn Conn, tool string, arguments args) (json.RawMessage, error) {
-	answer, err := conn.Call(ctx, mcptest.CallTool(tool, arguments))
+	answer, err := conn.Call(ctx, mcptest.CallTool(tool, arguments), nil)
 	return answer.Bytes(), err
 }
 

@@ -67,7 +67,7 @@ type stdioEndpoint struct {
 
 func (e *stdioEndpoint) close() {}
 
-func (e *stdioEndpoint) open(ctx context.Context, era Era, caps rpc.Capabilities) (Conn, error) {
+func (e *stdioEndpoint) open(ctx context.Context, era Era, caps rpc.Capabilities, _ Authorize) (Conn, error) {
 	c, err := e.start()
 	if err != nil {
 		return nil, err
@@ -194,12 +194,12 @@ func (c *stdioConn) settleModern(result json.RawMessage, err error) bool {
 // settleLegacy makes the connection a legacy one if initialize was accepted.
 func (c *stdioConn) settleLegacy(ctx context.Context, result json.RawMessage, err error, given bool) error {
 	if refused := (*rpc.Error)(nil); errors.As(err, &refused) {
-		return initializeRefused(refused, given)
+		return initializeRefused(refused, excerpt([]byte(refused.Error())), given)
 	}
 	if err != nil {
 		return err
 	}
-	if c.peer, err = readInitialize(result); err != nil {
+	if c.peer, err = readInitialize(result, excerpt(result)); err != nil {
 		return err
 	}
 	c.peer.Stdio = true

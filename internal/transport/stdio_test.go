@@ -158,7 +158,7 @@ func TestStdioOpenFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conn, err := stdioWith(t, test.change, test.mode).Open(t.Context(), test.era, rpc.Capabilities{})
+			conn, err := stdioWith(t, test.change, test.mode).Open(t.Context(), test.era, rpc.Capabilities{}, nil)
 			wantOpenError(t, conn, err, test.permanent, test.wrongEra, test.texts...)
 			if strings.Contains(err.Error(), "reason 1") {
 				t.Errorf("%q has more than the last lines", err)
@@ -174,7 +174,7 @@ func TestStdioOpenObeysItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		before := time.Now()
-		conn, err := endpoint.Open(ctx, era, rpc.Capabilities{})
+		conn, err := endpoint.Open(ctx, era, rpc.Capabilities{}, nil)
 		wantOpenError(t, conn, err, false, false, "opening: ")
 		if took := time.Since(before); !errors.Is(err, context.DeadlineExceeded) || took > time.Second {
 			t.Errorf("%v: got %v after %v", era, err, took)
@@ -253,7 +253,7 @@ func TestStdioParamsOnSeveralLines(t *testing.T) {
 	answer, err := conn.Call(t.Context(), rpc.Call{
 		Method: "tools/call",
 		Params: json.RawMessage("{\n\t\"name\": \"echo\",\r\n\t\"arguments\": {\"id\": \"a\", \"text\": \"x\\ny\"}\n}"),
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

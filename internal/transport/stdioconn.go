@@ -80,7 +80,7 @@ func (c *stdioConn) Peer() Peer                { return c.peer }
 func (c *stdioConn) Done() <-chan struct{}     { return c.died }
 func (c *stdioConn) Close(ctx context.Context) { c.close(ctx, func() {}) }
 
-func (c *stdioConn) Call(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+func (c *stdioConn) Call(ctx context.Context, call rpc.Call, _ Authorize) (rpc.Answer, error) {
 	result, err := c.exchange(ctx, c.peer.Era, call, false)
 	if err != nil {
 		return rpc.Answer{}, settled(err)
@@ -180,7 +180,7 @@ func (c *stdioConn) send(ctx context.Context, frame []byte) error {
 }
 
 // reply implements link.
-func (c *stdioConn) reply(frame []byte) {
+func (c *stdioConn) reply(frame []byte, _ Authorize) {
 	select {
 	case c.replies <- oneLine(frame):
 	default:
@@ -305,7 +305,7 @@ func (c *stdioConn) route(line []byte) {
 	case m.IsResponse():
 		to = c.flight(m.ID)
 	case m.IsRequest() && m.Method == methodPing:
-		c.reply(pong(m.ID))
+		c.reply(pong(m.ID), nil)
 		return
 	case m.Method == methodProgress:
 		to = c.flight(progressToken(&m))
@@ -316,7 +316,7 @@ func (c *stdioConn) route(line []byte) {
 	case to != nil:
 		to.put(mail{m, err})
 	case m.IsRequest():
-		c.reply(declined(&m))
+		c.reply(declined(&m), nil)
 	default:
 		c.log.Debug("a message for no call was dropped", "method", m.Method)
 	}

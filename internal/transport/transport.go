@@ -57,21 +57,24 @@ type Endpoint struct {
 type opener interface {
 	// open returns the connection beside the error where the opening failed
 	// half way and the connection has to be closed.
-	open(ctx context.Context, era Era, caps rpc.Capabilities) (Conn, error)
+	open(ctx context.Context, era Era, caps rpc.Capabilities, authorize Authorize) (Conn, error)
 	close()
 }
 
 // Open opens a connection. With era [Unknown] it asks the server for its era
 // first; with [Legacy] or [Modern] it relies on it. caps is what a legacy
 // server is told that the caller can answer; a modern one is told nothing.
+// authorize is for the requests that are made for no call, as long as the
+// connection lives: those of Open, Check and Close. Only servers over HTTP get
+// it.
 //
 // ctx bounds the opening alone, and Open returns promptly when it ends. The
 // error is an [*OpenError].
-func (e *Endpoint) Open(ctx context.Context, era Era, caps rpc.Capabilities) (Conn, error) {
+func (e *Endpoint) Open(ctx context.Context, era Era, caps rpc.Capabilities, authorize Authorize) (Conn, error) {
 	if ctx.Err() != nil {
 		return nil, &OpenError{Err: context.Cause(ctx)}
 	}
-	conn, err := e.opener.open(ctx, era, caps)
+	conn, err := e.opener.open(ctx, era, caps, authorize)
 	if err == nil {
 		return conn, nil
 	}
@@ -102,7 +105,10 @@ type Conn interface {
 	// and the server is told to stop. Events of the call are used while Call
 	// runs and never after; an Events.Ask has to return when its ctx ends, for
 	// Call waits for it.
-	Call(ctx context.Context, call rpc.Call) (rpc.Answer, error)
+	//
+	// authorize is for the requests made for this call, over HTTP: the call
+	// itself, its withdrawal, and replies to what the server asks meanwhile.
+	Call(ctx context.Context, call rpc.Call, authorize Authorize) (rpc.Answer, error)
 	// Check asks the server for a sign of life: ping if it is legacy,
 	// server/discover if it is modern. Any answer is one, an error too. The
 	// error is a [*Failure]. In process it is always nil.
