@@ -122,17 +122,13 @@ func (p *Pool) Reload(server Server, config *Config) error {
 	if t.endpoint == old.endpoint {
 		return nil
 	}
-	p.slots.Reset()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.closed { // otherwise nothing is open, and nothing keeps anything
-		p.work.Go(func() { p.leave(old.endpoint) })
+	generation := p.slots.Reset()
+	if p.enter() { // otherwise nothing is open, and nothing keeps anything
+		go func() { // gives up the old endpoint when its last connection is closed
+			defer p.work.Done()
+			defer old.endpoint.Close()
+			_ = p.slots.WaitClosed(p.life, generation) // it ends early only when the whole pool does
+		}()
 	}
 	return nil
-}
-
-// leave gives up an endpoint when its last connection is closed.
-func (p *Pool) leave(endpoint *transport.Endpoint) {
-	defer endpoint.Close()
-	_ = p.slots.Drain(p.life) // it ends early only when the whole pool does
 }

@@ -48,8 +48,9 @@ func (p *Pool[K, C]) dismissLocked(g *group[K, C], why error) {
 }
 
 // Reset replaces all connections: none that is open now, or whose opening has
-// begun, is lent again. Those in use are closed when their last call ends.
-func (p *Pool[K, C]) Reset() {
+// begun, is lent again. Those in use are closed when their last call ends. It
+// returns the generation of those that are opened from now on.
+func (p *Pool[K, C]) Reset() (generation int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.generation++
@@ -58,6 +59,25 @@ func (p *Pool[K, C]) Reset() {
 			p.retireLocked(c, Reset)
 		}
 	}
+	return p.generation
+}
+
+// WaitClosed waits until every connection from before a generation is closed,
+// or ctx ends.
+func (p *Pool[K, C]) WaitClosed(ctx context.Context, generation int) error {
+	return p.await(ctx, func() bool {
+		for c := range p.conns {
+			if c.generation < generation {
+				return false
+			}
+		}
+		for o := range p.openings {
+			if o.generation < generation {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // Pause lends nothing more and waits until no call is in flight, or ctx ends;
@@ -137,28 +157,6 @@ func (p *Pool[K, C]) noticeLocked() {
 			close(w.done)
 		}
 	}
-}
-
-// Drain is Reset, and waits until every connection that was open is closed,
-// or ctx ends.
-func (p *Pool[K, C]) Drain(ctx context.Context) error {
-	p.Reset()
-	p.mu.Lock()
-	var old []*conn[K, C]
-	for c := range p.conns {
-		if c.reason != "" {
-			old = append(old, c)
-		}
-	}
-	p.mu.Unlock()
-	return p.await(ctx, func() bool {
-		for _, c := range old {
-			if _, open := p.conns[c]; open {
-				return false
-			}
-		}
-		return true
-	})
 }
 
 // Close lends nothing more, ends all waits with [ErrClosed], and closes each

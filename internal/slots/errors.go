@@ -98,7 +98,7 @@ func (p *Pool[K, C]) breakerLocked(now moment) Breaker {
 	switch {
 	case !p.brokenLocked(now):
 		return BreakerClosed
-	case p.opening > 0:
+	case len(p.openings) > 0:
 		return BreakerHalfOpen
 	}
 	return BreakerOpen

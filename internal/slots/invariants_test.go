@@ -45,7 +45,7 @@ func (s *server) check() {
 		if g.queue.n > 0 && idle && !p.paused {
 			t.Errorf("I-NOSTRAND: %d wait beside an idle connection", g.queue.n)
 		}
-		if g.queue.n > 0 && g.count() == 0 && !p.paused && p.total < p.o.Total && p.next == 0 && p.opening == 0 {
+		if g.queue.n > 0 && g.count() == 0 && !p.paused && p.total < p.o.Total && p.next == 0 && len(p.openings) == 0 {
 			t.Errorf("I-NOSTRAND: %d wait for nothing", g.queue.n)
 		}
 		if gate := g.gate.Load() &^ gatePaused; gate != int64(g.queue.n) || (g.queue.n > 0) != (g.hungry != nil) {
@@ -220,7 +220,7 @@ func TestChurn(t *testing.T) {
 				t.Errorf("I-PAUSE: %d in flight while paused", n)
 			}
 			s.pool.Resume()
-			if err := s.pool.Drain(ctx); err != nil {
+			if err := s.pool.WaitClosed(ctx, s.pool.Reset()); err != nil {
 				t.Error(err)
 			}
 		}

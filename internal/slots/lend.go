@@ -28,9 +28,10 @@ type conn[K comparable, C any] struct {
 	used  atomic.Int64  // moment a slot was last given back
 	slots atomic.Pointer[[][]slot]
 
-	opened moment
-	done   <-chan struct{} // see Opened.Done
-	group  *group[K, C]    // changes once at most, before the first call: a spare is taken over
+	opened     moment
+	generation int
+	done       <-chan struct{} // see Opened.Done
+	group      *group[K, C]    // changes once at most, before the first call: a spare is taken over
 
 	// Guarded by the pool's lock.
 	expires     moment        // age; 0 for never

@@ -49,7 +49,7 @@ func (p *Pool[K, C]) planLocked(g *group[K, C], now moment) {
 		}
 		// While the server fails, one try at a time is enough to see it return;
 		// and when it does, not all of them at once (see openedLocked).
-		if g.failing.times > 0 && len(g.opening) > 0 || p.opening >= p.openMost || p.brokenLocked(now) && p.opening > 0 {
+		if g.failing.times > 0 && len(g.opening) > 0 || len(p.openings) >= p.openMost || p.brokenLocked(now) && len(p.openings) > 0 {
 			p.held = true
 			return
 		}
@@ -139,8 +139,7 @@ func (p *Pool[K, C]) openLocked(g *group[K, C], cause Cause) {
 	o := &opening{replaces: cause == ForAge, generation: p.generation}
 	var ctx context.Context
 	ctx, o.cancel = context.WithCancelCause(p.ctx)
-	g.opening[o] = struct{}{}
-	p.opening++
+	g.opening[o], p.openings[o] = struct{}{}, struct{}{}
 	timeout := p.o.OpenTimeout
 	p.work.Go(func() {
 		defer o.cancel(nil)
@@ -166,7 +165,7 @@ func (p *Pool[K, C]) begin(g *group[K, C], o *opening, cause Cause) bool {
 	now := p.now()
 	p.stats.Elided++
 	delete(g.opening, o)
-	p.opening--
+	delete(p.openings, o)
 	p.giveRoomLocked(g, nil)
 	p.afterOpeningLocked(g, now)
 	return false
@@ -178,7 +177,7 @@ func (p *Pool[K, C]) landed(g *group[K, C], o *opening, opened Opened[C], err er
 	defer p.mu.Unlock()
 	now := p.now()
 	delete(g.opening, o)
-	p.opening--
+	delete(p.openings, o)
 	switch {
 	case err == nil:
 		p.demand.opened.add(now - began)
@@ -291,7 +290,7 @@ func (p *Pool[K, C]) downLocked(g *group[K, C], deadline, now moment) (probe boo
 		return false, nil
 	}
 	switch broken := p.brokenLocked(now); {
-	case broken && (now < p.retryLocked(g, now) || p.opening > 0):
+	case broken && (now < p.retryLocked(g, now) || len(p.openings) > 0):
 		return false, p.failedError(g, ErrDown, p.failing, now)
 	case broken:
 		return true, nil
@@ -312,6 +311,7 @@ func (p *Pool[K, C]) failedError(g *group[K, C], err error, f failing, now momen
 // the room that was taken for its opening.
 func (p *Pool[K, C]) admitLocked(g *group[K, C], o *opening, opened Opened[C], now moment) {
 	c := newConn(g, opened, now)
+	c.generation = o.generation
 	if p.o.MaxAge > 0 && !g.key.Owned {
 		c.expires = p.expiry(g, now)
 	}

@@ -131,7 +131,7 @@ type Pool[K comparable, C any] struct {
 	waiters     map[string]int           // of those, each principal's
 	conns       map[*conn[K, C]]struct{} // every connection until it is closed
 	total       int                      // connections that count: ready, opening, retired but for lost ones
-	opening     int                      // of those, being opened
+	openings    map[*opening]struct{}    // of those, being opened
 	openMost    int                      // most of them now: see openedLocked
 	evicted     int                      // of those, on their way out to make room: idle ones
 	evictedBusy int                      // and others
@@ -159,6 +159,7 @@ func New[K comparable, C any](o Options[K, C]) *Pool[K, C] {
 		accounts: map[string]*account{},
 		waiters:  map[string]int{},
 		conns:    map[*conn[K, C]]struct{}{},
+		openings: map[*opening]struct{}{},
 		openMost: o.MaxOpening,
 		demand:   demand{openPrior, servePrior},
 		watchers: map[*watcher]struct{}{},
