@@ -464,23 +464,10 @@ func TestCallerThatGoesAwayHarmsNobody(t *testing.T) {
 func TestCancelledCallKeepsItsSlot(t *testing.T) {
 	for heard, want := range map[time.Duration]time.Duration{3 * time.Second: 4 * time.Second, time.Hour: 6 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			s := &server{Server: mcptest.Server{CallDelay: time.Minute}}
-			s.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
-				if method != "notifications/cancelled" {
-					return false
-				}
-				select {
-				case <-time.After(heard):
-				case <-r.Context().Done():
-				}
-				w.WriteHeader(http.StatusAccepted)
-				return true
-			}
+			s := slowToHear(heard)
 			p := s.pool(t, func(c *mcpool.Config) { c.MaxConnections, c.CallsPerConnection = 1, 1 })
 			began := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			if _, err := call(ctx, p, nobody, "write", "1"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
+			if err := cancelAfter(t, p, time.Second, "1"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
 				t.Errorf("the caller was told %v after %v", err, time.Since(began))
 			}
 			synctest.Wait()
@@ -495,6 +482,30 @@ func TestCancelledCallKeepsItsSlot(t *testing.T) {
 			closePool(t, p)
 		})
 	}
+}
+
+// slowToHear is a server that takes so long to hear that a call is over.
+func slowToHear(heard time.Duration) *server {
+	s := &server{Server: mcptest.Server{CallDelay: time.Minute}}
+	s.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
+		if method != "notifications/cancelled" {
+			return false
+		}
+		select {
+		case <-time.After(heard):
+		case <-r.Context().Done():
+		}
+		w.WriteHeader(http.StatusAccepted)
+		return true
+	}
+	return s
+}
+
+func cancelAfter(t *testing.T, h rpc.Handler, d time.Duration, id string) error {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	_, err := call(ctx, h, nobody, "write", id)
+	return err
 }
 
 func TestToolError(t *testing.T) {

@@ -29,6 +29,8 @@ type member interface {
 	victim(barren bool) (r rank, ok bool)
 	// sacrifice retires that connection, to make room in b.
 	sacrifice(b *Budget, barren bool) bool
+	// beg asks the pool to stir the budgets when it may have a victim.
+	beg()
 	// stir has the pool look for room again.
 	stir()
 }
@@ -127,6 +129,13 @@ func (b *Budget) calm(m member) {
 	}
 }
 
+// stir has the pools that wait look again.
+func (b *Budget) stir() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stirLocked()
+}
+
 func (b *Budget) stirLocked() {
 	for _, m := range b.hungry {
 		m.stir()
@@ -154,6 +163,7 @@ func (b *Budget) relieve(asks member, barren bool) {
 		if m == asks {
 			continue // it has looked at its own already
 		}
+		m.beg() // before it looks: a victim may turn up just after
 		if r, ok := m.victim(barren); ok && (worst == nil || r.before(first)) {
 			worst, first = m, r
 		}

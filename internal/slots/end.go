@@ -175,10 +175,7 @@ func (p *Pool[K, C]) Close(ctx context.Context) error {
 		for c := range p.conns {
 			p.retireLocked(c, Shutdown)
 		}
-		select {
-		case p.wake <- struct{}{}: // the keeper ends
-		default:
-		}
+		p.rouse() // the keeper ends
 	}
 	p.mu.Unlock()
 

@@ -67,6 +67,12 @@ func (p *Pool[K, C]) wakeLocked(t moment) {
 		return
 	}
 	p.next = t
+	p.rouse()
+}
+
+// rouse has the keeper look at everything; it does so before it sleeps if it
+// is looking just now.
+func (p *Pool[K, C]) rouse() {
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -78,6 +84,11 @@ func (p *Pool[K, C]) wakeLocked(t moment) {
 // finds nothing and looks again.
 func (p *Pool[K, C]) tendLocked(now moment) {
 	p.next = 0
+	if p.offerAt != 0 && now >= p.offerAt {
+		p.offerAt = 0
+		p.offer()
+	}
+	p.wakeLocked(p.offerAt)
 	p.feedLocked(now)
 	for _, g := range p.groups {
 		switch {

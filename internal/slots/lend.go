@@ -288,7 +288,8 @@ func (l Lease[K, C]) Release() bool {
 	} else {
 		s = c.free(uint64(l.number), l.slot, l.turn+1, 1)
 	}
-	if s >= retiredBit && count(s) == 0 || g.gate.Load() != 0 || s < countOne && p.starved.Load() > 0 || p.worn.Load() > 0 {
+	idle := count(s) == 0
+	if idle && (s >= retiredBit || p.starved.Load() > 0 || p.begged.Load()) || g.gate.Load() != 0 || p.worn.Load() > 0 {
 		p.released(l)
 	}
 	return true

@@ -403,6 +403,9 @@ func (p *Pool[K, C]) retireLocked(c *conn[K, C], why Reason) {
 	} else {
 		g.retired++
 	}
+	if why == Evicted && len(g.conns()) == 0 {
+		g.warm = false // or it would be opened again for Min
+	}
 	if g.key.Owned && why != Ended && why != Shutdown && why != Surplus {
 		p.lostLocked(g, now)
 	}

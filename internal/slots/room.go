@@ -10,7 +10,8 @@ func (p *Pool[K, C]) takeRoomLocked(g *group[K, C], badly bool, now moment) bool
 	a := g.account
 	full := p.total >= p.o.Total
 	own := p.o.AccountTotal > 0 && a.conns >= p.o.AccountTotal
-	if !full && !own && p.takeBudgets(badly) {
+	// What is not needed badly does not take what others wait for.
+	if (badly || p.starved.Load() == 0) && !full && !own && p.takeBudgets(badly) {
 		p.total++
 		a.conns++
 		p.starvedLocked(g, false)
@@ -20,7 +21,7 @@ func (p *Pool[K, C]) takeRoomLocked(g *group[K, C], badly bool, now moment) bool
 		p.starvedLocked(g, true)
 		if !p.evictLocked(g, own, now) && !full && !own {
 			p.short, p.barren = true, p.barren || g.count() == 0
-			p.stir()
+			p.rouse()
 		}
 	}
 	return false
@@ -125,14 +126,14 @@ func (p *Pool[K, C]) victimLocked(hungry *group[K, C], barren, inUse, sameAccoun
 				continue
 			}
 			if due := c.opened + opening; now < due {
-				p.wakeLocked(due)
+				p.laterLocked(due, hungry == nil)
 				continue
 			}
 			if busy == nil || lesser(c, busy) {
 				busy = c
 			}
 		case !barren && !g.spare && now-moment(c.used.Load()) < opening:
-			p.wakeLocked(moment(c.used.Load()) + opening)
+			p.laterLocked(moment(c.used.Load())+opening, hungry == nil)
 		case victim == nil || g.spare && !victim.group.spare ||
 			g.spare == victim.group.spare && c.used.Load() < victim.used.Load():
 			victim = c
@@ -145,6 +146,15 @@ func (p *Pool[K, C]) victimLocked(hungry *group[K, C], barren, inUse, sameAccoun
 		return nil, rank{}
 	}
 	return busy, rank{busy: true, peers: len(busy.group.conns())}
+}
+
+// laterLocked has a connection be looked at again that was in use, or open,
+// for too short to be a victim.
+func (p *Pool[K, C]) laterLocked(due moment, forOthers bool) {
+	if forOthers && (p.offerAt == 0 || due < p.offerAt) {
+		p.offerAt = due
+	}
+	p.wakeLocked(due)
 }
 
 // lesser reports whether of two connections in use c is the one to go.
@@ -180,13 +190,23 @@ func (p *Pool[K, C]) sacrifice(b *Budget, barren bool) bool {
 	return true
 }
 
+// beg implements member.
+func (p *Pool[K, C]) beg() { p.begged.Store(true) }
+
+// offer tells pools that begged for room to look again: there may be a victim
+// now.
+func (p *Pool[K, C]) offer() {
+	if p.begged.Swap(false) {
+		for _, b := range p.o.Connections {
+			b.stir()
+		}
+	}
+}
+
 // stir implements member: the keeper looks at everything again.
 func (p *Pool[K, C]) stir() {
 	p.stirred.Store(true)
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	p.rouse()
 }
 
 // relieve asks other pools for the room that budgets lack.

@@ -118,10 +118,11 @@ type Pool[K comparable, C any] struct {
 	// looking it up would cost as much as the lease.
 	recent atomic.Pointer[group[K, C]]
 	// starved is how many groups could open nothing for want of room; worn is
-	// Options.MaxCalls. Both are for Release.
+	// Options.MaxCalls. Release looks at them.
 	starved atomic.Int32
 	worn    atomic.Int64
-	stirred atomic.Bool // another pool has given room back, or wants some
+	stirred atomic.Bool // there may be room in a budget that had none
+	begged  atomic.Bool // another pool wants room that an idle connection could make
 
 	mu          sync.Mutex // guards all below; no I/O and no callback under it
 	groups      map[K]*group[K, C]
@@ -137,6 +138,7 @@ type Pool[K comparable, C any] struct {
 	evictedBusy int                      // and others
 	short       bool                     // a budget has no room: other pools are to make some
 	barren      bool                     // for a group that has no connection
+	offerAt     moment                   // when a connection may make room for another pool; 0 for never
 	held        bool                     // an opening was put off until another one ends
 	generation  int                      // of openings: one begun before a Reset is not lent
 	paused      bool

@@ -265,10 +265,8 @@ func (p *Pool[K, C]) released(l Lease[K, C]) {
 	if g.queue.n > 0 {
 		p.planLocked(g, now)
 	}
-	if c.inFlight() == 0 && p.starved.Load() > 0 {
-		p.feedLocked(now) // it may be evicted for another group
-		if p.o.Connections != nil {
-			p.stir() // or for another pool
-		}
+	if c.inFlight() == 0 { // it may make room for another group, or pool
+		p.feedLocked(now)
+		p.offer()
 	}
 }
