@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// results has the series of each case by their subjects.
+type results struct {
+	cases                map[string]map[string]series
+	bare, pooled, engine keep
+}
+
+func (r *results) of(benchCase, subject string) series { return r.cases[benchCase][subject] }
+
+// A verdict is one line of the table of targets.
+type verdict struct {
+	what, target, figure string
+	met                  bool
+	why                  string // it is missed, where it is
+}
+
+// targets compares what was measured with what was aimed at. Wall time is the
+// median of its rounds; a ratio is the median of the rounds' ratios.
+func (r *results) targets() []verdict {
+	var list []verdict
+	for _, goroutines := range []int{1, 2, 32} {
+		for _, ours := range []string{poolName, engineName} {
+			list = append(list, r.free(goroutines, ours))
+		}
+	}
+	for _, name := range []string{handOffName, handOverName} {
+		for _, ours := range []string{poolName, engineName} {
+			list = append(list, r.handOff(name, ours))
+		}
+	}
+	list = append(list, r.call())
+	for _, ours := range []string{poolName, engineName} {
+		list = append(list,
+			r.linear("waiters cancelled at once", cancelName, waiters, ours),
+			r.linear("callers at once, 6 connections", crowdName, callers, ours))
+	}
+	return append(list, r.idle())
+}
+
+// noAllocs is 0 but for the goroutines of the case itself.
+const noAllocs = 0.01
+
+func (r *results) free(goroutines int, ours string) verdict {
+	name := freeName(goroutines)
+	s := r.of(name, ours)
+	ns, allocs, ratio := s.median(wall), s.median(allocs), paired(s, r.of(name, puddleName), wall, ratio)
+	v := verdict{
+		what:   ours + ": " + name,
+		target: "0 allocations, ≤ 0.6 × puddle",
+		figure: fmt.Sprintf("%.0f ns, %.2f allocations, %.2f × puddle", ns, allocs, ratio),
+		met:    allocs < noAllocs && ratio <= 0.6,
+	}
+	if goroutines == 1 {
+		v.target = "≤ 60 ns, " + v.target
+		v.met = v.met && ns <= 60
+	}
+	return v
+}
+
+func (r *results) handOff(name, ours string) verdict {
+	s := r.of(name, ours)
+	ratio := paired(s, r.of(name, puddleName), wall, ratio)
+	return verdict{
+		what: ours + ": " + name, target: "≤ puddle's",
+		figure: fmt.Sprintf("%.0f ns, %.2f × puddle", s.median(wall), ratio),
+		met:    ratio <= 1,
+	}
+}
+
+func (r *results) call() verdict {
+	pooled, bare := r.of(callName, poolName), r.of(callName, bareName)
+	ns, more := paired(pooled, bare, cpu, difference), paired(pooled, bare, allocs, difference)
+	return verdict{
+		what: poolName + ": " + callName + ", against a bare connection", target: "≤ +2 µs of processor time, ≤ +2 allocations",
+		figure: fmt.Sprintf("+%.2f µs, %+.2f allocations", ns/1000, more),
+		met:    ns <= 2000 && more < 2+noAllocs,
+	}
+}
+
+// linear compares the smallest crowd with the largest: each one's share of
+// time and memory may not grow with their number. Caches make it grow some.
+func (r *results) linear(what string, name func(int) string, sizes []int, ours string) verdict {
+	least, most := sizes[0], sizes[len(sizes)-1]
+	few, many := r.of(name(least), ours), r.of(name(most), ours)
+	time, memory := paired(many, few, wall, ratio), paired(many, few, bytes, ratio)
+	return verdict{
+		what:   ours + ": " + what,
+		target: fmt.Sprintf("each of %d costs no more than twice each of %d", most, least),
+		figure: fmt.Sprintf("%.0f ns and %.0f bytes each, %.2f × and %.2f ×", many.median(wall), many.median(bytes), time, memory),
+		met:    time <= 2 && memory <= 2,
+	}
+}
+
+func (r *results) idle() verdict {
+	bytes := r.pooled.bytes - r.bare.bytes
+	return verdict{
+		what: poolName + ": memory per idle connection", target: "≤ 8 KiB beside the transport's, no goroutine",
+		figure: fmt.Sprintf("%.0f bytes beside %.0f, %.2f goroutines", bytes, r.bare.bytes, r.pooled.goroutines),
+		met:    bytes <= 8192 && r.pooled.goroutines < 0.01,
+	}
+}
+
+// table writes the verdicts, and then each case with all its subjects, in
+// Markdown.
+func (r *results) table() string {
+	var b strings.Builder
+	b.WriteString("| what | target | figure | |\n|---|---|---|---|\n")
+	for _, v := range r.targets() {
+		met := "met"
+		if !v.met {
+			met = "**missed**: " + v.why
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", v.what, v.target, v.figure, met)
+	}
+	b.WriteString("\n| case | subject | median | least | processor time | processors | allocations | bytes | ratio |\n" +
+		"|---|---|--:|--:|--:|--:|--:|--:|--:|\n")
+	for _, together := range cases() {
+		for _, c := range together {
+			r.rows(&b, c.name)
+		}
+	}
+	fmt.Fprintf(&b, "\nOn the heap, an idle connection keeps %.0f bytes in our transport alone, %.0f in %s over it, %.0f in %s over nothing.\n",
+		r.bare.bytes, r.pooled.bytes, poolName, r.engine.bytes, engineName)
+	return b.String()
+}
+
+func (r *results) rows(b *strings.Builder, name string) {
+	against, ok := r.cases[name][puddleName]
+	if !ok {
+		against = r.of(name, bareName)
+	}
+	title := name
+	for _, subject := range append(names(), bareName) {
+		s, ok := r.cases[name][subject]
+		if !ok {
+			continue
+		}
+		fmt.Fprintf(b, "| %s | %s | %.0f ns | %.0f ns | %.0f ns | %.1f | %.2f | %.0f | %.2f |\n", title, subject,
+			s.median(wall), s.least(wall), s.median(cpu), s.median(figure.processors),
+			s.median(allocs), s.median(bytes), paired(s, against, wall, ratio))
+		title = ""
+	}
+}
