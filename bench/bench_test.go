@@ -19,9 +19,11 @@ func benchmark(b *testing.B, name string, open func() trial) {
 	defer t.stop()
 	b.Run(name+"/"+t.subject, func(b *testing.B) {
 		b.ReportAllocs()
+		used := processorTime()
 		for b.Loop() {
 			t.run(1)
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*t.unit), "ns/each")
+		b.ReportMetric(float64(processorTime()-used)/float64(b.Elapsed()), "processors")
 	})
 }

@@ -21,11 +21,9 @@ type trial struct {
 
 // A benchCase is what is measured, and on whom.
 type benchCase struct {
-	name  string
-	procs int // GOMAXPROCS; 0 for all there are
-	// parallel says that a round counts in which the subjects had two
-	// processors to themselves: without, nothing contends.
-	parallel bool
+	name     string
+	procs    int  // GOMAXPROCS; 0 for all there are
+	parallel bool // its goroutines have to run at once, or nothing contends
 	open     []func() trial
 }
 
@@ -89,7 +87,7 @@ func onAll(name string, open func(subject) trial) benchCase {
 func free(goroutines int) func(subject) trial {
 	return func(s subject) trial {
 		l := s.openFull(8, 64)
-		const unit = 32 * 32
+		const unit = 32 * 128
 		return trial{unit: unit, stop: l.close, run: func(times int) {
 			inParallel(goroutines, func() {
 				must(l.pairs(context.Background(), times*unit/goroutines, nil))
@@ -105,16 +103,18 @@ func free(goroutines int) func(subject) trial {
 func handOff(s subject) trial {
 	l := s.openFull(1, 1)
 	const unit = 256
-	return trial{unit: unit, stop: l.close, run: func(times int) {
-		inParallel(2, func() {
-			n := 0
-			must(l.pairs(context.Background(), times*unit/2, func() {
-				if n++; n%16 == 1 {
-					runtime.Gosched()
-				}
-			}))
-		})
-	}}
+	return trial{unit: unit, stop: l.close, run: func(times int) { alternate(l, times*unit) }}
+}
+
+func alternate(l lender, n int) {
+	inParallel(2, func() {
+		i := 0
+		must(l.pairs(context.Background(), n/2, func() {
+			if i++; i%16 == 1 {
+				runtime.Gosched()
+			}
+		}))
+	})
 }
 
 // handOver is puddle's BenchmarkAcquire_ReleaseAfterAcquire: one goroutine

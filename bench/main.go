@@ -15,8 +15,8 @@ import (
 )
 
 func main() {
-	rounds := flag.Int("rounds", 21, "rounds of each case")
-	round := flag.Duration("round", 30*time.Millisecond, "how long a subject runs in a round, at least")
+	rounds := flag.Int("rounds", 15, "rounds of each case")
+	round := flag.Duration("round", 20*time.Millisecond, "how long a subject runs in a round, at least")
 	write := flag.Bool("write", false, "write the table into README.md in this folder")
 	flag.Parse()
 	if flag.NArg() > 0 || *rounds < 1 {
