@@ -207,9 +207,10 @@ func pooledCall() trial {
 // bareCall is the same call on one of the connections that pool would open.
 func bareCall() trial {
 	endpoint := transport.InProcess("bench", handler{})
-	c, err := endpoint.Open(context.Background(), transport.Unknown, rpc.Capabilities{})
+	c, err := endpoint.Open(context.Background(), transport.Unknown, rpc.Capabilities{}, nil)
 	must(err)
-	return calls(bareName, c.Call, func() {
+	do := func(ctx context.Context, call rpc.Call) (rpc.Answer, error) { return c.Call(ctx, call, nil) }
+	return calls(bareName, do, func() {
 		c.Close(context.Background())
 		endpoint.Close()
 	})

@@ -23,11 +23,9 @@ func openEngine(conns, room int) lender {
 			Open: func(context.Context, string) (slots.Opened[*conn], error) {
 				return slots.Opened[*conn]{Conn: new(conn), Slots: room}, nil
 			},
-			Close:     func(context.Context, *conn, slots.Reason) {},
-			Check:     func(context.Context, *conn) error { return nil },
-			Done:      func(*conn) <-chan struct{} { return nil },
-			Permanent: func(error) bool { return false },
-			Min:       conns, Total: conns,
+			Close: func(context.Context, *conn, slots.Reason) {},
+			Check: func(context.Context, *conn) error { return nil },
+			Min:   conns, Total: conns, AccountTotal: conns, MaxOpening: conns, MaxWaiting: 1e6, WaitingEach: 1e6, MaxCalls: 1e15,
 			OpenTimeout: time.Minute, IdleTimeout: 10 * time.Minute, MaxAge: 2 * time.Hour,
 			CheckInterval: 5 * time.Minute, CheckTimeout: 10 * time.Second, BreakAfter: 10 * time.Second,
 		}),

@@ -9,11 +9,21 @@ import (
 )
 
 // everythingOn is the config of every mcpool.Pool that is measured: with
-// whatever a program may have switched on. Hooks belong here.
+// whatever a program may have switched on.
 func everythingOn() mcpool.Config {
 	c := mcpool.DefaultConfig()
 	c.ConnectionTimeout = time.Minute
 	c.MaxWaiting = 0 // there are cases with more callers than the default lets wait
+	c.Hooks = mcpool.Hooks{
+		AcquireStart: func(ctx context.Context, _ mcpool.AcquireStart) context.Context { return ctx },
+		AcquireEnd:   func(context.Context, mcpool.AcquireEnd) {},
+		CallStart:    func(ctx context.Context, _ mcpool.CallStart) context.Context { return ctx },
+		CallEnd:      func(context.Context, mcpool.CallEnd) {},
+		OpenStart:    func(ctx context.Context, _ mcpool.OpenStart) context.Context { return ctx },
+		OpenEnd:      func(context.Context, mcpool.OpenEnd) {},
+		CloseStart:   func(ctx context.Context, _ mcpool.CloseStart) context.Context { return ctx },
+		CloseEnd:     func(context.Context, mcpool.CloseEnd) {},
+	}
 	return c
 }
 
