@@ -289,14 +289,14 @@ func (e *sourceError) Unwrap() error { return e.err }
 // connection opened: a source that is slow or fails keeps nobody else waiting,
 // and costs no connection. It returns the credential of the caller's own
 // source, nil if it has none.
-func (p *Pool) prepare(ctx context.Context, t *terms, id group, who rpc.Caller) (own *credential, err error) {
+func (p *Pool) prepare(ctx context.Context, t *terms, who *rpc.Caller) (own *credential, err error) {
 	if t.accounts == nil || who.Token == nil && t.server.Tokens == nil {
 		return nil, nil
 	}
 	if who.Token != nil && t.sharing() == ShareAll {
 		return nil, because(ErrCredentials, errSharedToken)
 	}
-	c := t.account(id).of(who.Token)
+	c := t.account(t.group(who)).of(who.Token)
 	if c == nil {
 		return nil, nil
 	}

@@ -62,20 +62,24 @@ type attempt struct {
 }
 
 func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
-	own, err := a.pool.prepare(ctx, a.terms, a.terms.group(a.call.Caller), a.call.Caller)
+	own, err := a.pool.prepare(ctx, a.terms, &a.call.Caller)
 	if err != nil {
 		return rpc.Answer{}, err
 	}
 	for {
-		lease, err := a.pool.acquire(ctx, a.terms, a.call.Caller, Slot, a.budget)
+		lease, err := a.pool.acquire(ctx, a.terms, &a.call.Caller, Slot, a.budget)
 		if err != nil {
 			return rpc.Answer{}, err
 		}
 		a.budget -= lease.Waited()
 		start := time.Now()
 		answer, err := a.pool.send(ctx, a.terms, lease.Conn(), a.call, own, start)
+		if err == nil {
+			lease.Release()
+			return answer, nil
+		}
 		failure := new(transport.Failure)
-		if err == nil || !errors.As(err, &failure) {
+		if !errors.As(err, &failure) {
 			lease.Release()
 			return answer, err
 		}
@@ -165,7 +169,7 @@ func (p *Pool) giveBack(lease slots.Lease[group, *link]) {
 // verdict returns why the call is to be sent again, or the error to give up
 // with.
 func (a *attempt) verdict(ctx context.Context, f *transport.Failure) (RetryReason, error) {
-	key, _ := a.terms.key(a.call.Caller)
+	key := a.terms.key(&a.call.Caller)
 	again := a.sent < a.terms.config.RetryAttempts && !a.told.any()
 	switch {
 	case ctx.Err() != nil:
@@ -220,26 +224,58 @@ func (r *retries) counts() map[RetryReason]uint64 {
 }
 
 // acquire takes a slot for a caller, or a whole connection.
-func (p *Pool) acquire(ctx context.Context, t *terms, who rpc.Caller, what Take, timeout time.Duration) (slots.Lease[group, *link], error) {
-	key, whole := t.key(who)
-	principal := t.principal(who)
-	ask := slots.Ask{Who: principal, Weight: t.weight(principal), Whole: whole || what == Whole, Timeout: timeout}
-	hooks := &t.config.Hooks
-	ctx = start(hooks.AcquireStart, ctx, AcquireStart{Server: p.name, Caller: who, Whole: ask.Whole})
-	lease, err := p.slots.Acquire(ctx, key, ask)
-	e := AcquireEnd{Waited: lease.Waited()}
-	if err != nil {
-		err = acquireError(err)
-		e.Err = err
-		if failed := (*slots.WaitError)(nil); errors.As(err, &failed) {
-			e.Waited = failed.After
-		}
+func (p *Pool) acquire(ctx context.Context, t *terms, who *rpc.Caller, what Take, timeout time.Duration) (slots.Lease[group, *link], error) {
+	var own callersKey // not on the heap
+	key := &own
+	if *who == (rpc.Caller{}) {
+		key = t.anyonesKey()
 	} else {
-		e.Conn = lease.Conn().name
+		own = t.key(who)
 	}
-	p.wait.add(e.Waited)
-	end(hooks.AcquireEnd, ctx, e)
-	return lease, err
+	principal := t.principal(who)
+	ask := slots.Ask{Who: principal, Weight: t.weight(principal), Whole: key.whole || what == Whole, Timeout: timeout}
+	hooks := &t.config.Hooks
+	if hooks.AcquireStart != nil {
+		ctx = hooks.AcquireStart(ctx, AcquireStart{Server: p.name, Caller: *who, Whole: ask.Whole})
+	}
+	lease, err := p.slots.Acquire(ctx, &key.Key, ask)
+	if waited := lease.Waited(); waited > 0 { // that others waited for nothing is counted elsewhere
+		p.wait.add(waited)
+	}
+	if err != nil {
+		return lease, p.notAcquired(ctx, hooks, err)
+	}
+	if hooks.AcquireEnd != nil {
+		hooks.AcquireEnd(ctx, AcquireEnd{Conn: lease.Conn().name, Waited: lease.Waited()})
+	}
+	return lease, nil
+}
+
+// notAcquired counts a wait that came to nothing and puts its error, which is
+// one of package slots, into the words of this one. One of the caller's own
+// ctx stays as it is.
+func (p *Pool) notAcquired(ctx context.Context, hooks *Hooks, err error) error {
+	var waited time.Duration
+	if failed := (*slots.WaitError)(nil); errors.As(err, &failed) {
+		waited = failed.After
+	}
+	p.wait.add(waited)
+	switch {
+	case errors.Is(err, slots.ErrClosed):
+		err = ErrPoolClosed
+	case errors.Is(err, slots.ErrLost):
+		err = ErrSessionLost
+	case errors.Is(err, slots.ErrTimeout):
+		err = because(ErrAcquireTimeout, err)
+	case errors.Is(err, slots.ErrQueueFull):
+		err = because(ErrQueueFull, err)
+	case errors.Is(err, slots.ErrDown):
+		err = because(ErrUnavailable, err)
+	}
+	if hooks.AcquireEnd != nil {
+		hooks.AcquireEnd(ctx, AcquireEnd{Waited: waited, Err: err})
+	}
+	return err
 }
 
 // send sends a call on a connection and learns from the answer. own is the
@@ -248,11 +284,15 @@ func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, own *
 	l.calls.Add(1)
 	l.inFlight.Add(1)
 	hooks := &t.config.Hooks
-	ctx = start(hooks.CallStart, ctx, CallStart{Server: p.name, Conn: l.name, Caller: call.Caller, Method: call.Method})
+	if hooks.CallStart != nil {
+		ctx = hooks.CallStart(ctx, CallStart{Server: p.name, Conn: l.name, Caller: call.Caller, Method: call.Method})
+	}
 	answer, err := l.conn.Call(ctx, call, l.authorizer(own))
 	took := time.Since(began)
 	p.call.add(took)
-	end(hooks.CallEnd, ctx, CallEnd{Took: took, Err: err})
+	if hooks.CallEnd != nil {
+		hooks.CallEnd(ctx, CallEnd{Took: took, Err: err})
+	}
 	l.inFlight.Add(-1)
 	if err != nil {
 		l.errors.Add(1)
@@ -262,22 +302,4 @@ func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, own *
 		p.hints.learn(answer.Bytes())
 	}
 	return answer, nil
-}
-
-// acquireError puts an error of package slots into the words of this one. One
-// of the caller's own ctx stays as it is.
-func acquireError(err error) error {
-	switch {
-	case errors.Is(err, slots.ErrClosed):
-		return ErrPoolClosed
-	case errors.Is(err, slots.ErrLost):
-		return ErrSessionLost
-	case errors.Is(err, slots.ErrTimeout):
-		return because(ErrAcquireTimeout, err)
-	case errors.Is(err, slots.ErrQueueFull):
-		return because(ErrQueueFull, err)
-	case errors.Is(err, slots.ErrDown):
-		return because(ErrUnavailable, err)
-	}
-	return err
 }

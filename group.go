@@ -63,7 +63,7 @@ func (t *terms) callsPerConnection() int {
 	return 16
 }
 
-func (t *terms) group(who rpc.Caller) group {
+func (t *terms) group(who *rpc.Caller) group {
 	id := group{caps: who.Capabilities}
 	if t.server.Handler != nil || t.eraNow() == transport.Modern {
 		id.caps = rpc.Capabilities{} // declared per call there, or not at all
@@ -79,15 +79,34 @@ func (t *terms) group(who rpc.Caller) group {
 }
 
 // principal is who a call is made for.
-func (t *terms) principal(who rpc.Caller) string {
+func (t *terms) principal(who *rpc.Caller) string {
 	return cmp.Or(who.Principal, t.config.Principal)
 }
 
-// key returns the group of a caller, and whether the caller has a connection
+// callersKey is the group of a caller, and whether the caller has a connection
 // to itself during each call.
-func (t *terms) key(who rpc.Caller) (key slots.Key[group], whole bool) {
-	key = t.keyOf(t.group(who))
-	return key, t.sharing() == ShareSession && !key.Owned
+type callersKey struct {
+	slots.Key[group]
+	whole bool
+}
+
+func (t *terms) key(who *rpc.Caller) (k callersKey) {
+	k.Key = t.keyOf(t.group(who))
+	k.whole = t.sharing() == ShareSession && !k.Owned
+	return k
+}
+
+// anyonesKey is the key of the zero Caller, which is most callers': it is made
+// once for each era.
+func (t *terms) anyonesKey() *callersKey {
+	era := t.eraNow()
+	k := t.anyone[era].Load()
+	if k == nil {
+		made := t.key(&rpc.Caller{})
+		k = &made
+		t.anyone[era].Store(k)
+	}
+	return k
 }
 
 // keyOf says what a group may become.

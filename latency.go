@@ -64,13 +64,16 @@ func (l *latency) add(d time.Duration) {
 	}
 }
 
-func (l *latency) snapshot() Latency {
+// snapshot is what was measured, and zeros besides.
+func (l *latency) snapshot(zeros uint64) Latency {
 	var counts [octaves * 8]uint64
 	s := Latency{Sum: time.Duration(l.sum.Load()), Max: time.Duration(l.max.Load())}
 	for i := range counts {
 		counts[i] = l.parts[i].Load()
 		s.Count += counts[i]
 	}
+	counts[0] += zeros
+	s.Count += zeros
 	var seen uint64
 	for i, n := range counts {
 		for _, q := range []struct {

@@ -40,11 +40,11 @@ type Lease struct {
 // released. The error is an [*Error].
 func (p *Pool) Acquire(ctx context.Context, who rpc.Caller, what Take) (Lease, error) {
 	t := p.terms.Load()
-	own, err := p.prepare(ctx, t, t.group(who), who)
+	own, err := p.prepare(ctx, t, &who)
 	if err != nil {
 		return Lease{}, &Error{Server: p.name, Err: err}
 	}
-	lease, err := p.acquire(ctx, t, who, what, t.config.ConnectionTimeout)
+	lease, err := p.acquire(ctx, t, &who, what, t.config.ConnectionTimeout)
 	if err != nil {
 		return Lease{}, &Error{Server: p.name, Err: err}
 	}
@@ -77,10 +77,11 @@ func (l Lease) do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 	}
 	call.Caller = l.caller
 	answer, err := p.send(ctx, p.terms.Load(), l.slot.Conn(), call, l.own, time.Now())
+	if err == nil || isAnswer(err) {
+		return answer, err
+	}
 	failure := new(transport.Failure)
 	switch {
-	case err == nil || isAnswer(err):
-		return answer, err
 	case !errors.As(err, &failure):
 		failed.Err = err
 		return rpc.Answer{}, failed

@@ -80,8 +80,7 @@ func New(server Server, config *Config) (*Pool, error) {
 	options.Connections, options.Waiters = t.config.Limits.budgets(&t.server)
 	p.slots = slots.New(options)
 	if !t.config.LazyInitialization && t.config.MinConnections > 0 {
-		key, _ := t.key(rpc.Caller{})
-		p.slots.Warm(key)
+		p.slots.Warm(&t.anyonesKey().Key)
 	}
 	return p, nil
 }
@@ -132,7 +131,7 @@ func (p *Pool) EndSession(who rpc.Caller) {
 	if t.sharing() != ShareSession || who.Session == "" {
 		return
 	}
-	id := t.group(who)
+	id := t.group(&who)
 	for _, id.caps = range everyCapabilities() {
 		p.slots.End(id)
 	}
@@ -234,7 +233,7 @@ func (p *Pool) Stats() Stats {
 		Calls: p.calls.Load(), Errors: p.errors.Load(),
 		BudgetSpent: p.budget.spent.Load(), OverBudget: p.budget.refused.Load(), Leaked: p.leaked.Load(),
 		HealthChecks: now.HealthChecks, HealthFailures: now.HealthFailures,
-		Open: p.open.snapshot(), Wait: p.wait.snapshot(), Call: p.call.snapshot(),
+		Open: p.open.snapshot(0), Wait: p.wait.snapshot(now.Acquired - now.Waited), Call: p.call.snapshot(0),
 	}
 	for _, why := range OpenReasons() {
 		s.Opens[why] = now.Opens[slots.Cause(why)]

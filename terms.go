@@ -19,6 +19,8 @@ type terms struct {
 	endpoint *transport.Endpoint
 	// era is the server's transport.Era, as its last opening found it.
 	era *atomic.Int32
+	// anyone is the key of the zero rpc.Caller in each era.
+	anyone [transport.Modern + 1]atomic.Pointer[callersKey]
 	// accounts are whose tokens calls carry; nil but over HTTP.
 	accounts *accounts
 	asks     *asks // of token sources: those of the pool, whatever its terms

@@ -34,7 +34,7 @@ func openEngine(conns, room int) lender {
 }
 
 func (e *engine) acquire(ctx context.Context) (slots.Lease[string, *conn], error) {
-	return e.pool.Acquire(ctx, e.key, slots.Ask{Who: "local", Timeout: time.Minute})
+	return e.pool.Acquire(ctx, &e.key, slots.Ask{Who: "local", Timeout: time.Minute})
 }
 
 func (e *engine) pairs(ctx context.Context, n int, call func()) error {

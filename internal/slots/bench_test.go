@@ -21,7 +21,7 @@ func benchPool(b *testing.B, slots int) *Pool[string, nothing] {
 func BenchmarkFree(b *testing.B) {
 	p := benchPool(b, 64)
 	ctx := context.Background()
-	key := Key[string]{ID: "a", Max: 8, Slots: 64}
+	key := &Key[string]{ID: "a", Max: 8, Slots: 64}
 	b.ReportAllocs()
 	for b.Loop() {
 		l, _ := p.Acquire(ctx, key, Ask{Timeout: time.Minute})
@@ -32,7 +32,7 @@ func BenchmarkFree(b *testing.B) {
 func BenchmarkFree32(b *testing.B) {
 	p := benchPool(b, 64)
 	ctx := context.Background()
-	key := Key[string]{ID: "a", Max: 8, Slots: 64}
+	key := &Key[string]{ID: "a", Max: 8, Slots: 64}
 	b.ReportAllocs()
 	b.SetParallelism(16)
 	b.RunParallel(func(pb *testing.PB) {

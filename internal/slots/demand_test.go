@@ -10,7 +10,7 @@ import (
 )
 
 // warm opens n connections and measures nothing else.
-func (s *server) warm(n int, key Key[string]) {
+func (s *server) warm(n int, key *Key[string]) {
 	s.t.Helper()
 	delay := s.delay
 	s.delay = 0

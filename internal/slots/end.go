@@ -8,7 +8,7 @@ import (
 )
 
 // Warm opens Min connections of a group ahead of its first use.
-func (p *Pool[K, C]) Warm(key Key[K]) {
+func (p *Pool[K, C]) Warm(key *Key[K]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

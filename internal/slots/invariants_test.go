@@ -48,7 +48,7 @@ func (s *server) check() {
 		if g.queue.n > 0 && g.count() == 0 && !p.paused && p.total < p.o.Total && p.next == 0 && len(p.openings) == 0 {
 			t.Errorf("I-NOSTRAND: %d wait for nothing", g.queue.n)
 		}
-		if gate := g.gate.Load() &^ gatePaused; gate != int64(g.queue.n) || (g.queue.n > 0) != (g.hungry != nil) {
+		if gate := g.gate.Load() &^ gatePaused; gate != int64(g.queue.n) || (g.queue.n > 0) != (g.hungry.in != nil) {
 			t.Errorf("I-NOLEAKONCANCEL: the gate says %d, the queue has %d", gate, g.queue.n)
 		}
 	}
@@ -103,14 +103,15 @@ func TestInvariants(t *testing.T) {
 			for range steps {
 				switch random.IntN(24) {
 				case 0, 1, 2, 3, 4, 5, 6, 7:
-					key, ask := keyOf(ids[random.IntN(len(ids))]), Ask{
+					key := keyOf(ids[random.IntN(len(ids))])
+					ask := Ask{
 						Who: ids[random.IntN(2)], Whole: random.IntN(6) == 0,
 						Timeout: time.Duration(random.IntN(4000)) * time.Millisecond,
 					}
 					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(4000))*time.Millisecond)
 					callers.Go(func() {
 						defer cancel()
-						l, err := s.pool.Acquire(ctx, key, ask)
+						l, err := s.pool.Acquire(ctx, &key, ask)
 						if err != nil {
 							return
 						}
@@ -188,7 +189,7 @@ func TestChurn(t *testing.T) {
 	for range 30 {
 		s := &server{slots: 3}
 		start(t, s, Options[string, *link]{Min: 1, Total: 6, IdleTimeout: time.Millisecond, MaxAge: 2 * time.Millisecond})
-		key := Key[string]{ID: "a", Max: 3, Slots: 3}
+		key := &Key[string]{ID: "a", Max: 3, Slots: 3}
 		ctx, stop := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		for n := range 12 {

@@ -89,6 +89,10 @@ func (p *Pool[K, C]) tendLocked(now moment) {
 		p.offer()
 	}
 	p.wakeLocked(p.offerAt)
+	if p.expiry != 0 && now >= p.expiry {
+		p.expireLocked(now)
+	}
+	p.wakeLocked(p.expiry)
 	p.feedLocked(now)
 	for _, g := range p.groups {
 		switch {
@@ -178,11 +182,11 @@ func (p *Pool[K, C]) trimLocked(g *group[K, C], now moment) {
 	}
 }
 
-// expiry chooses when a new connection is to be replaced: at most MaxAge from
+// expires chooses when a new connection is to be replaced: at most MaxAge from
 // now, at random, and at least a gap away from when others of its group are,
 // so that those opened together do not go together. Each of them rules out at
 // most two of the places looked at.
-func (p *Pool[K, C]) expiry(g *group[K, C], now moment) moment {
+func (p *Pool[K, C]) expires(g *group[K, C], now moment) moment {
 	gap := p.o.MaxAge / 20 / time.Duration(g.key.Max)
 	for at := now + p.o.MaxAge - rand.N(gap+1); ; at -= gap {
 		free := true

@@ -26,7 +26,8 @@ type conn[K comparable, C any] struct {
 	state atomic.Uint64 // see above and the constants below
 	limit atomic.Uint64 // calls in flight at once
 	used  atomic.Int64  // moment a slot was last given back
-	slots atomic.Pointer[[][]slot]
+	had   atomic.Uint64 // how often that was, counted under Options.MaxCalls
+	slots atomic.Pointer[[][]slot[K, C]]
 
 	opened     moment
 	generation int
@@ -47,10 +48,15 @@ type conn[K comparable, C any] struct {
 	back        uint64 // and so many leases had been given back
 }
 
-// slot is room for one call. Its upper bits are its turn, which is how often
-// it was given back; the lower ones the number of the free slot after it,
-// while it is free itself.
-type slot struct{ word atomic.Uint64 }
+// slot is room for one call. The upper bits of its word are its turn, which is
+// how often it was given back; the lower ones the number of the free slot
+// after it, while it is free itself.
+type slot[K comparable, C any] struct {
+	word   atomic.Uint64
+	conn   *conn[K, C]
+	number uint64
+	since  moment // when it was lent to its holder, if that had waited; the holder's
+}
 
 // The parts of a connection's state, from above. Slots are numbered from 1.
 const (
@@ -81,7 +87,7 @@ func newConn[K comparable, C any](g *group[K, C], opened Opened[C], now moment) 
 		group: g, value: opened.Conn, done: opened.Done,
 		closing: make(chan struct{}), opened: now, checked: now,
 	}
-	c.slots.Store(&[][]slot{})
+	c.slots.Store(&[][]slot[K, C]{})
 	c.used.Store(int64(now))
 	c.setLimitLocked(opened.Slots)
 	return c
@@ -98,17 +104,21 @@ func (c *conn[K, C]) setLimitLocked(n int) {
 	}
 	if n > have {
 		// Those that are lent stay where they are.
-		chunks := append(old[:len(old):len(old)], make([]slot, n-have))
+		more := make([]slot[K, C], n-have)
+		chunks := append(old[:len(old):len(old)], more)
 		c.slots.Store(&chunks)
-		for number := uint64(n); number > uint64(have); number-- {
-			c.free(number, c.slot(number), 0, 0)
+		for i := range more {
+			more[i].conn, more[i].number = c, uint64(have+1+i)
+		}
+		for i := range more { // the lowest number comes first
+			c.free(&more[len(more)-1-i], 0, 0)
 		}
 	}
 	c.limit.Store(uint64(n))
 }
 
 // slot returns the slot of a number.
-func (c *conn[K, C]) slot(number uint64) *slot {
+func (c *conn[K, C]) slot(number uint64) *slot[K, C] {
 	i := int(number) - 1
 	for _, chunk := range *c.slots.Load() {
 		if i < len(chunk) {
@@ -150,11 +160,10 @@ func (c *conn[K, C]) lend(limit uint64) (Lease[K, C], bool) {
 		if s >= limit*countOne { // the bits are above any limit
 			return Lease[K, C]{}, false
 		}
-		number := first(s)
-		sl := c.slot(number)
+		sl := c.slot(first(s))
 		word := sl.word.Load()
 		if c.state.CompareAndSwap(s, advance(s, count(s)+1, word%turnOne)) {
-			return Lease[K, C]{conn: c, slot: sl, turn: word / turnOne, number: uint16(number)}, true
+			return Lease[K, C]{slot: sl, turn: word / turnOne}, true
 		}
 	}
 }
@@ -166,22 +175,22 @@ func (c *conn[K, C]) lendWhole() (Lease[K, C], bool) {
 		if s >= countOne {
 			return Lease[K, C]{}, false
 		}
-		number := first(s)
-		sl := c.slot(number)
+		sl := c.slot(first(s))
 		word := sl.word.Load()
 		if c.state.CompareAndSwap(s, advance(s, 1, word%turnOne)|wholeBit) {
-			return Lease[K, C]{conn: c, slot: sl, turn: word / turnOne, number: uint16(number), whole: true}, true
+			return Lease[K, C]{slot: sl, turn: word / turnOne}, true
 		}
 	}
 }
 
 // free puts a slot, which is the caller's alone, in front of those that are
-// free, ends ended calls, and returns the state after it.
-func (c *conn[K, C]) free(number uint64, sl *slot, turn, ended uint64) uint64 {
+// free, ends ended calls, and returns the state after it. A connection that is
+// lent whole has one call in flight: that of whoever ends it.
+func (c *conn[K, C]) free(sl *slot[K, C], turn, ended uint64) uint64 {
 	for {
 		s := c.state.Load()
 		sl.word.Store(turn*turnOne | first(s))
-		if n := advance(s, count(s)-ended, number); c.state.CompareAndSwap(s, n) {
+		if n := advance(s&^wholeBit, count(s)-ended, sl.number); c.state.CompareAndSwap(s, n) {
 			return n
 		}
 	}
@@ -246,18 +255,14 @@ func (g *group[K, C]) takeWhole() (Lease[K, C], bool) {
 // A Lease is the right to make one call on a connection, or to have it whole.
 // It is a value; copies are the same lease, which the turn of its slot tells
 // from those before and after it. Leases can be compared.
-type Lease[K comparable, C any] struct {
-	conn   *conn[K, C]
-	slot   *slot
+type Lease[K comparable, C any] struct { // no more than fits registers
+	slot   *slot[K, C]
 	turn   uint64
-	number uint16
-	whole  bool
 	waited time.Duration
-	since  moment // when it was lent, if it was waited for
 }
 
 // Conn returns the connection.
-func (l Lease[K, C]) Conn() C { return l.conn.value }
+func (l Lease[K, C]) Conn() C { return l.slot.conn.value }
 
 // Waited returns how long the lease was waited for.
 func (l Lease[K, C]) Waited() time.Duration { return l.waited }
@@ -268,29 +273,30 @@ func (l Lease[K, C]) Held() bool { return l.slot.word.Load()/turnOne == l.turn }
 // Release gives the lease back. Only the first call of all on its copies has
 // an effect; it reports whether it was that one.
 func (l Lease[K, C]) Release() bool {
-	c := l.conn
-	word := l.slot.word.Load()
+	sl := l.slot
+	c := sl.conn
+	since := sl.since
+	word := sl.word.Load()
 	s := c.state.Load()
-	if word/turnOne != l.turn || !l.slot.word.CompareAndSwap(word, (l.turn+1)*turnOne|first(s)) {
+	if word/turnOne != l.turn || !sl.word.CompareAndSwap(word, (l.turn+1)*turnOne|first(s)) {
 		return false
 	}
+	sl.since = 0
 	g := c.group
 	p := g.pool
 	if now := int64(p.clock.now()); c.used.Load() != now {
 		c.used.Store(now)
 	}
 	// The slot names the next free one already, if that is still the same.
-	if n := advance(s, count(s)-1, uint64(l.number)); l.whole {
-		c.state.And(^uint64(wholeBit))
-		s = c.free(uint64(l.number), l.slot, l.turn+1, 1)
-	} else if c.state.CompareAndSwap(s, n) {
+	if n := advance(s&^wholeBit, count(s)-1, sl.number); c.state.CompareAndSwap(s, n) {
 		s = n
 	} else {
-		s = c.free(uint64(l.number), l.slot, l.turn+1, 1)
+		s = c.free(sl, l.turn+1, 1)
 	}
-	idle := count(s) == 0
-	if idle && (s >= retiredBit || p.starved.Load() > 0 || p.begged.Load()) || g.gate.Load() != 0 || p.worn.Load() > 0 {
-		p.released(l)
+	idle, worn := count(s) == 0, uint64(p.worn.Load())
+	if g.gate.Load() != 0 || idle && (s >= retiredBit || p.starved.Load() > 0 || p.begged.Load()) ||
+		worn > 0 && c.had.Add(1)+count(s) >= worn {
+		p.released(c, since)
 	}
 	return true
 }

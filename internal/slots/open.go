@@ -235,7 +235,7 @@ func (p *Pool[K, C]) failedLocked(g *group[K, C], err error, permanent bool, now
 		p.failLocked(g, p.failedError(g, ErrDown, p.failing, now), func(w *waiter[K, C]) bool { return w.probe })
 	}
 	if len(g.conns()) == 0 && len(g.opening) == 0 {
-		p.failLocked(g, p.failedError(g, ErrTimeout, g.failing, now), func(w *waiter[K, C]) bool { return w.deadline <= g.failing.retry })
+		p.failLocked(g, p.failedError(g, ErrTimeout, g.failing, now), func(w *waiter[K, C]) bool { return w.until <= g.failing.retry })
 	}
 }
 
@@ -249,9 +249,9 @@ func (p *Pool[K, C]) refusedLocked(g *group[K, C], err error, now moment) {
 }
 
 func (p *Pool[K, C]) failAccountLocked(a *account, now moment) {
-	for e := p.hungry.Front(); e != nil; {
-		g := e.Value.(*group[K, C])
-		e = e.Next()
+	for at := p.hungry.first; at != nil; {
+		g := at.of
+		at = at.next // it leaves when nobody waits any more
 		if g.account == a && len(g.conns()) == 0 {
 			p.failLocked(g, p.failedError(g, ErrDown, a.refused, now), nil)
 		}
@@ -279,7 +279,7 @@ func (p *Pool[K, C]) brokenLocked(now moment) bool {
 // breaker is open it waits, unless its time is over before the next try. Then
 // it is told at once, unless a try is due: that is made for it (half-open),
 // and its outcome is the caller's.
-func (p *Pool[K, C]) downLocked(g *group[K, C], deadline, now moment) (probe bool, err error) {
+func (p *Pool[K, C]) downLocked(g *group[K, C], until, now moment) (probe bool, err error) {
 	refused := g.account.refused
 	switch {
 	case len(g.conns()) > 0:
@@ -294,7 +294,7 @@ func (p *Pool[K, C]) downLocked(g *group[K, C], deadline, now moment) (probe boo
 		return false, p.failedError(g, ErrDown, p.failing, now)
 	case broken:
 		return true, nil
-	case deadline <= min(g.failing.retry, now+backoffWaited) && len(g.opening) == 0:
+	case until <= min(g.failing.retry, now+backoffWaited) && len(g.opening) == 0:
 		return false, p.failedError(g, ErrTimeout, g.failing, now)
 	}
 	return false, nil
@@ -313,7 +313,7 @@ func (p *Pool[K, C]) admitLocked(g *group[K, C], o *opening, opened Opened[C], n
 	c := newConn(g, opened, now)
 	c.generation = o.generation
 	if p.o.MaxAge > 0 && !g.key.Owned {
-		c.expires = p.expiry(g, now)
+		c.expires = p.expires(g, now)
 	}
 	p.stats.Opened++
 	p.conns[c] = struct{}{}
@@ -377,11 +377,11 @@ func (p *Pool[K, C]) watch(c *conn[K, C]) {
 // Where the connection held its owner's state, the holder of this lease knows
 // now that it is gone, and the next caller is not told again.
 func (l Lease[K, C]) Lost() {
-	g := l.conn.group
+	g := l.slot.conn.group
 	p := g.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.retireLocked(l.conn, Lost)
+	p.retireLocked(l.slot.conn, Lost)
 	if g.lost != 0 {
 		p.dropLocked(g)
 	}

@@ -68,8 +68,10 @@ func (p *Pool[K, C]) starvedLocked(g *group[K, C], starved bool) {
 // now: first those that have no connection, and of them the longest waiting.
 func (p *Pool[K, C]) feedLocked(now moment) {
 	for _, none := range []bool{true, false} {
-		for e := p.hungry.Front(); e != nil; e = e.Next() {
-			if g := e.Value.(*group[K, C]); none == (g.count() == 0) {
+		for at := p.hungry.first; at != nil; {
+			g := at.of
+			at = at.next // a spare may be all it needs
+			if none == (g.count() == 0) {
 				p.planLocked(g, now)
 			}
 		}
@@ -218,6 +220,9 @@ func (p *Pool[K, C]) relieve(barren bool) {
 
 // wornLocked reports whether a connection has had its calls.
 func (p *Pool[K, C]) wornLocked(c *conn[K, C]) bool {
+	if p.o.MaxCalls == 0 {
+		return false
+	}
 	lent, _ := c.calls()
-	return p.o.MaxCalls > 0 && lent >= uint64(p.o.MaxCalls)
+	return lent >= uint64(p.o.MaxCalls)
 }

@@ -14,7 +14,6 @@
 package slots
 
 import (
-	"container/list"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -122,14 +121,16 @@ type Pool[K comparable, C any] struct {
 	starved atomic.Int32
 	worn    atomic.Int64
 	stirred atomic.Bool // there may be room in a budget that had none
+	waiters sync.Pool   // of *waiter, used before
 	begged  atomic.Bool // another pool wants room that an idle connection could make
 
 	mu          sync.Mutex // guards all below; no I/O and no callback under it
 	groups      map[K]*group[K, C]
 	accounts    map[string]*account
-	hungry      list.List                // of *group[K, C] with waiters, the longest waiting first
+	hungry      chain[*group[K, C]]      // those with waiters, the longest waiting first
 	waiting     int                      // callers in all queues
-	waiters     map[string]int           // of those, each principal's
+	deadlines   deadlines[K, C]          // of those in the queues
+	expiry      moment                   // when to look at them; 0 for never
 	conns       map[*conn[K, C]]struct{} // every connection until it is closed
 	total       int                      // connections that count: ready, opening, retired but for lost ones
 	openings    map[*opening]struct{}    // of those, being opened
@@ -159,7 +160,6 @@ func New[K comparable, C any](o Options[K, C]) *Pool[K, C] {
 		wake:     make(chan struct{}, 1),
 		groups:   map[K]*group[K, C]{},
 		accounts: map[string]*account{},
-		waiters:  map[string]int{},
 		conns:    map[*conn[K, C]]struct{}{},
 		openings: map[*opening]struct{}{},
 		openMost: o.MaxOpening,
@@ -198,7 +198,7 @@ type group[K comparable, C any] struct {
 	spare   bool         // it is that of others
 	heirs   int          // of how many, now
 	queue   queue[K, C]
-	hungry  *list.Element
+	hungry  place[*group[K, C]]
 	starved bool
 	retired int // connections that left ready and still count
 	opening map[*opening]struct{}
@@ -272,12 +272,15 @@ func (g *group[K, C]) lastUse(now moment) moment {
 }
 
 // groupLocked returns the group of a key, making it if need be.
-func (p *Pool[K, C]) groupLocked(key Key[K]) *group[K, C] {
-	g := p.groups[key.ID]
-	if g != nil {
+func (p *Pool[K, C]) groupLocked(key *Key[K]) *group[K, C] {
+	g := p.recent.Load()
+	if g != nil && g.id == key.ID {
 		return g
 	}
-	g = &group[K, C]{pool: p, id: key.ID, key: key, opening: map[*opening]struct{}{}}
+	if g = p.groups[key.ID]; g != nil {
+		return g
+	}
+	g = &group[K, C]{pool: p, id: key.ID, key: *key, opening: map[*opening]struct{}{}}
 	if p.paused {
 		g.gate.Store(gatePaused)
 	}
@@ -288,7 +291,7 @@ func (p *Pool[K, C]) groupLocked(key Key[K]) *group[K, C] {
 	g.account.groups++
 	p.groups[key.ID] = g
 	if none := *new(K); key.Spare != none {
-		g.spares = p.groupLocked(Key[K]{ID: key.Spare, Max: max(1, p.o.Min), Slots: key.Slots, Account: key.Account})
+		g.spares = p.groupLocked(&Key[K]{ID: key.Spare, Max: max(1, p.o.Min), Slots: key.Slots, Account: key.Account})
 		g.spares.spare = true
 		g.spares.heirs++
 	}

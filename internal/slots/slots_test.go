@@ -143,7 +143,7 @@ func (s *server) wantOpens(n int) {
 	}
 }
 
-func (s *server) get(key Key[string]) Lease[string, *link] {
+func (s *server) get(key *Key[string]) Lease[string, *link] {
 	s.t.Helper()
 	l, err := s.pool.Acquire(s.t.Context(), key, Ask{Timeout: time.Minute})
 	if err != nil {
@@ -162,7 +162,7 @@ func (s *server) end() {
 	}
 }
 
-func a(max, slots int) Key[string] { return Key[string]{ID: "a", Max: max, Slots: slots} }
+func a(max, slots int) *Key[string] { return &Key[string]{ID: "a", Max: max, Slots: slots} }
 
 func TestStormOpensNoMoreConnectionsThanItsCallsNeed(t *testing.T) {
 	for _, test := range []struct{ callers, slots, max, want int }{
@@ -514,7 +514,7 @@ func TestTotalIsSharedByEvictingTheLeastRecentlyUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{slots: 1}
 		start(t, s, Options[string, *link]{Total: 3})
-		key := func(id string) Key[string] { return Key[string]{ID: id, Max: 1, Slots: 1} }
+		key := func(id string) *Key[string] { return &Key[string]{ID: id, Max: 1, Slots: 1} }
 		for _, id := range []string{"a", "b", "c"} {
 			s.get(key(id)).Release()
 			time.Sleep(time.Second)
@@ -542,7 +542,7 @@ func TestOwnedGroupIsLostWithItsConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{slots: 1}
 		start(t, s, Options[string, *link]{Min: 1, IdleTimeout: time.Minute, MaxAge: 30 * time.Second})
-		key := Key[string]{ID: "session", Max: 1, Slots: 1, Owned: true}
+		key := &Key[string]{ID: "session", Max: 1, Slots: 1, Owned: true}
 		s.get(key).Release()
 		time.Sleep(59 * time.Second)
 		s.wantClosed() // not replaced at its age
@@ -687,7 +687,7 @@ func TestStress(t *testing.T) {
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(n), 1))
 			for range 400 {
-				key := Key[string]{ID: string('a' + rune(random.IntN(4))), Max: 3, Slots: 3}
+				key := &Key[string]{ID: string('a' + rune(random.IntN(4))), Max: 3, Slots: 3}
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(3000))*time.Microsecond)
 				whole := random.IntN(8) == 0
 				l, err := s.pool.Acquire(ctx, key, Ask{Whole: whole, Timeout: time.Minute})

@@ -100,7 +100,7 @@ func (p *Pool[K, C]) Conns() []View[K, C] {
 
 // View returns the leased connection as it stands.
 func (l Lease[K, C]) View() View[K, C] {
-	l.conn.group.pool.mu.Lock()
-	defer l.conn.group.pool.mu.Unlock()
-	return l.conn.viewLocked()
+	l.slot.conn.group.pool.mu.Lock()
+	defer l.slot.conn.group.pool.mu.Unlock()
+	return l.slot.conn.viewLocked()
 }

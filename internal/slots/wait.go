@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"container/heap"
 	"context"
 	"time"
 )
@@ -23,7 +24,7 @@ type Ask struct {
 //
 // The error is [ErrClosed], [ErrLost], the cause of a ctx that had ended
 // before, or a [*WaitError].
-func (p *Pool[K, C]) Acquire(ctx context.Context, key Key[K], ask Ask) (Lease[K, C], error) {
+func (p *Pool[K, C]) Acquire(ctx context.Context, key *Key[K], ask Ask) (Lease[K, C], error) {
 	if ctx.Err() != nil {
 		return Lease[K, C]{}, context.Cause(ctx)
 	}
@@ -32,61 +33,73 @@ func (p *Pool[K, C]) Acquire(ctx context.Context, key Key[K], ask Ask) (Lease[K,
 			return l, nil
 		}
 	}
-	w, g, l, err := p.join(ctx, key, ask)
+	w, l, err := p.join(ctx, key, ask)
 	if w == nil {
 		return l, err
 	}
-	timer := time.NewTimer(ask.Timeout)
-	defer timer.Stop()
 	select {
 	case <-w.ready:
-		return w.lease, w.err
+		l, err = w.lease, w.err
 	case <-ctx.Done():
-	case <-timer.C:
+		l, err = p.giveUp(ctx, w)
 	}
-	return p.giveUp(ctx, g, w)
+	p.recycle(w)
+	return l, err
+}
+
+// recycle keeps a waiter, which nobody knows any more, for another wait.
+func (p *Pool[K, C]) recycle(w *waiter[K, C]) {
+	*w = waiter[K, C]{ready: w.ready}
+	p.waiters.Put(w)
 }
 
 // join takes a slot if there is one now, and otherwise puts the caller into
 // the queue of its group.
-func (p *Pool[K, C]) join(ctx context.Context, key Key[K], ask Ask) (w *waiter[K, C], g *group[K, C], l Lease[K, C], err error) {
+func (p *Pool[K, C]) join(ctx context.Context, key *Key[K], ask Ask) (w *waiter[K, C], l Lease[K, C], err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, nil, l, ErrClosed
+		return nil, l, ErrClosed
 	}
 	now := p.now()
-	g = p.groupLocked(key)
+	g := p.groupLocked(key)
 	if g.lost != 0 {
 		p.dropLocked(g)
-		return nil, nil, l, ErrLost
+		return nil, l, ErrLost
 	}
 	p.recent.Store(g)
 	g.used.Store(int64(now))
-	if g.key != key {
-		p.rekeyLocked(g, key)
+	if g.key != *key {
+		p.rekeyLocked(g, *key)
 	}
 	if g.gate.Load() == 0 {
 		if l, ok := g.serve(ask.Whole); ok {
-			return nil, nil, l, nil
+			return nil, l, nil
 		}
 	}
-	w = &waiter[K, C]{who: ask.Who, whole: ask.Whole, weight: ask.Weight, since: now, deadline: now + ask.Timeout, ready: make(chan struct{})}
-	if deadline, ok := ctx.Deadline(); ok {
-		w.deadline = min(w.deadline, now+time.Until(deadline))
+	until := now + ask.Timeout
+	if at, ok := ctx.Deadline(); ok {
+		until = min(until, now+time.Until(at))
 	}
-	if w.probe, err = p.downLocked(g, w.deadline, now); err == nil && !p.placeLocked(w) {
+	probe, err := p.downLocked(g, until, now)
+	if err == nil && !p.placeLocked(ask.Who) {
 		err = p.waitErrorLocked(g, ErrQueueFull, now)
 	}
 	if err != nil {
 		p.stats.Refused++
 		p.forgetLocked(g)
-		return nil, nil, l, err
+		return nil, l, err
 	}
+	w, _ = p.waiters.Get().(*waiter[K, C])
+	if w == nil {
+		w = &waiter[K, C]{ready: make(chan struct{}, 1)}
+	}
+	w.group, w.who, w.whole, w.weight, w.probe = g, ask.Who, ask.Whole, ask.Weight, probe
+	w.since, w.until, w.deadline = now, until, now+ask.Timeout
 	p.enqueueLocked(g, w)
 	p.pumpLocked(g, now) // a slot may have come free before the gate was up
 	p.planLocked(g, now)
-	return w, g, l, nil
+	return w, l, nil
 }
 
 // serve lends what is asked for if it is there.
@@ -97,14 +110,14 @@ func (g *group[K, C]) serve(whole bool) (Lease[K, C], bool) {
 	return g.take()
 }
 
-// giveUp ends a wait that took too long for ctx or its timeout.
-func (p *Pool[K, C]) giveUp(ctx context.Context, g *group[K, C], w *waiter[K, C]) (Lease[K, C], error) {
+// giveUp ends a wait that took too long for ctx.
+func (p *Pool[K, C]) giveUp(ctx context.Context, w *waiter[K, C]) (Lease[K, C], error) {
 	p.mu.Lock()
 	err := context.Cause(ctx)
 	select {
 	case <-w.ready: // served in the same moment
 		p.mu.Unlock()
-		if w.err == nil && err != nil {
+		if w.err == nil {
 			w.lease.Release()
 			return Lease[K, C]{}, err
 		}
@@ -112,58 +125,86 @@ func (p *Pool[K, C]) giveUp(ctx context.Context, g *group[K, C], w *waiter[K, C]
 	default:
 	}
 	defer p.mu.Unlock()
-	now := p.now()
+	p.leaveLocked(w, err)
+	<-w.ready
+	return Lease[K, C]{}, w.err
+}
+
+// leaveLocked ends a wait that took too long: for err, with how its group
+// stands.
+func (p *Pool[K, C]) leaveLocked(w *waiter[K, C], err error) {
+	g, now := w.group, p.now()
 	head := g.queue.head() == w
 	p.dequeueLocked(g, w, false)
-	p.endedLocked(w, now)
+	failed := p.waitErrorLocked(g, err, now)
+	failed.Cause = g.failing.err
+	p.endLocked(w, failed, now)
 	if head { // those behind may want less than it did
 		p.pumpLocked(g, now)
 	}
-	if err == nil {
-		err = ErrTimeout
-	}
-	failed := p.waitErrorLocked(g, err, now)
-	failed.After, failed.Cause = now-w.since, g.failing.err
 	p.forgetLocked(g)
-	return Lease[K, C]{}, failed
 }
 
-// placeLocked reports whether there is a place for a waiter. Where all are
-// taken, one who waits for the principal with the most waiters, and came last,
-// makes room for one of a principal with fewer: a storm is to drown itself.
-// (It is what routers do with packets: B. Suter et al., "Design Considerations
-// for Supporting TCP with Per-flow Queueing", INFOCOM 1998.)
-func (p *Pool[K, C]) placeLocked(w *waiter[K, C]) bool {
-	if p.o.WaitingEach > 0 && p.waiters[w.who] >= p.o.WaitingEach {
+// expireLocked ends the waits whose time is up.
+func (p *Pool[K, C]) expireLocked(now moment) {
+	for len(p.deadlines) > 0 && p.deadlines[0].deadline <= now {
+		p.leaveLocked(p.deadlines[0], ErrTimeout)
+	}
+	p.expiry = 0
+	if len(p.deadlines) > 0 {
+		p.expiry = p.deadlines[0].deadline
+	}
+}
+
+// placeLocked reports whether there is a place for a waiter of a principal.
+// Where all are taken, one who waits for the principal with the most waiters,
+// and came last, makes room for one of a principal with fewer: a storm is to
+// drown itself. (It is what routers do with packets: B. Suter et al., "Design
+// Considerations for Supporting TCP with Per-flow Queueing", INFOCOM 1998.)
+func (p *Pool[K, C]) placeLocked(who string) bool {
+	if p.o.WaitingEach > 0 && p.waitersLocked(who) >= p.o.WaitingEach {
 		return false
 	}
-	if p.o.MaxWaiting > 0 && p.waiting >= p.o.MaxWaiting && !p.shedLocked(w.who) {
+	if p.o.MaxWaiting > 0 && p.waiting >= p.o.MaxWaiting && !p.shedLocked(who) {
 		return false
 	}
 	return p.o.Waiters.take(p, false)
 }
 
+// waitersLocked is how many callers wait for a principal, in all groups.
+func (p *Pool[K, C]) waitersLocked(who string) (n int) {
+	for at := p.hungry.first; at != nil; at = at.next {
+		its, _ := at.of.queue.waiters(who)
+		n += its
+	}
+	return n
+}
+
 // shedLocked ends the wait of one of the principal with the most waiters,
 // unless that would have no more than who then.
 func (p *Pool[K, C]) shedLocked(who string) bool {
-	most, storm := p.waiters[who]+1, ""
-	for other, n := range p.waiters {
+	waiters := map[string]int{}
+	for at := p.hungry.first; at != nil; at = at.next {
+		for l := at.of.queue.turns.first; l != nil; l = l.next {
+			waiters[l.of.who] += l.of.waiters.n
+		}
+	}
+	most, storm := waiters[who]+1, ""
+	for other, n := range waiters {
 		if n > most {
 			most, storm = n, other
 		}
 	}
-	if most == p.waiters[who]+1 {
-		return false
-	}
 	var last *waiter[K, C]
-	var of *group[K, C]
-	for e := p.hungry.Front(); e != nil; e = e.Next() {
-		g := e.Value.(*group[K, C])
-		if w := g.queue.newest(storm); w != nil && (last == nil || w.since >= last.since) {
-			last, of = w, g
+	for at := p.hungry.first; at != nil; at = at.next {
+		if _, w := at.of.queue.waiters(storm); w != nil && (last == nil || w.since >= last.since) {
+			last = w
 		}
 	}
-	p.refuseLocked(of, last, p.waitErrorLocked(of, ErrQueueFull, p.now()))
+	if most == waiters[who]+1 || last == nil {
+		return false
+	}
+	p.refuseLocked(last, p.waitErrorLocked(last.group, ErrQueueFull, p.now()))
 	return true
 }
 
@@ -171,9 +212,14 @@ func (p *Pool[K, C]) enqueueLocked(g *group[K, C], w *waiter[K, C]) {
 	g.queue.push(w)
 	g.gate.Add(1)
 	p.waiting++
-	p.waiters[w.who]++
-	if g.hungry == nil {
-		g.hungry = p.hungry.PushBack(g)
+	if g.hungry.in == nil {
+		p.hungry.push(&g.hungry, g)
+	}
+	heap.Push(&p.deadlines, w)
+	if p.expiry == 0 || w.deadline < p.expiry {
+		// It stays when the waiter goes, so that the keeper is not told of each.
+		p.expiry = w.deadline
+		p.wakeLocked(p.expiry)
 	}
 }
 
@@ -181,21 +227,12 @@ func (p *Pool[K, C]) dequeueLocked(g *group[K, C], w *waiter[K, C], served bool)
 	g.queue.remove(w, served)
 	g.gate.Add(-1)
 	p.waiting--
-	if p.waiters[w.who]--; p.waiters[w.who] == 0 {
-		delete(p.waiters, w.who)
-	}
+	heap.Remove(&p.deadlines, w.rank)
 	p.o.Waiters.give(false)
 	if g.queue.n == 0 {
-		p.hungry.Remove(g.hungry)
-		g.hungry = nil
+		g.hungry.leave()
 		p.starvedLocked(g, false)
 	}
-}
-
-// endedLocked counts a wait that ended without a slot.
-func (p *Pool[K, C]) endedLocked(w *waiter[K, C], now moment) {
-	p.stats.AcquireFailures++
-	p.stats.WaitTime += now - w.since
 }
 
 // pumpLocked serves the waiters of a group in their order, as far as there is
@@ -206,15 +243,15 @@ func (p *Pool[K, C]) pumpLocked(g *group[K, C], now moment) {
 		if !ok {
 			return
 		}
-		l.waited, l.since = now-w.since, now
+		l.waited, l.slot.since = now-w.since, now
 		w.lease = l
 		p.stats.Waited++
 		p.stats.WaitTime += l.waited
-		if len(g.opening) > 0 && l.conn.opened != now {
+		if len(g.opening) > 0 && l.slot.conn.opened != now {
 			p.stats.LateBinds++
 		}
 		p.dequeueLocked(g, w, true)
-		close(w.ready)
+		w.ready <- struct{}{} // from here on it is the caller's
 	}
 }
 
@@ -223,33 +260,38 @@ func (p *Pool[K, C]) pumpLocked(g *group[K, C], now moment) {
 func (p *Pool[K, C]) failLocked(g *group[K, C], err error, meant func(*waiter[K, C]) bool) {
 	for _, w := range g.queue.all() {
 		if meant == nil || meant(w) {
-			p.refuseLocked(g, w, err)
+			p.refuseLocked(w, err)
 		}
 	}
 }
 
-func (p *Pool[K, C]) refuseLocked(g *group[K, C], w *waiter[K, C], err error) {
-	now := p.now()
+func (p *Pool[K, C]) refuseLocked(w *waiter[K, C], err error) {
+	p.dequeueLocked(w.group, w, false)
+	p.endLocked(w, err, p.now())
+}
+
+// endLocked ends a wait, which has left its queue, without a slot.
+func (p *Pool[K, C]) endLocked(w *waiter[K, C], err error, now moment) {
+	waited := now - w.since
 	if failed, ok := err.(*WaitError); ok { //nolint:errorlint // made by us just now
 		its := *failed
-		its.After = now - w.since
+		its.After = waited
 		err = &its
 	}
+	p.stats.AcquireFailures++
+	p.stats.WaitTime += waited
 	w.err = err
-	p.endedLocked(w, now)
-	p.dequeueLocked(g, w, false)
-	close(w.ready)
+	w.ready <- struct{}{} // from here on it is the caller's
 }
 
 // released does what giving a lease back may ask for besides.
-func (p *Pool[K, C]) released(l Lease[K, C]) {
+func (p *Pool[K, C]) released(c *conn[K, C], since moment) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c, now := l.conn, p.now()
-	g := c.group
+	g, now := c.group, p.now()
 	p.noticeLocked()
-	if l.since != 0 {
-		p.demand.served.add(now - l.since)
+	if since != 0 {
+		p.demand.served.add(now - since)
 	}
 	if c.reason != "" {
 		if c.inFlight() == 0 {
