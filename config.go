@@ -87,7 +87,7 @@ type Config struct {
 	// is checked, too. Default 300 s; 0 never.
 	HealthCheckInterval time.Duration
 	// LeakAfter has leases of [Pool.Acquire] that are held for longer be logged
-	// as warnings, with where they were taken; of many, one in 16 is looked
+	// as warnings, with where they were taken; of many, one in 256 is looked
 	// at. Default 600 s; 0 never.
 	LeakAfter time.Duration
 	// RetryAttempts is how many times one call is sent in all; 1 means never

@@ -225,18 +225,19 @@ func (r *retries) counts() map[RetryReason]uint64 {
 
 // acquire takes a slot for a caller, or a whole connection.
 func (p *Pool) acquire(ctx context.Context, t *terms, who *rpc.Caller, what Take, timeout time.Duration) (slots.Lease[group, *link], error) {
-	var own callersKey // not on the heap
-	key := &own
-	if *who == (rpc.Caller{}) {
-		key = t.anyonesKey()
-	} else {
-		own = t.key(who)
+	if isAnyone(who) {
+		return p.acquireFor(ctx, t, t.anyonesKey(), who, what, timeout)
 	}
+	key := t.key(who) // stays off the heap
+	return p.acquireFor(ctx, t, &key, who, what, timeout)
+}
+
+func (p *Pool) acquireFor(ctx context.Context, t *terms, key *callersKey, who *rpc.Caller, what Take, timeout time.Duration) (slots.Lease[group, *link], error) {
 	principal := t.principal(who)
 	ask := slots.Ask{Who: principal, Weight: t.weight(principal), Whole: key.whole || what == Whole, Timeout: timeout}
 	hooks := &t.config.Hooks
 	if hooks.AcquireStart != nil {
-		ctx = hooks.AcquireStart(ctx, AcquireStart{Server: p.name, Caller: *who, Whole: ask.Whole})
+		ctx = hooks.AcquireStart(ctx, AcquireStart{Server: p.name, Principal: principal, Whole: ask.Whole})
 	}
 	lease, err := p.slots.Acquire(ctx, &key.Key, ask)
 	if waited := lease.Waited(); waited > 0 { // that others waited for nothing is counted elsewhere
@@ -285,7 +286,7 @@ func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, own *
 	l.inFlight.Add(1)
 	hooks := &t.config.Hooks
 	if hooks.CallStart != nil {
-		ctx = hooks.CallStart(ctx, CallStart{Server: p.name, Conn: l.name, Caller: call.Caller, Method: call.Method})
+		ctx = hooks.CallStart(ctx, CallStart{Server: p.name, Conn: l.name, Principal: t.principal(&call.Caller), Method: call.Method})
 	}
 	answer, err := l.conn.Call(ctx, call, l.authorizer(own))
 	took := time.Since(began)

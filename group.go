@@ -96,6 +96,12 @@ func (t *terms) key(who *rpc.Caller) (k callersKey) {
 	return k
 }
 
+// isAnyone reports whether who is the zero Caller.
+func isAnyone(who *rpc.Caller) bool {
+	return who.Principal == "" && who.Session == "" && who.Revision == "" && who.Token == nil &&
+		who.Capabilities == rpc.Capabilities{}
+}
+
 // anyonesKey is the key of the zero Caller, which is most callers': it is made
 // once for each era.
 func (t *terms) anyonesKey() *callersKey {

@@ -3,8 +3,6 @@ package mcpool
 import (
 	"context"
 	"time"
-
-	"github.com/mcpool-dev/mcpool/rpc"
 )
 
 // Hooks are told of what a pool does while it does it, for traces and logs of
@@ -32,9 +30,9 @@ type Hooks struct {
 
 // AcquireStart: a caller asks for a slot.
 type AcquireStart struct {
-	Server string
-	Caller rpc.Caller
-	Whole  bool // for a whole connection
+	Server    string
+	Principal string
+	Whole     bool // for a whole connection
 }
 
 // AcquireEnd: a caller has a slot, or will not get one.
@@ -46,10 +44,10 @@ type AcquireEnd struct {
 
 // CallStart: a call is sent.
 type CallStart struct {
-	Server string
-	Conn   string // ID of the connection
-	Caller rpc.Caller
-	Method string
+	Server    string
+	Conn      string // ID of the connection
+	Principal string
+	Method    string
 }
 
 // CallEnd: a call has its answer, or will not get one.

@@ -46,7 +46,7 @@ func (d *diary) end(ctx context.Context, format string, args ...any) {
 func (d *diary) hooks() mcpool.Hooks {
 	return mcpool.Hooks{
 		AcquireStart: func(ctx context.Context, e mcpool.AcquireStart) context.Context {
-			return d.start(ctx, "acquire %s for %s, whole %v", e.Server, e.Caller.Principal, e.Whole)
+			return d.start(ctx, "acquire %s for %s, whole %v", e.Server, e.Principal, e.Whole)
 		},
 		AcquireEnd: func(ctx context.Context, e mcpool.AcquireEnd) {
 			d.end(ctx, "%s after %v, %v", e.Conn, e.Waited, e.Err != nil)

@@ -11,10 +11,12 @@ import (
 )
 
 const (
-	// leakSample is of how many leases one remembers where it was taken: the
-	// stack costs some 300 ns, as much as the rest of the lease several times
-	// over. What leaks does so again.
-	leakSample = 16
+	// leakFirst is of how many leases of each slot it is remembered where they
+	// were taken, and leakSample of how many after them one is: the stack costs
+	// some 400 ns, as much as the rest of the lease several times over. What
+	// leaks keeps its slot, so that others come to slots that were lent little.
+	leakFirst  = 8
+	leakSample = 256
 	// leakMost bounds how many are remembered.
 	leakMost = 1024
 	// leakFrames is how much of the stack is remembered.
@@ -25,8 +27,8 @@ const (
 // One timer sweeps all of them: giving a lease back costs nothing.
 type leaks struct {
 	mu     sync.Mutex // guards all below
-	asked  uint64
 	taken  []taken
+	full   bool        // of leases that are still held, until the next sweep
 	timer  *time.Timer // nil while there is nothing to sweep
 	closed bool
 }
@@ -39,20 +41,23 @@ type taken struct {
 	said   bool
 }
 
-// watch remembers a lease, if its turn has come. skip is how many frames from
-// the caller's the place is.
+// watched reports whether it is to be remembered where a lease was taken.
+func watched(slot slots.Lease[group, *link]) bool {
+	n := slot.Turn()
+	return n < leakFirst || n%leakSample == 0
+}
+
+// watchLease remembers where a lease is taken: by the caller of its caller.
 func (p *Pool) watchLease(slot slots.Lease[group, *link], after time.Duration) {
 	l := &p.leaks
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.asked++
-	if l.closed || (l.asked-1)%leakSample != 0 {
-		return
+	if !l.full && len(l.taken) >= leakMost {
+		l.forget()
+		l.full = len(l.taken) >= leakMost
 	}
-	if len(l.taken) >= leakMost {
-		if l.forget(); len(l.taken) >= leakMost {
-			return
-		}
+	if l.closed || l.full {
+		return
 	}
 	t := taken{slot: slot, at: time.Now()}
 	runtime.Callers(3, t.frames[:]) // without Callers, watchLease and Acquire
@@ -92,7 +97,7 @@ func (p *Pool) sweepLeases() {
 func (l *leaks) sweep(after time.Duration, again func()) []taken {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.timer = nil
+	l.timer, l.full = nil, false
 	l.forget()
 	var long []taken
 	for i := range l.taken {

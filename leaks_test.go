@@ -88,9 +88,9 @@ func TestNoLeakIsLookedForWithoutLeakAfter(t *testing.T) {
 func TestManyHeldLeasesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{}
-		p := s.pool(t, func(c *mcpool.Config) { c.MaxConnections, c.CallsPerConnection = 1, 60_000 })
+		p := s.pool(t, func(c *mcpool.Config) { c.MaxConnections, c.CallsPerConnection = 6, 60_000 })
 		var held []mcpool.Lease
-		for range 20_000 {
+		for range 300_000 {
 			held = append(held, forgets(t, p))
 		}
 		time.Sleep(time.Hour)

@@ -29,10 +29,15 @@ var ErrReleased = errors.New("lease was released")
 // calls go to the same connection and find the state it holds. It is a value;
 // copies are the same lease.
 type Lease struct {
-	pool   *Pool
-	slot   slots.Lease[group, *link]
-	caller rpc.Caller
-	own    *credential // of the caller's own token source, nil if it has none
+	pool *Pool
+	slot slots.Lease[group, *link]
+	by   *holder // nil for nobody in particular
+}
+
+// holder is on whose behalf a lease was acquired.
+type holder struct {
+	rpc.Caller
+	own *credential // of the caller's own token source, nil if it has none
 }
 
 // Acquire lends a connection of the caller's group. It blocks until there is
@@ -48,10 +53,13 @@ func (p *Pool) Acquire(ctx context.Context, who rpc.Caller, what Take) (Lease, e
 	if err != nil {
 		return Lease{}, &Error{Server: p.name, Err: err}
 	}
-	if t.config.LeakAfter > 0 {
+	if t.config.LeakAfter > 0 && watched(lease) {
 		p.watchLease(lease, t.config.LeakAfter)
 	}
-	return Lease{pool: p, slot: lease, caller: who, own: own}, nil
+	if isAnyone(&who) {
+		return Lease{pool: p, slot: lease}, nil
+	}
+	return Lease{p, lease, &holder{who, own}}, nil
 }
 
 // Do makes a call on the leased connection, for the caller that acquired it.
@@ -75,8 +83,12 @@ func (l Lease) do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 		failed.Err = ErrReleased
 		return rpc.Answer{}, failed
 	}
-	call.Caller = l.caller
-	answer, err := p.send(ctx, p.terms.Load(), l.slot.Conn(), call, l.own, time.Now())
+	var by holder
+	if l.by != nil {
+		by = *l.by
+	}
+	call.Caller = by.Caller
+	answer, err := p.send(ctx, p.terms.Load(), l.slot.Conn(), call, by.own, time.Now())
 	if err == nil || isAnswer(err) {
 		return answer, err
 	}
@@ -114,6 +126,10 @@ func (l Lease) Conn() *Conn { return newConn(l.slot.View()) }
 // be heard of by the server, or 10 s have to pass, before others get its slot.
 // Releasing it again has no effect.
 func (l Lease) Release() {
+	if l.pool.unsettled.n.Load() == 0 {
+		l.slot.Release()
+		return
+	}
 	heard, first := l.pool.unsettled.release(l.slot)
 	if first {
 		l.pool.settle(l.slot, heard...)
@@ -162,9 +178,6 @@ func (u *unsettled) released(slot slots.Lease[group, *link]) bool {
 // release returns what is to be heard before the slot is free, and whether
 // the lease had not been released before.
 func (u *unsettled) release(slot slots.Lease[group, *link]) (heard []<-chan struct{}, first bool) {
-	if u.n.Load() == 0 {
-		return nil, true
-	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	l := u.leases[slot]

@@ -267,6 +267,9 @@ func (l Lease[K, C]) Conn() C { return l.slot.conn.value }
 // Waited returns how long the lease was waited for.
 func (l Lease[K, C]) Waited() time.Duration { return l.waited }
 
+// Turn is how often the slot had been given back before this lease.
+func (l Lease[K, C]) Turn() uint64 { return l.turn }
+
 // Held reports whether the lease was not given back yet.
 func (l Lease[K, C]) Held() bool { return l.slot.word.Load()/turnOne == l.turn }
 
