@@ -37,7 +37,7 @@ type Pool struct {
 	hints  hints   // which tools may safely run twice
 	ids    atomic.Uint64
 
-	reload sync.Mutex // held by Reload, and by Close at its end
+	reload sync.Mutex // held by Reload
 	mu     sync.Mutex // guards closed, and keeps work.Add before work.Wait
 	closed bool
 	life   context.Context // ends with closed
@@ -97,11 +97,9 @@ func (p *Pool) Close(ctx context.Context) error {
 	p.closed = true
 	p.end()
 	p.mu.Unlock()
-	p.work.Wait() // it ends at once: cancelled calls are not waited for any more
 	err := p.slots.Close(ctx)
-	p.reload.Lock()
-	p.terms.Load().endpoint.Close()
-	p.reload.Unlock()
+	p.work.Wait()
+	p.terms.Load().leave()
 	if err != nil {
 		return fmt.Errorf("closing pool %s: %w", p.name, err)
 	}
@@ -124,10 +122,11 @@ func (p *Pool) EndSession(who rpc.Caller) {
 // openLink opens a connection for a group, on nobody's behalf in particular.
 func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], error) {
 	start := time.Now()
-	t := p.terms.Load()
+	t := p.use()
 	era := t.eraNow()
 	conn, err := t.endpoint.Open(ctx, era, id.caps)
 	if err != nil {
+		t.links.Done()
 		var failed *transport.OpenError
 		if errors.As(err, &failed) && failed.WrongEra {
 			t.era.CompareAndSwap(int32(era), int32(transport.Unknown))
@@ -138,6 +137,7 @@ func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], err
 		return slots.Opened[*link]{}, err
 	}
 	l := newLink(p.ids.Add(1), p.name, id, conn, start)
+	l.ended = t.links.Done
 	t.era.Store(int32(l.peer.Era))
 	p.open.add(l.openTook)
 	p.log.Info("connection opened", "conn", l.id, "peer", l.peer.Name,
@@ -159,6 +159,7 @@ func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], err
 func (p *Pool) closeLink(ctx context.Context, l *link, why slots.Reason) {
 	start := time.Now()
 	l.conn.Close(ctx)
+	l.ended()
 	p.log.Info("connection closed", "conn", l.id, "reason", string(why),
 		"age", start.Sub(l.opened), "calls", l.calls.Load(), "took", time.Since(start))
 }

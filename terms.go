@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"sync"
 	"sync/atomic"
 
 	"github.com/mcpool-dev/mcpool/internal/slots"
@@ -18,6 +19,8 @@ type terms struct {
 	endpoint *transport.Endpoint
 	// era is the server's transport.Era, as its last opening found it.
 	era *atomic.Int32
+	// links counts the openings and connections that the endpoint is used by.
+	links *sync.WaitGroup
 }
 
 // newTerms checks a server and its config. Where the server is that of old
@@ -34,12 +37,12 @@ func newTerms(server Server, config *Config, old *terms) (*terms, error) {
 		t.config.Logger = slog.New(slog.DiscardHandler)
 	}
 	if old != nil && server.same(old.server) {
-		t.endpoint, t.era = old.endpoint, old.era
+		t.endpoint, t.era, t.links = old.endpoint, old.era, old.links
 		return t, nil
 	}
 	var err error
 	t.endpoint, err = server.endpoint(&t.config)
-	t.era = new(atomic.Int32)
+	t.era, t.links = new(atomic.Int32), new(sync.WaitGroup)
 	return t, err
 }
 
@@ -73,8 +76,8 @@ func (t *terms) limit(o *slots.Options[group, *link]) {
 // any more: then all connections are replaced as they come free, as by
 // [Pool.Reset]. No call is disturbed. Settings hold from now on; what a
 // connection got when it was opened (its age, its slots) it keeps. The name
-// cannot change. The error says what makes no sense, and then nothing has
-// changed.
+// cannot change. The error says what makes no sense, or is [ErrPoolClosed], and
+// then nothing has changed.
 func (p *Pool) Reload(server Server, config *Config) error {
 	p.reload.Lock()
 	defer p.reload.Unlock()
@@ -86,22 +89,35 @@ func (p *Pool) Reload(server Server, config *Config) error {
 	if err != nil {
 		return err
 	}
-	p.terms.Store(t)
-	p.slots.Change(t.limit, t.keyOf)
-	if t.endpoint == old.endpoint {
-		return nil
-	}
-	p.slots.Reset()
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.closed { // otherwise nothing is open, and nothing keeps anything
-		p.work.Go(func() { p.leave(old.endpoint) })
+	if p.closed {
+		p.mu.Unlock()
+		return ErrPoolClosed
+	}
+	p.terms.Store(t)
+	if t.endpoint != old.endpoint {
+		p.work.Go(old.leave)
+	}
+	p.mu.Unlock()
+	p.slots.Change(t.limit, t.keyOf)
+	if t.endpoint != old.endpoint {
+		p.slots.Reset()
 	}
 	return nil
 }
 
-// leave gives up an endpoint when its last connection is closed.
-func (p *Pool) leave(endpoint *transport.Endpoint) {
-	defer endpoint.Close()
-	_ = p.slots.Drain(p.life) // it ends early only when the whole pool does
+// use returns the terms of now for an opening, which ends with links.Done if it
+// fails, or else when its connection is closed.
+func (p *Pool) use() *terms {
+	p.mu.Lock() // so that nothing is added to links once they are waited for
+	defer p.mu.Unlock()
+	t := p.terms.Load()
+	t.links.Add(1)
+	return t
+}
+
+// leave gives up an endpoint when nothing uses it any more.
+func (t *terms) leave() {
+	t.links.Wait()
+	t.endpoint.Close()
 }
