@@ -37,7 +37,13 @@ type server struct {
 // pool makes a pool to s with the defaults, changed by change.
 func (s *server) pool(t testing.TB, change func(*mcpool.Config)) *mcpool.Pool {
 	t.Helper()
-	s.network.Handler = &s.Server
+	return s.poolOver(t, &s.Server, change)
+}
+
+// poolOver makes a pool to what stands before s.
+func (s *server) poolOver(t testing.TB, handler http.Handler, change func(*mcpool.Config)) *mcpool.Pool {
+	t.Helper()
+	s.network.Handler = handler
 	config := mcpool.DefaultConfig()
 	if change != nil {
 		change(&config)
@@ -61,7 +67,7 @@ func closePool(t testing.TB, p *mcpool.Pool) {
 	}
 }
 
-// call calls a tool and returns the text member of its answer.
+// call calls a tool and returns the session that answered.
 func call(ctx context.Context, h rpc.Handler, who rpc.Caller, tool, id string, more ...any) (string, error) {
 	arguments := map[string]any{"id": id, "text": "for " + id}
 	for i := 0; i+1 < len(more); i += 2 {
@@ -73,14 +79,20 @@ func call(ctx context.Context, h rpc.Handler, who rpc.Caller, tool, id string, m
 	if err != nil {
 		return "", err
 	}
+	return readAnswer(answer, id)
+}
+
+// readAnswer returns the session that an answer comes from, if it is that of
+// the call of this id.
+func readAnswer(answer rpc.Answer, id string) (session string, err error) {
 	var result struct {
 		StructuredContent struct{ ID, Text, Session string }
 	}
 	if err := json.Unmarshal(answer.Bytes(), &result); err != nil {
 		return "", err
 	}
-	if got := result.StructuredContent; got.ID != id {
-		return "", fmt.Errorf("asked as %s and got the answer of %s", id, got.ID)
+	if got := result.StructuredContent; got.ID != id || got.Text != "for "+id {
+		return "", fmt.Errorf("asked as %s and got the answer of %s: %s", id, got.ID, got.Text)
 	}
 	return result.StructuredContent.Session, nil
 }

@@ -24,7 +24,7 @@ const (
 	LateAnswer            // it has run, and is answered late
 	SessionGone           // its session is forgotten, so it gets 404; a modern server says 404 too
 	AllSessionsGone       // all sessions are forgotten, as in a restart
-	Error500              // HTTP 500, nothing has run
+	Error500              // it has run, and is answered by HTTP 500
 	Error503              // HTTP 503, nothing has run
 	ResetUnread           // the connection is reset, nothing has run
 	ResetAnswer           // it has run, and the connection is reset without a byte
@@ -63,6 +63,7 @@ type Faults struct {
 	Plan []byte
 
 	running atomic.Int64
+	healed  atomic.Bool
 	mu      sync.Mutex // guards what follows
 	came    map[string]int
 	met     map[Fault]int
@@ -94,8 +95,6 @@ func (f *Faults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		f.Server.ServeHTTP(w, r)
-	case Error500:
-		http.Error(w, "out of order", http.StatusInternalServerError)
 	case Error503:
 		http.Error(w, "come again", http.StatusServiceUnavailable)
 	case ResetUnread:
@@ -123,6 +122,8 @@ func (f *Faults) spoil(w http.ResponseWriter, r *http.Request, fault Fault, late
 		body = body[:begin]
 	case CutWithin:
 		body = body[:begin+(len(body)-begin)/2]
+	case Error500:
+		answer.Code, body = http.StatusInternalServerError, []byte("out of order")
 	case SwallowAnswer:
 		<-r.Context().Done()
 		reset()
@@ -139,7 +140,7 @@ func (f *Faults) spoil(w http.ResponseWriter, r *http.Request, fault Fault, late
 	if fault == Stall {
 		<-r.Context().Done()
 	}
-	if fault != LateAnswer {
+	if fault != LateAnswer && fault != Error500 {
 		reset()
 	}
 }
@@ -151,7 +152,7 @@ func reset() { panic(http.ErrAbortHandler) }
 func (f *Faults) choose(r *http.Request) (fault Fault, late time.Duration) {
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	if len(f.Plan) == 0 {
+	if len(f.Plan) == 0 || f.healed.Load() {
 		return None, 0
 	}
 	m, _ := jsonrpc.Parse(body)
@@ -171,6 +172,9 @@ func (f *Faults) choose(r *http.Request) (fault Fault, late time.Duration) {
 	f.met[fault]++
 	return fault, time.Duration(sum>>16) % longest
 }
+
+// Heal ends all faults for requests that come from now on.
+func (f *Faults) Heal() { f.healed.Store(true) }
 
 // Met returns how many requests met each fault.
 func (f *Faults) Met() map[Fault]int {
