@@ -76,6 +76,7 @@ func TestFaults(t *testing.T) {
 func FuzzFaults(f *testing.F) {
 	for _, fault := range mcptest.AllFaults() {
 		f.Add([]byte{byte(fault)})
+		f.Add(randomBytes(uint64(fault))[:64])
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) <= 4096 {
