@@ -496,10 +496,21 @@ func checkLedger(t *testing.T, outcomes []outcome, ran map[string]int, attempts 
 			}
 		default:
 			saw.mayHaveRun++
+			if !lawful(o.err) {
+				t.Errorf("I-ISOLATE: %s %s: %v", o.tool, o.id, o.err)
+			}
 		}
 	}
 	for id, n := range ran {
 		t.Errorf("I-RETRYSAFE: %s ran %d times and nobody has called it", id, n)
 	}
 	return saw
+}
+
+// lawful reports whether an error of call is one that pools return. Otherwise
+// the answer was somebody else's.
+func lawful(err error) bool {
+	var failed *mcpool.Error
+	var answer *rpc.Error
+	return err == nil || errors.As(err, &failed) || errors.As(err, &answer)
 }
