@@ -85,7 +85,9 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 		default:
 			a.sent++
 		}
-		if failure.Dead {
+		// A caller that has gone cannot be told that its state is lost: the
+		// next one meets the dead connection, and is.
+		if failure.Dead && (ctx.Err() == nil || !a.key.Owned) {
 			lease.Lost()
 		}
 		a.pool.settle(lease, failure.Settled)

@@ -604,6 +604,44 @@ func TestSessionSharing(t *testing.T) {
 	})
 }
 
+// TestLossIsToldThoughTheCallerHasGone has the server say that a session is gone
+// in the very moment in which its caller cancels.
+func TestLossIsToldThoughTheCallerHasGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		ctx, cancel := context.WithCancel(t.Context())
+		config := mcpool.DefaultConfig()
+		config.Sharing = mcpool.ShareSession
+		s.network.Handler = &s.Server
+		p, err := mcpool.New(mcpool.Server{Name: "test", URL: "http://server.test/mcp",
+			RoundTripper: roundTripper(func(r *http.Request) (*http.Response, error) {
+				response, err := s.network.RoundTrip(r)
+				if err == nil && response.StatusCode == http.StatusNotFound {
+					cancel()
+				}
+				return response, err
+			})}, &config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		who := rpc.Caller{Session: "chat"}
+		if _, err := call(ctx, p, who, "write", "1"); err != nil {
+			t.Fatal(err)
+		}
+		s.Expire()
+		_, first := call(ctx, p, who, "write", "2")
+		_, second := call(t.Context(), p, who, "write", "3")
+		if !errors.Is(first, mcpool.ErrSessionLost) && !errors.Is(second, mcpool.ErrSessionLost) {
+			t.Errorf("nobody was told: %v, then %v", first, second)
+		}
+		closePool(t, p)
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 func TestLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{}
