@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"math/rand/v2"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"sync"
@@ -184,31 +187,45 @@ func TestKilledProcesses(t *testing.T) {
 // TestFaultsOverSockets is TestFaults in small over real TCP and net/http,
 // which have retries and half-closed connections of their own.
 func TestFaultsOverSockets(t *testing.T) {
-	before := look(t)
-	faults := &mcptest.Faults{Server: &mcptest.Server{}, Plan: randomBytes(2)}
-	web := httptest.NewServer(faults)
-	config := mcpool.DefaultConfig()
-	config.ConnectionTimeout, config.RetryAttempts = 300*time.Millisecond, 3
-	p, err := mcpool.New(mcpool.Server{Name: "web", URL: web.URL}, &config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for { // until the hints are known
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		_, err := p.ListTools(ctx)
-		cancel()
-		if err == nil {
-			break
-		}
-	}
-	outcomes := load(t, p, 16, 20, 250*time.Millisecond, func(int) {})
-	closePool(t, p)
-	web.Close()
-	saw := checkLedger(t, outcomes, faults.Server.Executions(), config.RetryAttempts)
-	if saw.answered == 0 || saw.safe == 0 || saw.mayHaveRun == 0 || saw.twice == 0 {
-		t.Errorf("too little has happened: %+v, faults %v", saw, faults.Met())
-	}
-	if after := look(t); after != before {
-		t.Errorf("before %v, after %v", before, after)
+	for name, start := range map[string]func(*httptest.Server) http.RoundTripper{
+		"HTTP1": func(web *httptest.Server) http.RoundTripper { web.Start(); return nil },
+		"HTTP2": func(web *httptest.Server) http.RoundTripper {
+			web.EnableHTTP2 = true
+			web.StartTLS()
+			return web.Client().Transport
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := look(t)
+			faults := &mcptest.Faults{Server: &mcptest.Server{}, Plan: randomBytes(2)}
+			web := httptest.NewUnstartedServer(faults)
+			web.Config.ErrorLog = log.New(io.Discard, "", 0)
+			tripper := start(web)
+			config := mcpool.DefaultConfig()
+			config.ConnectionTimeout, config.RetryAttempts = 300*time.Millisecond, 3
+			p, err := mcpool.New(mcpool.Server{Name: "web", URL: web.URL, RoundTripper: tripper}, &config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for { // until the hints are known
+				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				_, err := p.ListTools(ctx)
+				cancel()
+				if err == nil {
+					break
+				}
+			}
+			outcomes := load(t, p, 16, 20, 250*time.Millisecond, func(int) {})
+			closePool(t, p)
+			web.Close()
+			saw := checkLedger(t, outcomes, faults.Server.Executions(), config.RetryAttempts)
+			if saw.answered == 0 || saw.safe == 0 || saw.mayHaveRun == 0 || saw.twice == 0 {
+				t.Errorf("too little has happened: %+v, faults %v", saw, faults.Met())
+			}
+			// The connections of a RoundTripper that was given are not ours to close.
+			if after := look(t); after != before && tripper == nil {
+				t.Errorf("before %v, after %v", before, after)
+			}
+		})
 	}
 }
