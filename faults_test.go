@@ -27,7 +27,7 @@ const schedules = 300
 // many times and differently each time. A schedule is made of bytes, and those
 // of a seed: one that fails is run again by its name, as in
 //
-//	MCPOOL_SCHEDULES=100000 go test -run 'TestFaults/seed=4711$' .
+//	MCPOOL_SCHEDULES=100000 go test -run 'TestFaults/seeds/seed=4711$' .
 //
 // After each it asserts
 //
@@ -231,11 +231,12 @@ func runSchedule(t *testing.T, data []byte) (saw tally) {
 
 		s.wire.settled(cutOff)
 		s.keptState()
-		if n := s.pool.Stats().CallsInFlight + s.faults.Running(); n != 0 {
-			t.Errorf("I-CLOSEONCE: after Close %d calls or requests are in flight", n)
+		stats := s.pool.Stats()
+		if n := s.faults.Running() + stats.CallsInFlight + stats.Settling + stats.Waiting + stats.Opening; n != 0 {
+			t.Errorf("I-CLOSEONCE: after Close the server handles %d requests, and the pool has %+v", s.faults.Running(), stats)
 		}
 		saw = checkLedger(t, s.outcomes, server.Executions(), s.config.RetryAttempts)
-		saw.met, saw.retries = s.faults.Met(), s.pool.Stats().Retries
+		saw.met, saw.retries = s.faults.Met(), stats.Retries
 	})
 	return saw
 }
