@@ -38,11 +38,13 @@ type Pool struct {
 	ids    atomic.Uint64
 
 	reload sync.Mutex // held by Reload
-	mu     sync.Mutex // guards closed, and keeps work.Add before work.Wait
+	mu     sync.Mutex // guards closed, and keeps Add before Wait on those below
 	closed bool
 	life   context.Context // ends with closed
 	end    context.CancelFunc
-	work   sync.WaitGroup
+	work   sync.WaitGroup // cancelled calls whose slots are not free yet
+
+	leaving sync.WaitGroup // old endpoints that something still uses
 
 	settling               atomic.Int64 // cancelled calls whose slots are not free yet
 	calls, errors, retries atomic.Uint64
@@ -97,8 +99,9 @@ func (p *Pool) Close(ctx context.Context) error {
 	p.closed = true
 	p.end()
 	p.mu.Unlock()
+	p.work.Wait() // it ends at once: cancelled calls are not waited for any more
 	err := p.slots.Close(ctx)
-	p.work.Wait()
+	p.leaving.Wait()
 	p.terms.Load().leave()
 	if err != nil {
 		return fmt.Errorf("closing pool %s: %w", p.name, err)

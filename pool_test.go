@@ -509,6 +509,31 @@ func TestCancelledCallKeepsItsSlot(t *testing.T) {
 	}
 }
 
+// TestCloseCutsOffNoCancelledCall has Close come, in a hurry, while the server
+// has not yet heard that a call is over: nobody waits for that call.
+func TestCloseCutsOffNoCancelledCall(t *testing.T) {
+	for range 20 { // what frees the slot and what closes connections may race
+		synctest.Test(t, func(t *testing.T) {
+			s := &server{Server: mcptest.Server{CallDelay: time.Minute}}
+			s.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
+				if method == "notifications/cancelled" {
+					<-r.Context().Done()
+				}
+				return method == "notifications/cancelled"
+			}
+			p := s.pool(t, nil)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := call(ctx, p, nobody, "write", "1"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			if err := p.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestToolError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{}

@@ -96,7 +96,7 @@ func (p *Pool) Reload(server Server, config *Config) error {
 	}
 	p.terms.Store(t)
 	if t.endpoint != old.endpoint {
-		p.work.Go(old.leave)
+		p.leaving.Go(old.leave)
 	}
 	p.mu.Unlock()
 	p.slots.Change(t.limit, t.keyOf)
