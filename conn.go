@@ -18,6 +18,7 @@ type link struct {
 	peer     transport.Peer
 	opened   time.Time
 	openTook time.Duration
+	ended    func() // to be called when it is closed
 
 	calls, errors atomic.Uint64
 	inFlight      atomic.Int64

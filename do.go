@@ -96,7 +96,9 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 		default:
 			a.sent++
 		}
-		if failure.Dead {
+		// A caller that has gone cannot be told that its state is lost: the
+		// next one meets the dead connection, and is.
+		if failure.Dead && (ctx.Err() == nil || !a.owned()) {
 			lease.Lost()
 		}
 		a.pool.settle(lease, failure.Settled)
@@ -166,15 +168,17 @@ func (p *Pool) giveBack(lease slots.Lease[group, *link]) {
 	p.unsettled.forget(lease)
 }
 
+// owned reports whether the connection holds the state of the call's session.
+func (a *attempt) owned() bool { return a.terms.key(&a.call.Caller).Owned }
+
 // verdict returns why the call is to be sent again, or the error to give up
 // with.
 func (a *attempt) verdict(ctx context.Context, f *transport.Failure) (RetryReason, error) {
-	key := a.terms.key(&a.call.Caller)
 	again := a.sent < a.terms.config.RetryAttempts && !a.told.any()
 	switch {
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
-	case key.Owned && f.Dead:
+	case a.owned() && f.Dead:
 		return "", because(ErrSessionLost, f.Err)
 	case f.Fate == transport.NotSent && a.budget > 0:
 		return RetriedNotSent, nil

@@ -37,12 +37,14 @@ type Pool struct {
 	hints  hints   // which tools may safely run twice
 	ids    atomic.Uint64
 
-	reload sync.Mutex // held by Reload, and by Close at its end
-	mu     sync.Mutex // guards closed, and keeps work.Add before work.Wait
+	reload sync.Mutex // held by Reload
+	mu     sync.Mutex // guards closed, and keeps Add before Wait on those below
 	closed bool
 	life   context.Context // ends with closed
 	end    context.CancelFunc
-	work   sync.WaitGroup
+	work   sync.WaitGroup // cancelled calls whose slots are not free yet
+
+	leaving sync.WaitGroup // old endpoints that something still uses
 
 	leaks     leaks
 	unsettled unsettled    // leases with cancelled calls that the server may not have heard of
@@ -102,10 +104,9 @@ func (p *Pool) Close(ctx context.Context) error {
 	p.leaks.close()
 	p.work.Wait() // it ends at once: cancelled calls are not waited for any more
 	err := p.slots.Close(ctx)
-	p.reload.Lock()
+	p.leaving.Wait()
 	t := p.terms.Load()
-	t.endpoint.Close()
-	p.reload.Unlock()
+	t.leave()
 	err = errors.Join(err, t.asks.close(ctx))
 	if err != nil {
 		return fmt.Errorf("closing pool %s: %w", p.name, err)
@@ -145,12 +146,13 @@ func (p *Pool) EndSession(who rpc.Caller) {
 // openLink opens a connection for a group, on nobody's behalf in particular.
 func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], error) {
 	began := time.Now()
-	t := p.terms.Load()
+	t := p.use()
 	hooks := &t.config.Hooks
 	ctx = start(hooks.OpenStart, ctx, OpenStart{Server: p.name, Group: id.label()})
 	l, err := p.openFor(ctx, t, id, began)
 	took := time.Since(began)
 	if err != nil {
+		t.links.Done()
 		if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			p.log.Warn("connection not opened", "error", err, "after", took)
 		}
@@ -172,6 +174,7 @@ func (p *Pool) openFor(ctx context.Context, t *terms, id group, began time.Time)
 	conn, err := t.endpoint.Open(ctx, era, id.caps, account.authorize)
 	if err == nil {
 		l := newLink(p.ids.Add(1), p.name, account, conn, began)
+		l.ended = t.links.Done
 		t.era.Store(int32(l.peer.Era))
 		return l, nil
 	}
@@ -195,6 +198,7 @@ func (p *Pool) closeLink(ctx context.Context, l *link, why slots.Reason) {
 	hooks := &p.terms.Load().config.Hooks
 	ctx = start(hooks.CloseStart, ctx, CloseStart{Server: p.name, Conn: l.name, Reason: CloseReason(why)})
 	l.conn.Close(ctx)
+	l.ended()
 	took := time.Since(began)
 	end(hooks.CloseEnd, ctx, CloseEnd{Took: took})
 	p.log.Info("connection closed", "conn", l.name, "reason", string(why),

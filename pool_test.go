@@ -37,7 +37,13 @@ type server struct {
 // pool makes a pool to s with the defaults, changed by change.
 func (s *server) pool(t testing.TB, change func(*mcpool.Config)) *mcpool.Pool {
 	t.Helper()
-	s.network.Handler = &s.Server
+	return s.poolOver(t, &s.Server, change)
+}
+
+// poolOver makes a pool to what stands before s.
+func (s *server) poolOver(t testing.TB, handler http.Handler, change func(*mcpool.Config)) *mcpool.Pool {
+	t.Helper()
+	s.network.Handler = handler
 	config := mcpool.DefaultConfig()
 	if change != nil {
 		change(&config)
@@ -61,7 +67,7 @@ func closePool(t testing.TB, p *mcpool.Pool) {
 	}
 }
 
-// call calls a tool and returns the text member of its answer.
+// call calls a tool and returns the session that answered.
 func call(ctx context.Context, h rpc.Handler, who rpc.Caller, tool, id string, more ...any) (string, error) {
 	arguments := map[string]any{"id": id, "text": "for " + id}
 	for i := 0; i+1 < len(more); i += 2 {
@@ -73,14 +79,20 @@ func call(ctx context.Context, h rpc.Handler, who rpc.Caller, tool, id string, m
 	if err != nil {
 		return "", err
 	}
+	return readAnswer(answer, id)
+}
+
+// readAnswer returns the session that an answer comes from, if it is that of
+// the call of this id.
+func readAnswer(answer rpc.Answer, id string) (session string, err error) {
 	var result struct {
 		StructuredContent struct{ ID, Text, Session string }
 	}
 	if err := json.Unmarshal(answer.Bytes(), &result); err != nil {
 		return "", err
 	}
-	if got := result.StructuredContent; got.ID != id {
-		return "", fmt.Errorf("asked as %s and got the answer of %s", id, got.ID)
+	if got := result.StructuredContent; got.ID != id || got.Text != "for "+id {
+		return "", fmt.Errorf("asked as %s and got the answer of %s: %s", id, got.ID, got.Text)
 	}
 	return result.StructuredContent.Session, nil
 }
@@ -508,6 +520,25 @@ func cancelAfter(t *testing.T, h rpc.Handler, d time.Duration, id string) error 
 	return err
 }
 
+// TestCloseCutsOffNoCancelledCall has Close come, in a hurry, while the server
+// has not yet heard that a call is over: nobody waits for that call.
+func TestCloseCutsOffNoCancelledCall(t *testing.T) {
+	for range 20 { // what frees the slot and what closes connections may race
+		synctest.Test(t, func(t *testing.T) {
+			s := slowToHear(time.Hour)
+			p := s.pool(t, nil)
+			if err := cancelAfter(t, p, time.Second, "1"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := p.Close(ended); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestToolError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{}
@@ -646,6 +677,44 @@ func TestSpareIsReadyForTheNextSession(t *testing.T) {
 func waitedOut(took, all time.Duration) bool {
 	return took <= all && took >= all-500*time.Millisecond
 }
+
+// TestLossIsToldThoughTheCallerHasGone has the server say that a session is gone
+// in the very moment in which its caller cancels.
+func TestLossIsToldThoughTheCallerHasGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		ctx, cancel := context.WithCancel(t.Context())
+		config := mcpool.DefaultConfig()
+		config.Sharing = mcpool.ShareSession
+		s.network.Handler = &s.Server
+		p, err := mcpool.New(mcpool.Server{Name: "test", URL: "http://server.test/mcp",
+			RoundTripper: roundTripper(func(r *http.Request) (*http.Response, error) {
+				response, err := s.network.RoundTrip(r)
+				if err == nil && response.StatusCode == http.StatusNotFound {
+					cancel()
+				}
+				return response, err
+			})}, &config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		who := rpc.Caller{Session: "chat"}
+		if _, err := call(ctx, p, who, "write", "1"); err != nil {
+			t.Fatal(err)
+		}
+		s.Expire()
+		_, first := call(ctx, p, who, "write", "2")
+		_, second := call(t.Context(), p, who, "write", "3")
+		if !errors.Is(first, mcpool.ErrSessionLost) && !errors.Is(second, mcpool.ErrSessionLost) {
+			t.Errorf("nobody was told: %v, then %v", first, second)
+		}
+		closePool(t, p)
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

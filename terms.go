@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"reflect"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/mcpool-dev/mcpool/internal/slots"
@@ -19,6 +20,8 @@ type terms struct {
 	endpoint *transport.Endpoint
 	// era is the server's transport.Era, as its last opening found it.
 	era *atomic.Int32
+	// links counts the openings and connections that the endpoint is used by.
+	links *sync.WaitGroup
 	// anyone is the key of the zero rpc.Caller in each era.
 	anyone [transport.Modern + 1]atomic.Pointer[callersKey]
 	// accounts are whose tokens calls carry; nil but over HTTP.
@@ -44,12 +47,12 @@ func newTerms(server Server, config *Config, old *terms) (*terms, error) {
 		t.asks = old.asks
 	}
 	if old != nil && server.same(old.server) {
-		t.endpoint, t.era, t.accounts = old.endpoint, old.era, old.accounts
+		t.endpoint, t.era, t.links, t.accounts = old.endpoint, old.era, old.links, old.accounts
 		return t, nil
 	}
 	var err error
 	t.endpoint, err = server.endpoint(&t.config)
-	t.era = new(atomic.Int32)
+	t.era, t.links = new(atomic.Int32), new(sync.WaitGroup)
 	if server.URL != "" {
 		t.accounts = newAccounts(server.Tokens, t.asks)
 	}
@@ -103,8 +106,8 @@ func (t *terms) maxOpening() int {
 // any more: then all connections are replaced as they come free, as by
 // [Pool.Reset]. No call is disturbed. Settings hold from now on, for the
 // connections there are, too; only their age they keep. The name and the
-// Limits cannot change. The error says what makes no sense, and then nothing
-// has changed.
+// Limits cannot change. The error says what makes no sense, or is
+// [ErrPoolClosed], and then nothing has changed.
 func (p *Pool) Reload(server Server, config *Config) error {
 	p.reload.Lock()
 	defer p.reload.Unlock()
@@ -119,18 +122,35 @@ func (p *Pool) Reload(server Server, config *Config) error {
 	if t.config.Limits != old.config.Limits {
 		return fmt.Errorf("server %s: the limits of a pool cannot change: make another pool", p.name)
 	}
-	p.terms.Store(t)
-	p.slots.Change(t.limit, t.keyOf, t.slotsOf)
-	if t.endpoint == old.endpoint {
-		return nil
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return ErrPoolClosed
 	}
-	generation := p.slots.Reset()
-	if p.enter() { // otherwise nothing is open, and nothing keeps anything
-		go func() { // gives up the old endpoint when its last connection is closed
-			defer p.work.Done()
-			defer old.endpoint.Close()
-			_ = p.slots.WaitClosed(p.life, generation) // it ends early only when the whole pool does
-		}()
+	p.terms.Store(t)
+	if t.endpoint != old.endpoint {
+		p.leaving.Go(old.leave)
+	}
+	p.mu.Unlock()
+	p.slots.Change(t.limit, t.keyOf, t.slotsOf)
+	if t.endpoint != old.endpoint {
+		p.slots.Reset()
 	}
 	return nil
+}
+
+// use returns the terms of now for an opening, which ends with links.Done if it
+// fails, or else when its connection is closed.
+func (p *Pool) use() *terms {
+	p.mu.Lock() // so that nothing is added to links once they are waited for
+	defer p.mu.Unlock()
+	t := p.terms.Load()
+	t.links.Add(1)
+	return t
+}
+
+// leave gives up an endpoint when nothing uses it any more.
+func (t *terms) leave() {
+	t.links.Wait()
+	t.endpoint.Close()
 }

@@ -3,7 +3,9 @@ package mcpool_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -243,5 +245,50 @@ func TestReloadOfSettingsKeepsConnections(t *testing.T) {
 			t.Errorf("%d connections after the new idle timeout", n)
 		}
 		closePool(t, p)
+	})
+}
+
+// TestCloseWaitsForOpeningsFromBeforeReload has an opening begin before a
+// Reload and fail after it, when it still has a session to delete.
+func TestCloseWaitsForOpeningsFromBeforeReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		var deleting atomic.Int32
+		s.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
+			switch {
+			case method == "notifications/initialized":
+				time.Sleep(2 * time.Second)
+				http.Error(w, "out of order", http.StatusInternalServerError)
+				return true
+			case r.Method == http.MethodDelete:
+				deleting.Add(1)
+				defer deleting.Add(-1)
+				<-r.Context().Done()
+				return true
+			}
+			return false
+		}
+		p := s.pool(t, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := call(ctx, p, nobody, "write", "1"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		other := mcpool.Server{Name: "test", URL: "http://other.test/mcp", RoundTripper: &s.network}
+		if err := p.Reload(other, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		if deleting.Load() != 1 {
+			t.Fatal("the opening has not failed half way")
+		}
+		closePool(t, p)
+		synctest.Wait()
+		if deleting.Load() != 0 {
+			t.Error("a request is under way after Close")
+		}
+		if err := p.Reload(other, nil); !errors.Is(err, mcpool.ErrPoolClosed) {
+			t.Errorf("Reload after Close: %v", err)
+		}
 	})
 }

@@ -48,8 +48,8 @@ func TestServersOfAFileAreServed(t *testing.T) {
 				t.Errorf("it serves %s, want %s", got, want)
 			}
 			own := map[string][]string{
-				"web":      {"echo", "write", "sleep", "progress", "ask"},
-				"My-Child": {"echo", "write", "sleep", "progress", "ask"},
+				"web":      {"echo", "put", "write", "sleep", "progress", "ask"},
+				"My-Child": {"echo", "put", "write", "sleep", "progress", "ask"},
 				"sales":    {"list_tables", "describe_table", "read_data", "database_info"},
 			}
 			var all []string

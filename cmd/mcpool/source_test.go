@@ -47,6 +47,9 @@ func TestSource_Main_PoolInitialisationAndCleanup(t *testing.T) {
 			t.Errorf("%s: %d connections, want %d", name, s.Connections, want)
 		}
 	}
+	for range 3 {
+		w.awaitStart(t)
+	}
 	if server.Open() != 1 || w.started() != 3 {
 		t.Errorf("%d sessions, %d processes, want 1 and 3", server.Open(), w.started())
 	}

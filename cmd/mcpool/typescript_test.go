@@ -187,7 +187,7 @@ func TestTypeScriptClient(t *testing.T) {
 		server := &mcptest.Server{Name: "upstream", OpenDelay: 50 * time.Millisecond}
 		p := begin(t, server)
 		all := ts.run(t, p, job{Clients: 1, Calls: 1, List: true})
-		if want := []string{"echo", "write", "sleep", "progress", "ask"}; !slices.Equal(all[0].Tools, want) {
+		if want := []string{"echo", "put", "write", "sleep", "progress", "ask"}; !slices.Equal(all[0].Tools, want) {
 			t.Errorf("listed %q, want %q", all[0].Tools, want)
 		}
 		conns := p.pool(t, "one").Connections

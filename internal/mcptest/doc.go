@@ -3,8 +3,9 @@
 // need and is imported by tests alone.
 //
 // A [Server] speaks HTTP and is reached without sockets by a [RoundTripper] or
-// a [Network], inside a testing/synctest bubble too. A child process that
-// speaks over stdio is the test binary run again, see [StdioMain].
+// a [Network], inside a testing/synctest bubble too. [Faults] stands before it
+// and lets requests meet what goes wrong on networks and in servers. A child
+// process that speaks over stdio is the test binary run again, see [StdioMain].
 package mcptest
 
 import (

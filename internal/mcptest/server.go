@@ -23,12 +23,14 @@ import (
 // The zero Server is a legacy server without faults. Set the fields before its
 // first request.
 //
-// Its tools, all with an argument id that goes into the ledger of Executions:
+// Its tools, all with an argument id that goes into the ledger of Executions,
+// and ms, how long they take:
 //
 //	echo {text}            the text again; the only one with readOnlyHint,
 //	                       besides progress
+//	put {text}             the same with idempotentHint
 //	write {text}           the same without hints: it must not be repeated
-//	sleep {ms}             waits
+//	sleep                  the same again, for its ms
 //	progress {steps}       sends so many notifications/progress, if there is a
 //	                       token, and one notifications/message
 //	ask {method, params}   sends that request to the client, and returns its
@@ -329,6 +331,13 @@ func (s *Server) Expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.open)
+}
+
+// forget forgets one session.
+func (s *Server) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, id)
 }
 
 // Sessions returns how many sessions were opened in all; of a modern server,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -34,7 +35,25 @@ const (
 	Mute           = "mute"            // reads, and never answers
 )
 
-const childMode = "MCPTEST_CHILD"
+const (
+	childMode   = "MCPTEST_CHILD"
+	childLedger = "MCPTEST_LEDGER"
+)
+
+// KeepLedger returns the setting for the environment of children that has them
+// enter each execution into a file, before the tool runs. They may share one.
+func KeepLedger(file string) string { return childLedger + "=" + file }
+
+// ReadLedger returns how often each call ran, as children have entered it into
+// a file.
+func ReadLedger(file string) (map[string]int, error) {
+	text, err := os.ReadFile(file)
+	ran := make(map[string]int)
+	for id := range strings.Lines(string(text)) {
+		ran[strings.TrimSuffix(id, "\n")]++
+	}
+	return ran, err
+}
 
 // Child returns the command of a child process that behaves as mode says: the
 // running test binary, which has to begin with [StdioMain]. env is its whole
@@ -66,6 +85,14 @@ func StdioMain() {
 		engine: engine{modern: mode == Modern, name: "mcptest-child"},
 		asked:  make(map[string]chan jsonrpc.Message),
 		runs:   make(map[string]context.CancelFunc),
+	}
+	if file := os.Getenv(childLedger); file != "" {
+		book, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "the ledger:", err)
+			os.Exit(5)
+		}
+		c.engine.book = book
 	}
 	c.main(os.Args[1:])
 	os.Exit(0)

@@ -3,6 +3,7 @@ package mcptest
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"sync"
 	"time"
 
@@ -28,23 +29,24 @@ type engine struct {
 	modern bool
 	name   string
 	delay  time.Duration // before a tool runs
+	book   io.Writer     // where the ledger is written as well, an id on a line; nil for nowhere
 
 	mu     sync.Mutex // guards ledger
 	ledger map[string]int
 }
 
-// tools are listed as they stand here. echo is the only one that says that it
-// may be repeated.
+// tools are listed as they stand here.
 var tools = marshal([]map[string]any{
 	tool("echo", `{"readOnlyHint":true}`, "text"),
+	tool("put", `{"idempotentHint":true}`, "text"),
 	tool("write", "", "text"),
-	tool("sleep", "", "ms"),
+	tool("sleep", ""),
 	tool("progress", `{"readOnlyHint":true}`, "steps"),
 	tool("ask", "", "method", "params"),
 })
 
 func tool(name, annotations string, arguments ...string) map[string]any {
-	properties := map[string]any{"id": map[string]any{}}
+	properties := map[string]any{"id": map[string]any{}, "ms": map[string]any{}}
 	for _, argument := range arguments {
 		properties[argument] = map[string]any{}
 	}
@@ -101,16 +103,12 @@ func (e *engine) call(ctx context.Context, m *jsonrpc.Message, session string, f
 		}
 	}
 	e.ran(args.ID)
-	if wait(ctx, e.delay) != nil {
+	if wait(ctx, e.delay+time.Duration(args.MS)*time.Millisecond) != nil {
 		return nil, rpc.Errorf(rpc.CodeInternal, "cancelled")
 	}
 	structured := map[string]any{"id": args.ID, "text": args.Text, "session": session}
 	switch name := jsonrpc.GetString(m.Params, "name"); name {
-	case "echo", "write":
-	case "sleep":
-		if err := wait(ctx, time.Duration(args.MS)*time.Millisecond); err != nil {
-			return nil, rpc.Errorf(rpc.CodeInternal, "cancelled")
-		}
+	case "echo", "put", "write", "sleep":
 	case "progress":
 		token, _ := jsonrpc.Get(m.Params, "_meta", "progressToken")
 		for step := range args.Steps {
@@ -165,6 +163,9 @@ func (e *engine) ran(id string) {
 		e.ledger = make(map[string]int)
 	}
 	e.ledger[id]++
+	if e.book != nil {
+		_, _ = io.WriteString(e.book, id+"\n") // in one write, so that no line is mixed with another's
+	}
 }
 
 // versionError is what a modern server says to a version that it does not

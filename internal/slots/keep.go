@@ -152,7 +152,7 @@ func (p *Pool[K, C]) dueLocked(c *conn[K, C], now moment) moment {
 		sooner(p.checkAt(c))
 	}
 	if c.expires != 0 && !c.group.replacing() {
-		sooner(max(c.expires, c.group.failing.retry))
+		sooner(max(c.expires, c.group.retry()))
 	}
 	return due
 }
@@ -204,7 +204,7 @@ func (p *Pool[K, C]) expires(g *group[K, C], now moment) moment {
 // goes when it is there.
 func (p *Pool[K, C]) renewLocked(g *group[K, C], now moment) {
 	for _, c := range g.conns() {
-		if c.expires == 0 || now < c.expires || now < g.failing.retry || g.replacing() {
+		if c.expires == 0 || now < c.expires || now < g.retry() || g.replacing() {
 			continue
 		}
 		needless := c.inFlight() == 0 && len(g.conns()) > p.o.Min

@@ -66,12 +66,16 @@ func (p *Pool[K, C]) retryLocked(g *group[K, C], now moment) moment {
 	if g.queue.n > 0 && g.failing.retry-now > backoffWaited {
 		g.failing.retry = now + rand.N(backoffWaited)
 	}
-	retry := max(g.failing.retry, g.account.refused.retry)
+	retry := g.retry()
 	if p.brokenLocked(now) {
 		retry = max(retry, p.failing.retry)
 	}
 	return retry
 }
+
+// retry is when the group, or another of its account, has let enough time pass
+// since the last failure.
+func (g *group[K, C]) retry() moment { return max(g.failing.retry, g.account.refused.retry) }
 
 // overdueLocked reports whether somebody has waited as long as an opening
 // takes, although no opening seemed to be worth it: the calls in flight take

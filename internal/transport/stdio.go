@@ -127,7 +127,7 @@ func (c *stdioConn) openLegacy(ctx context.Context, caps rpc.Capabilities, given
 
 // openUnknown opens a connection to a server of either era: it asks for the
 // modern one, and for the legacy one as well if the server is silent or says
-// no. ended reports that the child has ended on the first question.
+// no. ended reports that the child has ended, perhaps on the first question.
 func (c *stdioConn) openUnknown(ctx context.Context, caps rpc.Capabilities, silence time.Duration) (ended bool, err error) {
 	if !c.enter() {
 		return false, errClosed
@@ -161,6 +161,9 @@ func (c *stdioConn) openUnknown(ctx context.Context, caps rpc.Capabilities, sile
 			return false, nil
 		}
 		_, result, err = c.await(ctx, initialize, nil)
+	}
+	if isDead(err) { // it was slow to read the first, and has exited on that
+		return true, err
 	}
 	if refused := (*rpc.Error)(nil); errors.As(err, &refused) && first == initialize && knowsNoInitialize(refused) {
 		// It may be modern and slow, and the answer to the first still to come.

@@ -117,19 +117,24 @@ func TestStdioOpen(t *testing.T) {
 	}
 }
 
-// A modern child that is slow may be sent initialize as well, and is modern.
-func TestStdioOpenSlowModern(t *testing.T) {
-	// The child has both requests before it begins to read.
-	endpoint := stdioWith(t, func(c *Command) {
-		c.Args = []string{"-c", `sleep 0.3; exec "$0"`, c.Path}
-		c.Path = "/bin/sh"
-	}, mcptest.Modern)
-	endpoint.opener.(*stdioEndpoint).silence = 20 * time.Millisecond
-	conn := open(t, endpoint, Unknown)
-	if conn.Peer().Era != Modern {
-		t.Errorf("Peer() = %+v", conn.Peer())
+// A child that is slow may be sent initialize as well: it has both requests
+// before it begins to read. A modern one is modern all the same, and one that
+// exits when anything but initialize comes first is started again.
+func TestStdioOpenSlow(t *testing.T) {
+	for mode, want := range map[string]Era{mcptest.Modern: Modern, mcptest.DieOnDiscover: Legacy} {
+		t.Run(mode, func(t *testing.T) {
+			endpoint := stdioWith(t, func(c *Command) {
+				c.Args = []string{"-c", `sleep 0.3; exec "$0"`, c.Path}
+				c.Path = "/bin/sh"
+			}, mode)
+			endpoint.opener.(*stdioEndpoint).silence = 20 * time.Millisecond
+			conn := open(t, endpoint, Unknown)
+			if conn.Peer().Era != want {
+				t.Errorf("Peer() = %+v", conn.Peer())
+			}
+			mustEcho(t, conn, "hello")
+		})
 	}
-	mustEcho(t, conn, "hello")
 }
 
 func TestStdioOpenFails(t *testing.T) {
