@@ -735,3 +735,25 @@ func TestStress(t *testing.T) {
 		t.Errorf("%d opened and %d closed", got.Opened, closed)
 	}
 }
+
+// TestRefusedReplacementIsTriedLessAndLessOften has a connection come to its
+// age when the server refuses to open another.
+func TestRefusedReplacementIsTriedLessAndLessOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{slots: 1}
+		start(t, s, Options[string, *link]{Min: 1, MaxAge: time.Minute})
+		s.get(a(1, 1)).Release()
+		s.setFail(errForever)
+		time.Sleep(3 * time.Minute)
+		opens, _, _ := s.seen()
+		if opens < 3 || opens > 40 {
+			t.Errorf("%d tries in two minutes", opens-1)
+		}
+		s.get(a(1, 1)).Release() // the old one still serves
+		s.wantClosed()
+		s.setFail(nil)
+		time.Sleep(time.Minute)
+		s.wantClosed("1 age")
+		s.end()
+	})
+}
