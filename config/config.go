@@ -13,7 +13,8 @@
 //	    },
 //	  },
 //	  "databases": {"sales": {"dsn": "${SALES_DSN}"}},
-//	  "pool": {"connection_timeout": 20}
+//	  "pool": {"connection_timeout": 20},
+//	  "limits": {"max_processes": 32}
 //	}
 //
 // The same keys make a YAML file. The end of the file's name says which of the
@@ -49,6 +50,9 @@
 // of these that has a setting decides it: the server's own pool, a flag, the
 // environment (MCP_POOL_MAX_CONNECTIONS and so on), the file's pool, the
 // default.
+//
+// The keys of limits bound the pools of all servers together: max_connections,
+// max_processes and max_waiting, see [mcpool.Limits].
 package config
 
 import (
@@ -127,6 +131,7 @@ func Parse(data []byte, name string, flags map[string]string) (*Config, error) {
 	r := &reader{name: name, folder: filepath.Dir(name)}
 	r.duplicates(root)
 	common := r.common(root.get("pool"), flags)
+	common.pool.Limits = r.limits(root.get("limits"))
 	servers := r.servers(root, common)
 	if len(servers) == 0 && len(r.errs) == 0 {
 		r.errs = append(r.errs, fmt.Errorf("%s: no server: want at least one, not disabled, in mcpServers, servers or databases", name))

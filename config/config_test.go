@@ -206,3 +206,15 @@ func TestLoadIsBounded(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestLimitsAreThoseOfAllServers(t *testing.T) {
+	c, err := config.Parse([]byte(`{"databases": {"a": {"dsn": "sample"}, "b": {"dsn": "sample"}},
+		"limits": {"max_connections": 200, "max_processes": "32", "max_waiting": 0}}`), "mcp.json", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := c.Servers[0].Pool.Limits, c.Servers[1].Pool.Limits
+	if a == nil || a != b || a.MaxConnections != 200 || a.MaxProcesses != 32 || a.MaxWaiting != 0 {
+		t.Errorf("got %+v and %+v", a, b)
+	}
+}

@@ -95,9 +95,11 @@ var bad = map[string]struct {
 	"reference in one":    {entry(`"command": "${A:-${s3cret}}"`), []string{"mcpServers.x.command: a ${…} of no known kind"}},
 	"reference open":      {entry(`"command": "a ${s3cret"`), []string{"mcpServers.x.command: a ${ without its }"}},
 
-	"unknown setting":       {`{"pool": {"max_conections": 5}}`, []string{"pool.max_conections: unknown key; did you mean max_connections?"}},
-	"setting as a list":     {`{"pool": {"max_connections": [5]}}`, []string{"pool.max_connections: want a string"}},
-	"setting from a secret": {`{"pool": {"max_connections": "${HOLDS_S3CRET}"}}`, []string{`pool.max_connections: value "${HOLDS_S3CRET}": want a whole number`}},
+	"limit that makes no sense": {`{"limits": {"max_processes": -1}}`, []string{`limits.max_processes: value "-1": want a whole number from 0, which is no limit, to 1000000`}},
+	"unknown limit":             {`{"limits": {"max_procesess": 1}}`, []string{"limits.max_procesess: unknown key; did you mean max_processes?"}},
+	"unknown setting":           {`{"pool": {"max_conections": 5}}`, []string{"pool.max_conections: unknown key; did you mean max_connections?"}},
+	"setting as a list":         {`{"pool": {"max_connections": [5]}}`, []string{"pool.max_connections: want a string"}},
+	"setting from a secret":     {`{"pool": {"max_connections": "${HOLDS_S3CRET}"}}`, []string{`pool.max_connections: value "${HOLDS_S3CRET}": want a whole number`}},
 	"min over max": {`{"mcpServers": {"a": {"url": "https://a"}, "b": {"url": "https://b"}, "c": {"url": "https://c", "pool": {"max_connections": 50}}}, "pool": {"min_connections": 20}}`,
 		[]string{"settings of a and b: min_connections 20 is more than max_connections 6"}},
 }

@@ -11,7 +11,7 @@ import (
 
 // topKeys are those of a file.
 var topKeys = keys{
-	read: []string{"mcpServers", "servers", "databases", "pool"},
+	read: []string{"mcpServers", "servers", "databases", "pool", "limits"},
 	ignored: []string{
 		"$schema", "_comment", "//",
 		"inputs",                        // VS Code: what it asks for; an error where it is referred to
@@ -65,7 +65,7 @@ func (r *reader) servers(root *node, common settings) []Server {
 	var servers []Server
 	taken := make(map[string]*node)
 	for _, section := range r.mapping(root, topKeys) {
-		if section.key == "pool" {
+		if section.key == "pool" || section.key == "limits" {
 			continue
 		}
 		for _, entry := range r.members(section) {
