@@ -205,7 +205,17 @@ func (p *Pool) closeLink(ctx context.Context, l *link, why slots.Reason) {
 		"age", began.Sub(l.opened), "calls", l.calls.Load(), "took", took)
 }
 
+// lately is how long ago a byte from a server may have come to be proof of
+// life.
+const lately = 30 * time.Second
+
+// checkLink says whether a connection is well. One with calls in flight, of
+// which none has come back for long, may have been heard from all the same, by
+// progress or a comment in a stream.
 func (p *Pool) checkLink(ctx context.Context, l *link) error {
+	if interval := p.terms.Load().config.HealthCheckInterval; time.Since(l.conn.Heard()) < min(lately, interval) {
+		return nil
+	}
 	if _, err := l.account.authorize(ctx, nil); err != nil { // that is no word about the connection
 		p.log.Warn("health check not made", "conn", l.name, "error", err)
 		return nil

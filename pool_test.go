@@ -539,6 +539,40 @@ func TestCloseCutsOffNoCancelledCall(t *testing.T) {
 	}
 }
 
+// TestAnyByteIsProofOfLife: a call that takes long and reports progress has
+// nobody ask whether the connection is well; one that is silent has.
+func TestAnyByteIsProofOfLife(t *testing.T) {
+	for progress, want := range map[bool]int{true: 0, false: 4} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &server{}
+			s.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
+				if method != "tools/call" {
+					return false
+				}
+				id := mcptest.ID(r)
+				w.Header().Set("Content-Type", "text/event-stream")
+				for range 290 {
+					if progress {
+						fmt.Fprint(w, ": still at it\n\n")
+						w.(http.Flusher).Flush()
+					}
+					time.Sleep(time.Second)
+				}
+				fmt.Fprintf(w, `data: {"jsonrpc":"2.0","id":%s,"result":{}}`+"\n\n", id)
+				return true
+			}
+			p := s.pool(t, nil)
+			if _, err := p.Do(t.Context(), mcptest.CallTool("write", nil)); err != nil {
+				t.Error(err)
+			}
+			if n := s.Requests("ping"); n != want {
+				t.Errorf("progress %v: %d pings, want %d", progress, n, want)
+			}
+			closePool(t, p)
+		})
+	}
+}
+
 func TestToolError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{}

@@ -41,6 +41,7 @@ func (e *httpEndpoint) stray(format string, args ...any) *Failure {
 //	5xx                                          MayHaveRun
 //	anything else                                MayHaveRun
 func (c *httpConn) read(ctx context.Context, response *http.Response, x *exchange) (result json.RawMessage, rest bool, err error) {
+	c.hear()
 	if response.StatusCode >= 300 {
 		return nil, false, c.refusal(response, x)
 	}
@@ -84,7 +85,7 @@ func (c *httpConn) readBody(ctx context.Context, response *http.Response, x *exc
 
 // readStream reads the answer from an event stream, and what comes before it.
 func (c *httpConn) readStream(ctx context.Context, response *http.Response, x *exchange) (result json.RawMessage, rest bool, err error) {
-	events := newEventReader(response.Body, maxMessage)
+	events := newEventReader(hearing{response.Body, c.life}, maxMessage)
 	for {
 		data, err := events.next()
 		if errors.Is(err, io.EOF) {

@@ -2,7 +2,10 @@ package transport
 
 import (
 	"context"
+	"io"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // A life counts what runs on a connection, so that closing it can end all of
@@ -12,6 +15,8 @@ type life struct {
 	end   context.CancelCauseFunc
 	last  context.Context // ends when closing has to be over, and what is sent at the end
 	hurry context.CancelFunc
+
+	heard atomic.Int64 // when the server was heard from last, in nanoseconds since 1970
 
 	mu      sync.Mutex // guards closing, and keeps running.Add before running.Wait
 	closing bool
@@ -23,7 +28,28 @@ func newLife() *life {
 	l := &life{over: make(chan struct{})}
 	l.ctx, l.end = context.WithCancelCause(context.Background())
 	l.last, l.hurry = context.WithCancel(context.Background())
+	l.hear()
 	return l
+}
+
+// hear notes that something has come from the server.
+func (l *life) hear() { l.heard.Store(time.Now().UnixNano()) }
+
+// Heard implements Conn.
+func (l *life) Heard() time.Time { return time.Unix(0, l.heard.Load()) }
+
+// hearing is what a server sends on a connection.
+type hearing struct {
+	io.Reader
+	life *life
+}
+
+func (h hearing) Read(p []byte) (int, error) {
+	n, err := h.Reader.Read(p)
+	if n > 0 {
+		h.life.hear()
+	}
+	return n, err
 }
 
 // enter reports whether a call may begin; leave must follow if it may.

@@ -272,7 +272,7 @@ func (c *stdioConn) write() {
 
 func (c *stdioConn) read() {
 	defer close(c.readDone)
-	in := bufio.NewReaderSize(c.child.stdout, 64<<10)
+	in := bufio.NewReaderSize(hearing{c.child.stdout, c.life}, 64<<10)
 	for {
 		line, err := readLine(in, maxMessage)
 		if errors.Is(err, errTooLarge) {

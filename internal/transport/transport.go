@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/rpc"
 )
@@ -113,6 +114,9 @@ type Conn interface {
 	// server/discover if it is modern. Any answer is one, an error too. The
 	// error is a [*Failure]. In process it is always nil.
 	Check(ctx context.Context) error
+	// Heard is when a byte last came from the server; at first, when the
+	// connection was made. In process it says nothing.
+	Heard() time.Time
 	// Peer says who is at the other end.
 	Peer() Peer
 	// Done is closed when the connection has died by itself: the child has
