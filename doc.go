@@ -55,6 +55,7 @@
 // # Settings
 //
 // [Config] has the settings; [ConfigFromEnv] reads them from MCP_POOL_*
-// variables. [Pool.Stats] tells how it goes, [Pool.Conns] shows each
-// connection.
+// variables. [Limits] bound several pools together. [Pool.Stats] tells how it
+// goes, [Pool.Conns] shows each connection, and [Hooks] are told of what
+// happens while it does.
 package mcpool
