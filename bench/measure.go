@@ -32,7 +32,11 @@ func measure(cases []benchCase, rounds int, atLeast time.Duration) map[string]ma
 		for _, open := range c.open {
 			e := &entry{trial: open(), of: c}
 			defer e.stop()
-			c.onProcs(func() { e.times = e.calibrate(atLeast) })
+			round := atLeast
+			if c.parallel {
+				round *= longer
+			}
+			c.onProcs(func() { e.times = e.calibrate(round) })
 			all = append(all, e)
 		}
 	}
@@ -58,6 +62,9 @@ func measure(cases []benchCase, rounds int, atLeast time.Duration) map[string]ma
 const (
 	parallelAt = 1.6
 	mostTries  = 8
+	// longer is how many times as long such a round is: the system takes a
+	// while to give the second goroutine a processor of its own.
+	longer = 5
 )
 
 func (c benchCase) round(t trial, times int) figure {

@@ -101,7 +101,7 @@ func (p *Pool[K, C]) wanted(g *group[K, C], now moment) int {
 func (g *group[K, C]) came() uint64 {
 	n := uint64(g.queue.n)
 	for _, c := range g.conns() {
-		lent, _ := c.calls()
+		lent, _ := c.callsLocked()
 		n += lent
 	}
 	return n

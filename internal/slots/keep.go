@@ -245,7 +245,7 @@ func (p *Pool[K, C]) checkLocked(g *group[K, C], now moment) {
 		if c.checking || now < p.checkAt(c) {
 			continue
 		}
-		_, back := c.calls()
+		_, back := c.callsLocked()
 		if c.inFlight() > 0 && (!c.silent || c.back != back) {
 			c.silent, c.back, c.checked = true, back, now
 			continue
@@ -260,7 +260,7 @@ func (p *Pool[K, C]) checkLocked(g *group[K, C], now moment) {
 			gone := errors.Is(err, ErrGone)
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			_, now := c.calls()
+			_, now := c.callsLocked()
 			p.checkedLocked(c, err == nil || now != back, gone)
 		})
 	}

@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -23,11 +24,15 @@ import (
 // conn is a connection in the pool.
 type conn[K comparable, C any] struct {
 	value C
-	state atomic.Uint64 // see above and the constants below
-	limit atomic.Uint64 // calls in flight at once
-	used  atomic.Int64  // moment a slot was last given back
-	had   atomic.Uint64 // how often that was, counted under Options.MaxCalls
-	slots atomic.Pointer[[][]slot[K, C]]
+	// words are the state, see above and the constants below, and after it
+	// those of the slots. They begin a cache line, and the slots that are used
+	// most come first: so a lease moves one line between processors, and
+	// nothing else that is written often is on it.
+	words []atomic.Uint64
+	more  atomic.Pointer[[][]atomic.Uint64] // of slots that came later
+	limit atomic.Uint64                     // calls in flight at once
+	used  atomic.Int64                      // moment a slot was last given back
+	had   atomic.Uint64                     // how often that was, counted under Options.MaxCalls
 
 	opened     moment
 	generation int
@@ -35,6 +40,7 @@ type conn[K comparable, C any] struct {
 	group      *group[K, C]    // changes once at most, before the first call: a spare is taken over
 
 	// Guarded by the pool's lock.
+	slots       int           // that there are
 	expires     moment        // age; 0 for never
 	reason      Reason        // why it left ready; "" while it is there
 	closing     chan struct{} // closed when the connection is being closed
@@ -48,17 +54,17 @@ type conn[K comparable, C any] struct {
 	back        uint64 // and so many leases had been given back
 }
 
-// slot is room for one call. The upper bits of its word are its turn, which is
-// how often it was given back; the lower ones the number of the free slot
-// after it, while it is free itself.
-type slot[K comparable, C any] struct {
-	word   atomic.Uint64
-	conn   *conn[K, C]
-	number uint64
-	since  moment // when it was lent to its holder, if that had waited; the holder's
-}
+// A slot is room for one call, and has a number from 1. The upper bits of its
+// word are its turn, which is how often it was given back; the lower ones the
+// number of the free slot after it, while it is free itself.
+const (
+	// maxSlots is how many slots a connection can have: their numbers have to
+	// fit.
+	maxSlots = 1<<16 - 1
+	turnOne  = maxSlots + 1
+)
 
-// The parts of a connection's state, from above. Slots are numbered from 1.
+// The parts of a connection's state, from above.
 const (
 	retiredBit = 1 << 63 // nothing is lent on it any more
 	wholeBit   = 1 << 62 // lent as a whole
@@ -67,12 +73,11 @@ const (
 	firstOne   = 1 << 30 // the first free slot, 0 for none
 	firstMask  = countOne - firstOne
 	tagMask    = firstOne - 1
-
-	// maxSlots is how many slots a connection can have: their numbers have to
-	// fit.
-	maxSlots = 1<<16 - 1
-	turnOne  = maxSlots + 1
 )
+
+// cacheLine is how many words move between processors together, where that is
+// known; elsewhere it costs a little memory.
+const cacheLine = 8
 
 func count(state uint64) uint64 { return state & countMask / countOne }
 func first(state uint64) uint64 { return state & firstMask / firstOne }
@@ -87,50 +92,55 @@ func newConn[K comparable, C any](g *group[K, C], opened Opened[C], now moment) 
 		group: g, value: opened.Conn, done: opened.Done,
 		closing: make(chan struct{}), opened: now, checked: now,
 	}
-	c.slots.Store(&[][]slot[K, C]{})
+	lines := (min(max(1, opened.Slots), maxSlots) + cacheLine) / cacheLine // one word more for the state
+	c.words = make([]atomic.Uint64, lines*cacheLine)
 	c.used.Store(int64(now))
 	c.setLimitLocked(opened.Slots)
 	return c
 }
 
+func (c *conn[K, C]) state() *atomic.Uint64 { return &c.words[0] }
+
 // setLimitLocked changes how many calls may be in flight. Those that are
 // beyond it finish.
 func (c *conn[K, C]) setLimitLocked(n int) {
 	n = min(max(1, n), maxSlots)
-	old := *c.slots.Load()
-	have := 0
-	for _, chunk := range old {
-		have += len(chunk)
+	room := len(c.words) - 1
+	var more [][]atomic.Uint64
+	if old := c.more.Load(); old != nil {
+		more = slices.Clone(*old)
 	}
-	if n > have {
-		// Those that are lent stay where they are.
-		more := make([]slot[K, C], n-have)
-		chunks := append(old[:len(old):len(old)], more)
-		c.slots.Store(&chunks)
-		for i := range more {
-			more[i].conn, more[i].number = c, uint64(have+1+i)
-		}
-		for i := range more { // the lowest number comes first
-			c.free(&more[len(more)-1-i], 0, 0)
-		}
+	for _, chunk := range more {
+		room += len(chunk)
 	}
+	if n > room { // those that are lent stay where they are
+		more = append(more, make([]atomic.Uint64, n-room))
+		c.more.Store(&more)
+	}
+	for number := n; number > c.slots; number-- { // the lowest comes first
+		c.free(uint64(number), 0, 0)
+	}
+	c.slots = max(c.slots, n)
 	c.limit.Store(uint64(n))
 }
 
-// slot returns the slot of a number.
-func (c *conn[K, C]) slot(number uint64) *slot[K, C] {
-	i := int(number) - 1
-	for _, chunk := range *c.slots.Load() {
-		if i < len(chunk) {
-			return &chunk[i]
+// word returns the word of a slot.
+func (c *conn[K, C]) word(number uint64) *atomic.Uint64 {
+	if number < uint64(len(c.words)) {
+		return &c.words[number]
+	}
+	number -= uint64(len(c.words))
+	for _, chunk := range *c.more.Load() {
+		if number < uint64(len(chunk)) {
+			return &chunk[number]
 		}
-		i -= len(chunk)
+		number -= uint64(len(chunk))
 	}
 	panic("BUG: no such slot")
 }
 
-func (c *conn[K, C]) inFlight() int { return int(count(c.state.Load())) }
-func (c *conn[K, C]) whole() bool   { return c.state.Load()&wholeBit != 0 }
+func (c *conn[K, C]) inFlight() int { return int(count(c.state().Load())) }
+func (c *conn[K, C]) whole() bool   { return c.state().Load()&wholeBit != 0 }
 func (c *conn[K, C]) room() int     { return int(c.limit.Load()) }
 
 // lastUse is now for a connection with a call in flight, and otherwise when
@@ -142,13 +152,11 @@ func (c *conn[K, C]) lastUse(now moment) moment {
 	return moment(c.used.Load())
 }
 
-// calls is how many leases of the connection were given, and of them given
-// back.
-func (c *conn[K, C]) calls() (lent, back uint64) {
-	for _, chunk := range *c.slots.Load() {
-		for i := range chunk {
-			back += chunk[i].word.Load() / turnOne
-		}
+// callsLocked is how many leases of the connection were given, and of them
+// given back.
+func (c *conn[K, C]) callsLocked() (lent, back uint64) {
+	for number := 1; number <= c.slots; number++ {
+		back += c.word(uint64(number)).Load() / turnOne
 	}
 	return back + uint64(c.inFlight()), back
 }
@@ -156,14 +164,14 @@ func (c *conn[K, C]) calls() (lent, back uint64) {
 // lend takes a slot if fewer than limit calls are in flight.
 func (c *conn[K, C]) lend(limit uint64) (Lease[K, C], bool) {
 	for {
-		s := c.state.Load()
+		s := c.state().Load()
 		if s >= limit*countOne { // the bits are above any limit
 			return Lease[K, C]{}, false
 		}
-		sl := c.slot(first(s))
-		word := sl.word.Load()
-		if c.state.CompareAndSwap(s, advance(s, count(s)+1, word%turnOne)) {
-			return Lease[K, C]{slot: sl, turn: word / turnOne}, true
+		number := first(s)
+		word := c.word(number).Load()
+		if c.state().CompareAndSwap(s, advance(s, count(s)+1, word%turnOne)) {
+			return Lease[K, C]{conn: c, turn: word&^maxSlots | number}, true
 		}
 	}
 }
@@ -171,26 +179,26 @@ func (c *conn[K, C]) lend(limit uint64) (Lease[K, C], bool) {
 // lendWhole takes the connection if no call is in flight.
 func (c *conn[K, C]) lendWhole() (Lease[K, C], bool) {
 	for {
-		s := c.state.Load()
+		s := c.state().Load()
 		if s >= countOne {
 			return Lease[K, C]{}, false
 		}
-		sl := c.slot(first(s))
-		word := sl.word.Load()
-		if c.state.CompareAndSwap(s, advance(s, 1, word%turnOne)|wholeBit) {
-			return Lease[K, C]{slot: sl, turn: word / turnOne}, true
+		number := first(s)
+		word := c.word(number).Load()
+		if c.state().CompareAndSwap(s, advance(s, 1, word%turnOne)|wholeBit) {
+			return Lease[K, C]{conn: c, turn: word&^maxSlots | number}, true
 		}
 	}
 }
 
-// free puts a slot, which is the caller's alone, in front of those that are
-// free, ends ended calls, and returns the state after it. A connection that is
+// free puts a slot, which is the caller's alone and has its next turn, in front
+// of those that are free, ends ended calls, and returns the state after it. A connection that is
 // lent whole has one call in flight: that of whoever ends it.
-func (c *conn[K, C]) free(sl *slot[K, C], turn, ended uint64) uint64 {
+func (c *conn[K, C]) free(number, turn, ended uint64) uint64 {
 	for {
-		s := c.state.Load()
-		sl.word.Store(turn*turnOne | first(s))
-		if n := advance(s&^wholeBit, count(s)-ended, sl.number); c.state.CompareAndSwap(s, n) {
+		s := c.state().Load()
+		c.word(number).Store(turn*turnOne | first(s))
+		if n := advance(s&^wholeBit, count(s)-ended, number); c.state().CompareAndSwap(s, n) {
 			return n
 		}
 	}
@@ -223,7 +231,7 @@ func (g *group[K, C]) pick() *conn[K, C] {
 	var packed, roomy *conn[K, C]
 	var packedN, roomyN, packedUsed = -1, 0, int64(0)
 	for _, c := range g.conns() {
-		s, limit := c.state.Load(), c.limit.Load()
+		s, limit := c.state().Load(), c.limit.Load()
 		if s >= limit*countOne {
 			continue
 		}
@@ -256,50 +264,49 @@ func (g *group[K, C]) takeWhole() (Lease[K, C], bool) {
 // It is a value; copies are the same lease, which the turn of its slot tells
 // from those before and after it. Leases can be compared.
 type Lease[K comparable, C any] struct { // no more than fits registers
-	slot   *slot[K, C]
-	turn   uint64
+	conn   *conn[K, C]
+	turn   uint64 // of the slot, as in its word, and the slot's number
 	waited time.Duration
+	since  moment // when it was lent, if it was waited for
 }
 
 // Conn returns the connection.
-func (l Lease[K, C]) Conn() C { return l.slot.conn.value }
+func (l Lease[K, C]) Conn() C { return l.conn.value }
 
 // Waited returns how long the lease was waited for.
 func (l Lease[K, C]) Waited() time.Duration { return l.waited }
 
 // Turn is how often the slot had been given back before this lease.
-func (l Lease[K, C]) Turn() uint64 { return l.turn }
+func (l Lease[K, C]) Turn() uint64 { return l.turn / turnOne }
 
 // Held reports whether the lease was not given back yet.
-func (l Lease[K, C]) Held() bool { return l.slot.word.Load()/turnOne == l.turn }
+func (l Lease[K, C]) Held() bool { return l.conn.word(l.turn%turnOne).Load()/turnOne == l.Turn() }
 
 // Release gives the lease back. Only the first call of all on its copies has
 // an effect; it reports whether it was that one.
 func (l Lease[K, C]) Release() bool {
-	sl := l.slot
-	c := sl.conn
-	since := sl.since
-	word := sl.word.Load()
-	s := c.state.Load()
-	if word/turnOne != l.turn || !sl.word.CompareAndSwap(word, (l.turn+1)*turnOne|first(s)) {
+	c, number, next := l.conn, l.turn%turnOne, l.Turn()+1
+	slot := c.word(number)
+	word := slot.Load()
+	s := c.state().Load()
+	if word/turnOne != l.Turn() || !slot.CompareAndSwap(word, next*turnOne|first(s)) {
 		return false
 	}
-	sl.since = 0
 	g := c.group
 	p := g.pool
 	if now := int64(p.clock.now()); c.used.Load() != now {
 		c.used.Store(now)
 	}
 	// The slot names the next free one already, if that is still the same.
-	if n := advance(s&^wholeBit, count(s)-1, sl.number); c.state.CompareAndSwap(s, n) {
+	if n := advance(s&^wholeBit, count(s)-1, number); c.state().CompareAndSwap(s, n) {
 		s = n
 	} else {
-		s = c.free(sl, l.turn+1, 1)
+		s = c.free(number, next, 1)
 	}
 	idle, worn := count(s) == 0, uint64(p.worn.Load())
 	if g.gate.Load() != 0 || idle && (s >= retiredBit || p.starved.Load() > 0 || p.begged.Load()) ||
 		worn > 0 && c.had.Add(1)+count(s) >= worn {
-		p.released(c, since)
+		p.released(c, l.since)
 	}
 	return true
 }

@@ -381,11 +381,11 @@ func (p *Pool[K, C]) watch(c *conn[K, C]) {
 // Where the connection held its owner's state, the holder of this lease knows
 // now that it is gone, and the next caller is not told again.
 func (l Lease[K, C]) Lost() {
-	g := l.slot.conn.group
+	g := l.conn.group
 	p := g.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.retireLocked(l.slot.conn, Lost)
+	p.retireLocked(l.conn, Lost)
 	if g.lost != 0 {
 		p.dropLocked(g)
 	}
@@ -401,7 +401,7 @@ func (p *Pool[K, C]) retireLocked(c *conn[K, C], why Reason) {
 	g := c.group
 	c.reason = why
 	g.removeLocked(c)
-	idle := count(c.state.Or(retiredBit)) == 0
+	idle := count(c.state().Or(retiredBit)) == 0
 	if why == Lost {
 		p.giveRoomLocked(g, nil) // its server has let go of it already
 	} else {
@@ -438,7 +438,7 @@ func (p *Pool[K, C]) closeLocked(c *conn[K, C]) {
 func (p *Pool[K, C]) closedLocked(c *conn[K, C]) {
 	g, now := c.group, p.now()
 	delete(p.conns, c)
-	lent, _ := c.calls()
+	lent, _ := c.callsLocked()
 	p.stats.Acquired += lent
 	p.stats.Released += lent // what is left was cut off
 	p.stats.Closed[c.reason]++

@@ -223,6 +223,6 @@ func (p *Pool[K, C]) wornLocked(c *conn[K, C]) bool {
 	if p.o.MaxCalls == 0 {
 		return false
 	}
-	lent, _ := c.calls()
+	lent, _ := c.callsLocked()
 	return lent >= uint64(p.o.MaxCalls)
 }

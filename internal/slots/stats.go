@@ -66,7 +66,7 @@ func (p *Pool[K, C]) Stats() Stats {
 			s.Whole++
 		}
 		s.InFlight += n
-		lent, back := c.calls()
+		lent, back := c.callsLocked()
 		s.Acquired += lent
 		s.Released += back
 	}
@@ -100,7 +100,7 @@ func (p *Pool[K, C]) Conns() []View[K, C] {
 
 // View returns the leased connection as it stands.
 func (l Lease[K, C]) View() View[K, C] {
-	l.slot.conn.group.pool.mu.Lock()
-	defer l.slot.conn.group.pool.mu.Unlock()
-	return l.slot.conn.viewLocked()
+	l.conn.group.pool.mu.Lock()
+	defer l.conn.group.pool.mu.Unlock()
+	return l.conn.viewLocked()
 }

@@ -243,11 +243,11 @@ func (p *Pool[K, C]) pumpLocked(g *group[K, C], now moment) {
 		if !ok {
 			return
 		}
-		l.waited, l.slot.since = now-w.since, now
+		l.waited, l.since = now-w.since, now
 		w.lease = l
 		p.stats.Waited++
 		p.stats.WaitTime += l.waited
-		if len(g.opening) > 0 && l.slot.conn.opened != now {
+		if len(g.opening) > 0 && l.conn.opened != now {
 			p.stats.LateBinds++
 		}
 		p.dequeueLocked(g, w, true)
