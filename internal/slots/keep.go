@@ -40,16 +40,19 @@ func (p *Pool[K, C]) keep() {
 		case <-p.wake: // said by tendLocked, heard already
 		default:
 		}
-		if p.next == 0 {
-			timer.Stop()
-		} else {
-			timer.Reset(p.next - now)
-		}
+		due := p.next
 		short, barren := p.short, p.barren
 		p.short, p.barren = false, false
 		p.mu.Unlock()
 		if short {
-			p.relieve(barren)
+			if later := p.relieve(barren); later > 0 && (due == 0 || now+later < due) {
+				due = now + later
+			}
+		}
+		if due == 0 {
+			timer.Stop()
+		} else {
+			timer.Reset(due - now)
 		}
 		if p.stirred.Load() { // by another pool, meanwhile
 			continue
@@ -137,19 +140,22 @@ func (p *Pool[K, C]) dueLocked(c *conn[K, C], now moment) moment {
 		sooner(p.checkAt(c))
 	}
 	if c.expires != 0 && !c.group.replacing() {
-		sooner(max(c.expires, c.group.failing.retry))
+		if at := max(c.expires, p.retryLocked(c.group, now)); now < at || !p.holdLocked(c.group, now) {
+			sooner(at)
+		}
 	}
 	return due
 }
 
-// replacing reports whether the group is opening a replacement.
+// replacing reports whether the group is opening a replacement, or still has
+// what one has replaced.
 func (g *group[K, C]) replacing() bool {
 	for o := range g.opening {
 		if o.replaces {
 			return true
 		}
 	}
-	return false
+	return g.count() > g.max()
 }
 
 // trimLocked closes idle connections above Min, the least recently used first.
@@ -189,7 +195,7 @@ func (p *Pool[K, C]) expiry(g *group[K, C], now moment) moment {
 // goes when it is there.
 func (p *Pool[K, C]) renewLocked(g *group[K, C], now moment) {
 	for _, c := range g.conns() {
-		if c.expires == 0 || now < c.expires || now < g.failing.retry || g.replacing() {
+		if c.expires == 0 || now < c.expires || now < p.retryLocked(g, now) || g.replacing() || p.holdLocked(g, now) {
 			continue
 		}
 		needless := c.inFlight() == 0 && len(g.conns()) > p.o.Min

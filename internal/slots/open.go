@@ -47,10 +47,7 @@ func (p *Pool[K, C]) planLocked(g *group[K, C], now moment) {
 			p.wakeLocked(retry)
 			return
 		}
-		// While the server fails, one try at a time is enough to see it return;
-		// and when it does, not all of them at once (see openedLocked).
-		if g.failing.times > 0 && len(g.opening) > 0 || p.opening >= p.openMost || p.brokenLocked(now) && p.opening > 0 {
-			p.held = true
+		if p.holdLocked(g, now) {
 			return
 		}
 		if !p.takeRoomLocked(g, cause == ForWaiters, now) {
@@ -58,6 +55,15 @@ func (p *Pool[K, C]) planLocked(g *group[K, C], now moment) {
 		}
 		p.openLocked(g, cause)
 	}
+}
+
+// holdLocked reports whether the group may open nothing before another opening
+// ends. While the server fails, one try at a time is enough to see it return;
+// and when it does, not all of them at once (see openedLocked).
+func (p *Pool[K, C]) holdLocked(g *group[K, C], now moment) bool {
+	hold := g.failing.times > 0 && len(g.opening) > 0 || p.opening >= p.openMost || p.brokenLocked(now) && p.opening > 0
+	p.held = p.held || hold
+	return hold
 }
 
 // retryLocked returns when the group may try to open a connection after the
@@ -141,7 +147,7 @@ func (p *Pool[K, C]) openLocked(g *group[K, C], cause Cause) {
 	ctx, o.cancel = context.WithCancelCause(p.ctx)
 	g.opening[o] = struct{}{}
 	p.opening++
-	timeout := p.o.OpenTimeout
+	open, timeout := p.o.Open, p.o.OpenTimeout
 	p.work.Go(func() {
 		defer o.cancel(nil)
 		if !p.begin(g, o, cause) {
@@ -150,7 +156,7 @@ func (p *Pool[K, C]) openLocked(g *group[K, C], cause Cause) {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		began := p.now()
-		opened, err := p.o.Open(ctx, g.id)
+		opened, err := open(ctx, g.id)
 		p.landed(g, o, opened, err, errors.Is(err, ErrPermanent), began)
 	})
 }
@@ -194,8 +200,8 @@ func (p *Pool[K, C]) landed(g *group[K, C], o *opening, opened Opened[C], err er
 
 // afterOpeningLocked looks at what the end of an opening makes possible.
 func (p *Pool[K, C]) afterOpeningLocked(g *group[K, C], now moment) {
+	p.feedLocked(now) // before this group: who waits comes before Min
 	p.planLocked(g, now)
-	p.feedLocked(now)
 	if p.held { // a group without waiters, too, may have been held back
 		p.held = false
 		p.wakeLocked(now)
@@ -203,6 +209,7 @@ func (p *Pool[K, C]) afterOpeningLocked(g *group[K, C], now moment) {
 	p.scheduleLocked(g, now)
 	p.forgetLocked(g)
 	p.noticeLocked()
+	p.offer()
 }
 
 // openedLocked keeps the number of openings at once to what the server bears:
@@ -403,14 +410,15 @@ func (p *Pool[K, C]) retireLocked(c *conn[K, C], why Reason) {
 	} else {
 		g.retired++
 	}
-	if g.key.Owned && why != Ended && why != Shutdown && why != Surplus {
+	if lent, _ := c.calls(); g.key.Owned && lent > 0 && why != Ended && why != Shutdown {
 		p.lostLocked(g, now)
 	}
 	if idle {
 		p.closeLocked(c)
 	}
-	p.planLocked(g, now)
 	p.feedLocked(now)
+	p.planLocked(g, now)
+	p.scheduleLocked(g, now) // another one may be replaced now
 }
 
 // closeLocked closes a connection that has left the pool.
@@ -420,8 +428,9 @@ func (p *Pool[K, C]) closeLocked(c *conn[K, C]) {
 	}
 	c.closed = true
 	close(c.closing)
+	end := p.o.Close
 	p.work.Go(func() {
-		p.o.Close(p.ctx, c.value, c.reason)
+		end(p.ctx, c.value, c.reason)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.closedLocked(c)
@@ -446,8 +455,9 @@ func (p *Pool[K, C]) closedLocked(c *conn[K, C]) {
 	default:
 		p.evicted--
 	}
-	p.planLocked(g, now)
 	p.feedLocked(now)
+	p.planLocked(g, now)
+	p.scheduleLocked(g, now)
 	p.forgetLocked(g)
 	p.noticeLocked()
 }

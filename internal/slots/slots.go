@@ -121,7 +121,8 @@ type Pool[K comparable, C any] struct {
 	// Options.MaxCalls. Both are for Release.
 	starved atomic.Int32
 	worn    atomic.Int64
-	stirred atomic.Bool // another pool has given room back, or wants some
+	stirred atomic.Bool // another pool has given room back, or may spare some
+	budgets []*Budget   // Options.Connections
 
 	mu          sync.Mutex // guards all below; no I/O and no callback under it
 	groups      map[K]*group[K, C]
@@ -164,6 +165,7 @@ func New[K comparable, C any](o Options[K, C]) *Pool[K, C] {
 		watchers: map[*watcher]struct{}{},
 		stats:    Stats{Closed: map[Reason]uint64{}, Opens: map[Cause]uint64{}},
 	}
+	p.budgets = o.Connections
 	p.worn.Store(int64(o.MaxCalls))
 	p.clock.init()
 	p.ctx, p.stop = context.WithCancelCause(context.Background())

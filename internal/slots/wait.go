@@ -163,7 +163,9 @@ func (p *Pool[K, C]) shedLocked(who string) bool {
 			last, of = w, g
 		}
 	}
-	p.refuseLocked(of, last, p.waitErrorLocked(of, ErrQueueFull, p.now()))
+	now := p.now()
+	p.refuseLocked(of, last, p.waitErrorLocked(of, ErrQueueFull, now))
+	p.pumpLocked(of, now) // those behind may want less than it did
 	return true
 }
 
@@ -226,6 +228,7 @@ func (p *Pool[K, C]) failLocked(g *group[K, C], err error, meant func(*waiter[K,
 			p.refuseLocked(g, w, err)
 		}
 	}
+	p.pumpLocked(g, p.now()) // those behind may want less than it did
 }
 
 func (p *Pool[K, C]) refuseLocked(g *group[K, C], w *waiter[K, C], err error) {
@@ -265,10 +268,10 @@ func (p *Pool[K, C]) released(l Lease[K, C]) {
 	if g.queue.n > 0 {
 		p.planLocked(g, now)
 	}
-	if c.inFlight() == 0 && p.starved.Load() > 0 {
-		p.feedLocked(now) // it may be evicted for another group
-		if p.o.Connections != nil {
-			p.stir() // or for another pool
+	if c.inFlight() == 0 {
+		if p.starved.Load() > 0 {
+			p.feedLocked(now) // it may be evicted for another group
 		}
+		p.offer() // or for another pool
 	}
 }
