@@ -3,6 +3,8 @@ package slots
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // A Budget is how many connections, or waiters, several pools may have
@@ -10,7 +12,8 @@ import (
 //
 // Its lock is taken under those of pools, and never the other way round.
 type Budget struct {
-	most int
+	most  int
+	wants atomic.Int32 // how many pools are hungry, for Release
 
 	mu      sync.Mutex // guards all below
 	used    int
@@ -26,11 +29,10 @@ func NewBudget(most int) *Budget { return &Budget{most: most} }
 type member interface {
 	// victim says which connection the pool has to give up for another pool,
 	// where callers wait who have none if barren; ok is false if there is none.
-	victim(barren bool) (r rank, ok bool)
+	// later is when there may be one if not, 0 for who knows.
+	victim(barren bool) (r rank, ok bool, later time.Duration)
 	// sacrifice retires that connection, to make room in b.
 	sacrifice(b *Budget, barren bool) bool
-	// beg asks the pool to stir the budgets when it may have a victim.
-	beg()
 	// stir has the pool look for room again.
 	stir()
 }
@@ -92,12 +94,12 @@ func (b *Budget) take(m member, badly bool) bool {
 	}
 	if b.used+ahead >= b.most {
 		if badly && !queued {
-			b.hungry = append(b.hungry, m)
+			b.hungryLocked(append(b.hungry, m))
 		}
 		return false
 	}
 	b.used++
-	b.hungry = without(b.hungry, m)
+	b.hungryLocked(without(b.hungry, m))
 	return true
 }
 
@@ -123,14 +125,22 @@ func (b *Budget) calm(m member) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if n := len(b.hungry); n > 0 {
-		if b.hungry = without(b.hungry, m); len(b.hungry) < n {
+		if b.hungryLocked(without(b.hungry, m)); len(b.hungry) < n {
 			b.stirLocked()
 		}
 	}
 }
 
-// stir has the pools that wait look again.
-func (b *Budget) stir() {
+func (b *Budget) hungryLocked(list []member) {
+	b.hungry = list
+	b.wants.Store(int32(len(list)))
+}
+
+// offer says that a connection of a pool may be spared now.
+func (b *Budget) offer() {
+	if b == nil || b.wants.Load() == 0 {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.stirLocked()
@@ -143,15 +153,17 @@ func (b *Budget) stirLocked() {
 }
 
 // relieve has a connection of one of the pools make room, unless as many are
-// on their way out as pools wait. It must not be called under a pool's lock.
-func (b *Budget) relieve(asks member, barren bool) {
+// on their way out as pools wait. Where there is none to be spared it returns
+// when there may be one, 0 for who knows. It must not be called under a pool's
+// lock.
+func (b *Budget) relieve(asks member, barren bool) (later time.Duration) {
 	if b == nil {
-		return
+		return 0
 	}
 	b.mu.Lock()
 	if b.used < b.most || b.leaving >= len(b.hungry) {
 		b.mu.Unlock()
-		return
+		return 0
 	}
 	b.leaving++
 	pools := slices.Clone(b.pools)
@@ -163,15 +175,19 @@ func (b *Budget) relieve(asks member, barren bool) {
 		if m == asks {
 			continue // it has looked at its own already
 		}
-		m.beg() // before it looks: a victim may turn up just after
-		if r, ok := m.victim(barren); ok && (worst == nil || r.before(first)) {
+		r, ok, in := m.victim(barren)
+		if in > 0 && (later == 0 || in < later) {
+			later = in
+		}
+		if ok && (worst == nil || r.before(first)) {
 			worst, first = m, r
 		}
 	}
 	if worst != nil && worst.sacrifice(b, barren) {
-		return
+		return 0
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.leaving--
+	return later
 }

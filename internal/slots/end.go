@@ -82,7 +82,7 @@ func (p *Pool[K, C]) WaitClosed(ctx context.Context, generation int) error {
 
 // Pause lends nothing more and waits until no call is in flight, or ctx ends;
 // it stays in force either way. Callers wait meanwhile, as long as they would
-// for a slot.
+// for a slot. Where Resume comes first the error is [ErrResumed].
 func (p *Pool[K, C]) Pause(ctx context.Context) error {
 	p.mu.Lock()
 	if !p.paused {
@@ -93,7 +93,16 @@ func (p *Pool[K, C]) Pause(ctx context.Context) error {
 		}
 	}
 	p.mu.Unlock()
-	return p.await(ctx, func() bool { return p.inFlightLocked() == 0 })
+	resumed := false
+	err := p.await(ctx, func() bool {
+		idle := p.inFlightLocked() == 0
+		resumed = !p.paused && !idle
+		return idle || resumed
+	})
+	if err == nil && resumed {
+		return ErrResumed
+	}
+	return err
 }
 
 // Resume ends a Pause. Those who wait are served in their order.
@@ -110,6 +119,7 @@ func (p *Pool[K, C]) Resume() {
 		p.pumpLocked(g, now)
 		p.planLocked(g, now)
 	}
+	p.noticeLocked() // without the gate nobody tells a Pause that calls are over
 }
 
 func (p *Pool[K, C]) inFlightLocked() int {
@@ -185,7 +195,7 @@ func (p *Pool[K, C]) Close(ctx context.Context) error {
 		err = p.force(ctx)
 		p.await(context.Background(), ended)
 	}
-	for _, b := range p.o.Connections {
+	for _, b := range p.budgets {
 		b.quit(p)
 	}
 	p.stop(ErrClosed) // the clock, and what still checks a connection that is closed by now

@@ -22,6 +22,8 @@ var (
 	ErrTimeout = errors.New("no slot in time")
 	// ErrDown: nothing can be opened, told at once instead of after a wait.
 	ErrDown = errors.New("nothing can be opened")
+	// ErrResumed: a Pause was ended before no call was in flight.
+	ErrResumed = errors.New("resumed meanwhile")
 	// ErrPermanent: see Options.Open.
 	ErrPermanent = errors.New("trying again does not help")
 )

@@ -40,16 +40,19 @@ func (p *Pool[K, C]) keep() {
 		case <-p.wake: // said by tendLocked, heard already
 		default:
 		}
-		if p.next == 0 {
-			timer.Stop()
-		} else {
-			timer.Reset(p.next - now)
-		}
+		due := p.next
 		short, barren := p.short, p.barren
 		p.short, p.barren = false, false
 		p.mu.Unlock()
 		if short {
-			p.relieve(barren)
+			if later := p.relieve(barren); later > 0 && (due == 0 || now+later < due) {
+				due = now + later
+			}
+		}
+		if due == 0 {
+			timer.Stop()
+		} else {
+			timer.Reset(due - now)
 		}
 		if p.stirred.Load() { // by another pool, meanwhile
 			continue
@@ -84,11 +87,6 @@ func (p *Pool[K, C]) rouse() {
 // finds nothing and looks again.
 func (p *Pool[K, C]) tendLocked(now moment) {
 	p.next = 0
-	if p.offerAt != 0 && now >= p.offerAt {
-		p.offerAt = 0
-		p.offer()
-	}
-	p.wakeLocked(p.offerAt)
 	if p.expiry != 0 && now >= p.expiry {
 		p.expireLocked(now)
 	}
@@ -151,20 +149,27 @@ func (p *Pool[K, C]) dueLocked(c *conn[K, C], now moment) moment {
 	if p.o.CheckInterval > 0 && !c.checking {
 		sooner(p.checkAt(c))
 	}
-	if c.expires != 0 && !c.group.replacing() {
-		sooner(max(c.expires, c.group.retry()))
+	switch {
+	case c.expires == 0:
+	case p.needless(c):
+		sooner(c.expires)
+	case !c.group.replacing():
+		if at := max(c.expires, p.retryLocked(c.group, now)); now < at || !p.holdLocked(c.group, now) {
+			sooner(at)
+		}
 	}
 	return due
 }
 
-// replacing reports whether the group is opening a replacement.
+// replacing reports whether the group is opening a replacement, or still has
+// what one has replaced.
 func (g *group[K, C]) replacing() bool {
 	for o := range g.opening {
 		if o.replaces {
 			return true
 		}
 	}
-	return false
+	return g.count() > g.max()
 }
 
 // trimLocked closes idle connections above Min, the least recently used first.
@@ -204,16 +209,22 @@ func (p *Pool[K, C]) expires(g *group[K, C], now moment) moment {
 // goes when it is there.
 func (p *Pool[K, C]) renewLocked(g *group[K, C], now moment) {
 	for _, c := range g.conns() {
-		if c.expires == 0 || now < c.expires || now < g.retry() || g.replacing() {
-			continue
+		switch {
+		case c.expires == 0 || now < c.expires:
+		case p.needless(c):
+			p.retireLocked(c, Age)
+		case now < p.retryLocked(g, now) || g.replacing() || p.holdLocked(g, now):
+		case p.takeRoomLocked(g, false, now):
+			p.openLocked(g, ForAge)
+		default:
+			p.retireLocked(c, Age) // no room for a second one
 		}
-		needless := c.inFlight() == 0 && len(g.conns()) > p.o.Min
-		if needless || !p.takeRoomLocked(g, false, now) {
-			p.retireLocked(c, Age) // no need of a second one, or no room for it
-			continue
-		}
-		p.openLocked(g, ForAge)
 	}
+}
+
+// needless reports whether a connection may go without another in its place.
+func (p *Pool[K, C]) needless(c *conn[K, C]) bool {
+	return c.inFlight() == 0 && len(c.group.conns()) > p.o.Min
 }
 
 // silence is how long nothing may come back on a connection with calls in

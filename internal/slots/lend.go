@@ -161,10 +161,15 @@ func (c *conn[K, C]) callsLocked() (lent, back uint64) {
 	return back + uint64(c.inFlight()), back
 }
 
-// lend takes a slot if fewer than limit calls are in flight.
-func (c *conn[K, C]) lend(limit uint64) (Lease[K, C], bool) {
+// lend takes a slot if fewer calls are in flight than there are slots, or than
+// half of them.
+func (c *conn[K, C]) lend(half bool) (Lease[K, C], bool) {
 	for {
 		s := c.state().Load()
+		limit := c.limit.Load() // after the state, or a limit that has fallen would still be used
+		if half {
+			limit = (limit + 1) / 2
+		}
 		if s >= limit*countOne { // the bits are above any limit
 			return Lease[K, C]{}, false
 		}
@@ -209,7 +214,7 @@ func (c *conn[K, C]) free(number, turn, ended uint64) uint64 {
 // fullest below half, for the same reason; then on the one with most room.
 func (g *group[K, C]) take() (Lease[K, C], bool) {
 	if c := g.hot.Load(); c != nil {
-		if l, ok := c.lend((c.limit.Load() + 1) / 2); ok {
+		if l, ok := c.lend(true); ok {
 			return l, true
 		}
 	}
@@ -218,7 +223,7 @@ func (g *group[K, C]) take() (Lease[K, C], bool) {
 		if best == nil {
 			return Lease[K, C]{}, false
 		}
-		if l, ok := best.lend(best.limit.Load()); ok {
+		if l, ok := best.lend(false); ok {
 			if g.hot.Load() != best {
 				g.hot.Store(best)
 			}
@@ -304,8 +309,7 @@ func (l Lease[K, C]) Release() bool {
 		s = c.free(number, next, 1)
 	}
 	idle, worn := count(s) == 0, uint64(p.worn.Load())
-	if g.gate.Load() != 0 || idle && (s >= retiredBit || p.starved.Load() > 0 || p.begged.Load()) ||
-		worn > 0 && c.had.Add(1)+count(s) >= worn {
+	if g.gate.Load() != 0 || idle && (s >= retiredBit || p.famine()) || worn > 0 && c.had.Add(1)+count(s) >= worn {
 		p.released(c, l.since)
 	}
 	return true

@@ -47,10 +47,7 @@ func (p *Pool[K, C]) planLocked(g *group[K, C], now moment) {
 			p.wakeLocked(retry)
 			return
 		}
-		// While the server fails, one try at a time is enough to see it return;
-		// and when it does, not all of them at once (see openedLocked).
-		if g.failing.times > 0 && len(g.opening) > 0 || len(p.openings) >= p.openMost || p.brokenLocked(now) && len(p.openings) > 0 {
-			p.held = true
+		if p.holdLocked(g, now) {
 			return
 		}
 		if !p.takeRoomLocked(g, cause == ForWaiters, now) {
@@ -58,6 +55,15 @@ func (p *Pool[K, C]) planLocked(g *group[K, C], now moment) {
 		}
 		p.openLocked(g, cause)
 	}
+}
+
+// holdLocked reports whether the group may open nothing before another opening
+// ends. While the server fails, one try at a time is enough to see it return;
+// and when it does, not all of them at once (see openedLocked).
+func (p *Pool[K, C]) holdLocked(g *group[K, C], now moment) bool {
+	hold := g.failing.times > 0 && len(g.opening) > 0 || len(p.openings) >= p.openMost || p.brokenLocked(now) && len(p.openings) > 0
+	p.held = p.held || hold
+	return hold
 }
 
 // retryLocked returns when the group may try to open a connection after the
@@ -144,7 +150,7 @@ func (p *Pool[K, C]) openLocked(g *group[K, C], cause Cause) {
 	var ctx context.Context
 	ctx, o.cancel = context.WithCancelCause(p.ctx)
 	g.opening[o], p.openings[o] = struct{}{}, struct{}{}
-	timeout := p.o.OpenTimeout
+	open, timeout := p.o.Open, p.o.OpenTimeout
 	p.work.Go(func() {
 		defer o.cancel(nil)
 		if !p.begin(g, o, cause) {
@@ -153,7 +159,7 @@ func (p *Pool[K, C]) openLocked(g *group[K, C], cause Cause) {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		began := p.now()
-		opened, err := p.o.Open(ctx, g.id)
+		opened, err := open(ctx, g.id)
 		p.landed(g, o, opened, err, errors.Is(err, ErrPermanent), began)
 	})
 }
@@ -197,8 +203,8 @@ func (p *Pool[K, C]) landed(g *group[K, C], o *opening, opened Opened[C], err er
 
 // afterOpeningLocked looks at what the end of an opening makes possible.
 func (p *Pool[K, C]) afterOpeningLocked(g *group[K, C], now moment) {
+	p.feedLocked(now) // before this group: who waits comes before Min
 	p.planLocked(g, now)
-	p.feedLocked(now)
 	if p.held { // a group without waiters, too, may have been held back
 		p.held = false
 		p.wakeLocked(now)
@@ -206,6 +212,7 @@ func (p *Pool[K, C]) afterOpeningLocked(g *group[K, C], now moment) {
 	p.scheduleLocked(g, now)
 	p.forgetLocked(g)
 	p.noticeLocked()
+	p.offer()
 }
 
 // openedLocked keeps the number of openings at once to what the server bears:
@@ -253,9 +260,7 @@ func (p *Pool[K, C]) refusedLocked(g *group[K, C], err error, now moment) {
 }
 
 func (p *Pool[K, C]) failAccountLocked(a *account, now moment) {
-	for at := p.hungry.first; at != nil; {
-		g := at.of
-		at = at.next // it leaves when nobody waits any more
+	for _, g := range p.hungryLocked() {
 		if g.account == a && len(g.conns()) == 0 {
 			p.failLocked(g, p.failedError(g, ErrDown, a.refused, now), nil)
 		}
@@ -410,14 +415,15 @@ func (p *Pool[K, C]) retireLocked(c *conn[K, C], why Reason) {
 	if why == Evicted && len(g.conns()) == 0 {
 		g.warm = false // or it would be opened again for Min
 	}
-	if g.key.Owned && why != Ended && why != Shutdown && why != Surplus {
+	if lent, _ := c.callsLocked(); g.key.Owned && lent > 0 && why != Ended && why != Shutdown {
 		p.lostLocked(g, now)
 	}
 	if idle {
 		p.closeLocked(c)
 	}
-	p.planLocked(g, now)
 	p.feedLocked(now)
+	p.planLocked(g, now)
+	p.scheduleLocked(g, now) // another one may be replaced now
 }
 
 // closeLocked closes a connection that has left the pool.
@@ -427,8 +433,9 @@ func (p *Pool[K, C]) closeLocked(c *conn[K, C]) {
 	}
 	c.closed = true
 	close(c.closing)
+	end := p.o.Close
 	p.work.Go(func() {
-		p.o.Close(p.ctx, c.value, c.reason)
+		end(p.ctx, c.value, c.reason)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.closedLocked(c)
@@ -453,8 +460,9 @@ func (p *Pool[K, C]) closedLocked(c *conn[K, C]) {
 	default:
 		p.evicted--
 	}
-	p.planLocked(g, now)
 	p.feedLocked(now)
+	p.planLocked(g, now)
+	p.scheduleLocked(g, now)
 	p.forgetLocked(g)
 	p.noticeLocked()
 }

@@ -1,5 +1,7 @@
 package slots
 
+import "time"
+
 // Room is what caps leave: in all groups together (Options.Total), of an
 // account, and of budgets shared with other pools. A group that finds none is
 // starved, and a connection of another one makes room for it.
@@ -21,16 +23,16 @@ func (p *Pool[K, C]) takeRoomLocked(g *group[K, C], badly bool, now moment) bool
 		p.starvedLocked(g, true)
 		if !p.evictLocked(g, own, now) && !full && !own {
 			p.short, p.barren = true, p.barren || g.count() == 0
-			p.rouse()
+			p.rouse() // the keeper asks the other pools
 		}
 	}
 	return false
 }
 
 func (p *Pool[K, C]) takeBudgets(badly bool) bool {
-	for i, b := range p.o.Connections {
+	for i, b := range p.budgets {
 		if !b.take(p, badly) {
-			for _, b := range p.o.Connections[:i] {
+			for _, b := range p.budgets[:i] {
 				b.give(false)
 			}
 			return false
@@ -43,7 +45,7 @@ func (p *Pool[K, C]) takeBudgets(badly bool) bool {
 func (p *Pool[K, C]) giveRoomLocked(g *group[K, C], evicted *Budget) {
 	p.total--
 	g.account.conns--
-	for _, b := range p.o.Connections {
+	for _, b := range p.budgets {
 		b.give(b == evicted)
 	}
 	p.forgetAccountLocked(g.account, p.now())
@@ -58,7 +60,7 @@ func (p *Pool[K, C]) starvedLocked(g *group[K, C], starved bool) {
 	if starved {
 		p.starved.Add(1)
 	} else if p.starved.Add(-1) == 0 {
-		for _, b := range p.o.Connections {
+		for _, b := range p.budgets {
 			b.calm(p)
 		}
 	}
@@ -67,15 +69,27 @@ func (p *Pool[K, C]) starvedLocked(g *group[K, C], starved bool) {
 // feedLocked lets groups with waiters plan again, because there may be room
 // now: first those that have no connection, and of them the longest waiting.
 func (p *Pool[K, C]) feedLocked(now moment) {
+	if p.hungry.n == 0 {
+		return
+	}
+	groups := p.hungryLocked()
 	for _, none := range []bool{true, false} {
-		for at := p.hungry.first; at != nil; {
-			g := at.of
-			at = at.next // a spare may be all it needs
-			if none == (g.count() == 0) {
+		for _, g := range groups {
+			if none == (g.count() == 0) && g.hungry.in != nil {
 				p.planLocked(g, now)
 			}
 		}
 	}
+}
+
+// hungryLocked returns the groups with waiters, the longest waiting first.
+// What is done for one of them may have any of them leave.
+func (p *Pool[K, C]) hungryLocked() []*group[K, C] {
+	groups := make([]*group[K, C], 0, p.hungry.n)
+	for at := p.hungry.first; at != nil; at = at.next {
+		groups = append(groups, at.of)
+	}
+	return groups
 }
 
 // evictLocked makes room for a group by retiring a connection of another one,
@@ -88,7 +102,10 @@ func (p *Pool[K, C]) evictLocked(hungry *group[K, C], sameAccount bool, now mome
 	}
 	// One in use may stay for long, so it does not keep an idle one from going.
 	busy := p.evicted+p.evictedBusy < starved
-	c, r := p.victimLocked(hungry, hungry.count() == 0, busy, sameAccount, now)
+	c, r, later := p.victimLocked(hungry, hungry.count() == 0, busy, sameAccount, now)
+	if c == nil && later > 0 {
+		p.wakeLocked(now + later)
+	}
 	switch {
 	case c == nil:
 		return p.evicted+p.evictedBusy > 0
@@ -104,18 +121,25 @@ func (p *Pool[K, C]) evictLocked(hungry *group[K, C], sameAccount bool, now mome
 
 // victimLocked chooses a connection to make room for a group, or, if that is
 // nil, for another pool; nil if there is none to be spared, or only one in use
-// where that is not meant. Spares go first,
-// then the least recently used idle connection. A group that is not barren,
-// as it has connections, takes another's only after it was idle as long as it
-// takes to open it again, or two groups would go on taking each other's last.
+// where that is not meant; later is when there may be one then, 0 for who
+// knows. Spares go first, then the least recently used idle connection. A
+// group that is not barren, as it has connections, takes another's only after
+// it was idle as long as it takes to open it again, or two groups would go on
+// taking each other's last.
 //
 // Where no connection is idle, as when the calls of one principal keep all of
 // them busy, a barren group gets the room of one in use: of the group that has
 // the most, and not before it was open for as long as openings take. Its calls
 // finish. So a principal waits for two openings and a call of another at most,
 // however much is asked on behalf of others.
-func (p *Pool[K, C]) victimLocked(hungry *group[K, C], barren, inUse, sameAccount bool, now moment) (victim *conn[K, C], r rank) {
+func (p *Pool[K, C]) victimLocked(hungry *group[K, C], barren, inUse, sameAccount bool, now moment) (victim *conn[K, C], r rank, later time.Duration) {
 	opening := p.demand.opening()
+	spared := func(due moment) bool {
+		if in := due - now; in > 0 && (later == 0 || in < later) {
+			later = in
+		}
+		return now >= due
+	}
 	var busy *conn[K, C]
 	for c := range p.conns {
 		g := c.group
@@ -127,36 +151,22 @@ func (p *Pool[K, C]) victimLocked(hungry *group[K, C], barren, inUse, sameAccoun
 			if !barren || !inUse || g.key.Owned || c.whole() {
 				continue
 			}
-			if due := c.opened + opening; now < due {
-				p.laterLocked(due, hungry == nil)
-				continue
-			}
-			if busy == nil || lesser(c, busy) {
+			if spared(c.opened+opening) && (busy == nil || lesser(c, busy)) {
 				busy = c
 			}
-		case !barren && !g.spare && now-moment(c.used.Load()) < opening:
-			p.laterLocked(moment(c.used.Load())+opening, hungry == nil)
+		case !barren && !g.spare && !spared(moment(c.used.Load())+opening):
 		case victim == nil || g.spare && !victim.group.spare ||
 			g.spare == victim.group.spare && c.used.Load() < victim.used.Load():
 			victim = c
 		}
 	}
 	if victim != nil {
-		return victim, rank{since: p.clock.base.Add(moment(victim.used.Load())).UnixNano()}
+		return victim, rank{since: p.clock.base.Add(moment(victim.used.Load())).UnixNano()}, 0
 	}
 	if busy == nil {
-		return nil, rank{}
+		return nil, rank{}, later
 	}
-	return busy, rank{busy: true, peers: len(busy.group.conns())}
-}
-
-// laterLocked has a connection be looked at again that was in use, or open,
-// for too short to be a victim.
-func (p *Pool[K, C]) laterLocked(due moment, forOthers bool) {
-	if forOthers && (p.offerAt == 0 || due < p.offerAt) {
-		p.offerAt = due
-	}
-	p.wakeLocked(due)
+	return busy, rank{busy: true, peers: len(busy.group.conns())}, 0
 }
 
 // lesser reports whether of two connections in use c is the one to go.
@@ -172,18 +182,18 @@ func lesser[K comparable, C any](c, other *conn[K, C]) bool {
 }
 
 // victim implements member.
-func (p *Pool[K, C]) victim(barren bool) (rank, bool) {
+func (p *Pool[K, C]) victim(barren bool) (rank, bool, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c, r := p.victimLocked(nil, barren, true, false, p.now())
-	return r, c != nil
+	c, r, later := p.victimLocked(nil, barren, true, false, p.now())
+	return r, c != nil, later
 }
 
 // sacrifice implements member.
 func (p *Pool[K, C]) sacrifice(b *Budget, barren bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c, _ := p.victimLocked(nil, barren, true, false, p.now())
+	c, _, _ := p.victimLocked(nil, barren, true, false, p.now())
 	if c == nil {
 		return false
 	}
@@ -192,35 +202,45 @@ func (p *Pool[K, C]) sacrifice(b *Budget, barren bool) bool {
 	return true
 }
 
-// beg implements member.
-func (p *Pool[K, C]) beg() { p.begged.Store(true) }
-
-// offer tells pools that begged for room to look again: there may be a victim
-// now.
-func (p *Pool[K, C]) offer() {
-	if p.begged.Swap(false) {
-		for _, b := range p.o.Connections {
-			b.stir()
-		}
-	}
-}
-
 // stir implements member: the keeper looks at everything again.
 func (p *Pool[K, C]) stir() {
 	p.stirred.Store(true)
 	p.rouse()
 }
 
-// relieve asks other pools for the room that budgets lack.
-func (p *Pool[K, C]) relieve(barren bool) {
-	for _, b := range p.o.Connections {
-		b.relieve(p, barren)
+// relieve asks other pools for the room that budgets lack. It returns when to
+// ask again; 0 for when told.
+func (p *Pool[K, C]) relieve(barren bool) (later time.Duration) {
+	for _, b := range p.budgets {
+		if in := b.relieve(p, barren); in > 0 && (later == 0 || in < later) {
+			later = in
+		}
+	}
+	return later
+}
+
+// famine reports whether somebody waits for room that an idle connection of
+// this pool would make.
+func (p *Pool[K, C]) famine() bool {
+	for _, b := range p.budgets {
+		if b != nil && b.wants.Load() > 0 {
+			return true
+		}
+	}
+	return p.starved.Load() > 0
+}
+
+// offer says to other pools that there may be a connection to spare.
+func (p *Pool[K, C]) offer() {
+	for _, b := range p.budgets {
+		b.offer()
 	}
 }
 
-// wornLocked reports whether a connection has had its calls.
+// wornLocked reports whether a connection has had its calls. One that holds its
+// owner's state is not replaced for that.
 func (p *Pool[K, C]) wornLocked(c *conn[K, C]) bool {
-	if p.o.MaxCalls == 0 {
+	if p.o.MaxCalls == 0 || c.group.key.Owned {
 		return false
 	}
 	lent, _ := c.callsLocked()

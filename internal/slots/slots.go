@@ -120,9 +120,9 @@ type Pool[K comparable, C any] struct {
 	// Options.MaxCalls. Release looks at them.
 	starved atomic.Int32
 	worn    atomic.Int64
-	stirred atomic.Bool // there may be room in a budget that had none
+	stirred atomic.Bool // another pool has given room back, or may spare some
 	waiters sync.Pool   // of *waiter, used before
-	begged  atomic.Bool // another pool wants room that an idle connection could make
+	budgets []*Budget   // Options.Connections
 
 	mu          sync.Mutex // guards all below; no I/O and no callback under it
 	groups      map[K]*group[K, C]
@@ -139,7 +139,6 @@ type Pool[K comparable, C any] struct {
 	evictedBusy int                      // and others
 	short       bool                     // a budget has no room: other pools are to make some
 	barren      bool                     // for a group that has no connection
-	offerAt     moment                   // when a connection may make room for another pool; 0 for never
 	held        bool                     // an opening was put off until another one ends
 	generation  int                      // of openings: one begun before a Reset is not lent
 	paused      bool
@@ -167,6 +166,7 @@ func New[K comparable, C any](o Options[K, C]) *Pool[K, C] {
 		watchers: map[*watcher]struct{}{},
 		stats:    Stats{Closed: map[Reason]uint64{}, Opens: map[Cause]uint64{}},
 	}
+	p.budgets = o.Connections
 	p.worn.Store(int64(o.MaxCalls))
 	p.clock.init()
 	p.ctx, p.stop = context.WithCancelCause(context.Background())

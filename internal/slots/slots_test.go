@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -676,64 +675,83 @@ func TestCloseCutsCallsOffWhenItsContextEnds(t *testing.T) {
 	})
 }
 
-// TestStress runs everything at once under the race detector: limits hold, no
-// connection is lent when closed, each is closed once, nobody is stranded.
-func TestStress(t *testing.T) {
-	s := &server{slots: 3}
-	start(t, s, Options[string, *link]{Min: 1, Total: 8, IdleTimeout: 5 * time.Millisecond,
-		MaxAge: 10 * time.Millisecond, CheckInterval: 2 * time.Millisecond})
-	var all sync.WaitGroup
-	for n := range 16 {
-		all.Go(func() {
-			random := rand.New(rand.NewPCG(uint64(n), 1))
-			for range 400 {
-				key := &Key[string]{ID: string('a' + rune(random.IntN(4))), Max: 3, Slots: 3}
-				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(3000))*time.Microsecond)
-				whole := random.IntN(8) == 0
-				l, err := s.pool.Acquire(ctx, key, Ask{Whole: whole, Timeout: time.Minute})
-				cancel()
-				if err != nil {
-					if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrTimeout) {
-						t.Error(err)
-					}
-					continue
-				}
-				users := l.Conn().users.Add(1)
-				if l.Conn().key != key.ID || l.Conn().closed.Load() > 0 || users > 3 || whole && users != 1 {
-					t.Errorf("bad lease: key %s, closed %d, users %d", l.Conn().key, l.Conn().closed.Load(), users)
-				}
-				switch random.IntN(10) {
-				case 0:
-					l.Lost()
-				case 1:
-					s.setFail(errDown)
-				case 2, 3:
-					s.setFail(nil)
-				}
-				l.Conn().users.Add(-1)
-				l.Release()
-				l.Release()
+// TestSessionKeepsItsConnection: neither many calls nor other limits replace
+// what a session has without its being told.
+func TestSessionKeepsItsConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{slots: 2}
+		p := start(t, s, Options[string, *link]{MaxCalls: 3, MaxAge: time.Minute})
+		key := &Key[string]{ID: "session", Max: 1, Slots: 2, Owned: true}
+		for range 10 {
+			s.get(key).Release()
+			time.Sleep(time.Minute)
+		}
+		s.wantOpens(1)
+		s.get(a(1, 1)).Release()
+		p.Change(func(o *Options[string, *link]) { o.Total = 1 }, func(id string) Key[string] {
+			if id == key.ID {
+				return *key
 			}
-		})
-	}
-	all.Wait()
-	s.setFail(nil)
-	s.get(a(3, 3)).Release()
-	if got := s.pool.Stats(); got.Acquired != got.Released || got.InFlight != 0 || got.Waiting != 0 {
-		t.Errorf("not at rest: %+v", got)
-	}
-	s.end()
-	if s.most > 8+2 { // a lost connection does not count while it is being closed
-		t.Logf("most connections at once: %d", s.most)
-	}
-	got := s.pool.Stats()
-	var closed uint64
-	for _, n := range got.Closed {
-		closed += n
-	}
-	if got.Opened != closed {
-		t.Errorf("%d opened and %d closed", got.Opened, closed)
-	}
+			return *a(1, 1)
+		}, func(*link) int { return 0 })
+		s.wantClosed("1 surplus") // the least recently used
+		if _, err := p.Acquire(t.Context(), key, Ask{Timeout: time.Minute}); !errors.Is(err, ErrLost) {
+			t.Errorf("got %v, want to be told that the state is gone", err)
+		}
+		s.end()
+	})
+}
+
+// TestResumeEndsPause: a Pause that waits for calls does not go on waiting once
+// they may begin again.
+func TestResumeEndsPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{slots: 2}
+		start(t, s, Options[string, *link]{})
+		held := s.get(a(1, 2))
+		paused := make(chan error)
+		go func() { paused <- s.pool.Pause(t.Context()) }()
+		synctest.Wait()
+		s.pool.Resume()
+		if err := <-paused; !errors.Is(err, ErrResumed) {
+			t.Errorf("got %v", err)
+		}
+		held.Release()
+		s.end()
+	})
+}
+
+// TestReplacementsKeepToCaps: connections whose age has come are replaced no
+// faster than connections may be opened, and while one that was replaced has
+// calls left, there is none beyond the one.
+func TestReplacementsKeepToCaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{slots: 1, delay: 10 * time.Second}
+		p := start(t, s, Options[string, *link]{Min: 3, MaxAge: time.Minute, MaxOpening: 1})
+		var held []Lease[string, *link]
+		for _, id := range []string{"a", "b"} {
+			for range 3 {
+				held = append(held, s.get(&Key[string]{ID: id, Max: 3, Slots: 1}))
+			}
+		}
+		for range 600 {
+			time.Sleep(time.Second)
+			if n := p.Stats().Opening; n > 1 {
+				t.Fatalf("%d openings at once, want 1", n)
+			}
+			if _, _, most := s.seen(); most > 8 {
+				t.Fatalf("%d connections at once, want three and one in each group", most)
+			}
+		}
+		for _, l := range held {
+			l.Release()
+		}
+		time.Sleep(2 * time.Minute)
+		if n := s.pool.Stats().Closed[Age]; n < 6 {
+			t.Errorf("%d replaced, want all that were held", n)
+		}
+		s.end()
+	})
 }
 
 // TestRefusedReplacementIsTriedLessAndLessOften has a connection come to its

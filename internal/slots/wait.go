@@ -204,7 +204,9 @@ func (p *Pool[K, C]) shedLocked(who string) bool {
 	if most == waiters[who]+1 || last == nil {
 		return false
 	}
-	p.refuseLocked(last, p.waitErrorLocked(last.group, ErrQueueFull, p.now()))
+	now, g := p.now(), last.group
+	p.refuseLocked(last, p.waitErrorLocked(g, ErrQueueFull, now))
+	p.pumpLocked(g, now) // those behind may want less than it did
 	return true
 }
 
@@ -263,6 +265,7 @@ func (p *Pool[K, C]) failLocked(g *group[K, C], err error, meant func(*waiter[K,
 			p.refuseLocked(w, err)
 		}
 	}
+	p.pumpLocked(g, p.now()) // those behind may want less than it did
 }
 
 func (p *Pool[K, C]) refuseLocked(w *waiter[K, C], err error) {
@@ -307,8 +310,10 @@ func (p *Pool[K, C]) released(c *conn[K, C], since moment) {
 	if g.queue.n > 0 {
 		p.planLocked(g, now)
 	}
-	if c.inFlight() == 0 { // it may make room for another group, or pool
-		p.feedLocked(now)
-		p.offer()
+	if c.inFlight() == 0 {
+		if p.starved.Load() > 0 {
+			p.feedLocked(now) // it may be evicted for another group
+		}
+		p.offer() // or for another pool
 	}
 }
