@@ -12,11 +12,8 @@ import (
 	"time"
 )
 
-// Groups and principals that schedules know.
-const (
-	Groups     = 5
-	Principals = 3
-)
+// Principals is how many of them schedules know.
+const Principals = 3
 
 // Tally is how often a schedule came to something, so that a test can say that
 // it was not about nothing.
@@ -161,21 +158,22 @@ func (m *machine) do(s Step) {
 		model.paused = false
 		p.Resume()
 	case End:
-		group := a % Groups
+		group := a % p.Groups()
 		model.told[group]++
 		p.End(group)
 	case Change:
 		p.Change(s.A, s.B, s.C)
 	case Warm:
-		p.Warm(a % Groups)
+		p.Warm(a % p.Groups())
 	}
 	synctest.Wait()
 }
 
 func (m *machine) acquire(i int, s Step) {
-	who := int(s.B) % Principals
+	group := int(s.A) % m.pools[i].Groups()
+	who := m.pools[i].Who(group, int(s.B)%Principals)
 	c := &caller{pool: i, came: time.Now(), ask: Ask{
-		Group: int(s.A) % Groups, Who: who, Weight: who + 1, Whole: s.B/Principals%4 == 0,
+		Group: group, Who: who, Weight: who + 1, Whole: s.B/Principals%4 == 0,
 		Timeout: timeouts[int(s.C)%len(timeouts)],
 	}}
 	if m.n++; c.ask.Timeout > 0 {
@@ -457,7 +455,7 @@ func (m *machine) noStrand(i int) error {
 	if model.paused {
 		return nil
 	}
-	for group := range Groups {
+	for group := range m.pools[i].Groups() {
 		c := model.head(group)
 		if c == nil {
 			continue

@@ -23,6 +23,10 @@ type Pool interface {
 	Heal() // has the servers be well and quick
 
 	Links() *Links
+	// Groups is how many groups there are, Who the principal that a caller of
+	// one counts as.
+	Groups() int
+	Who(group, who int) int
 	Group(group int) Group
 	Counts() Counts
 	// Free says whether a connection of the group has a free slot, and whether
@@ -153,6 +157,21 @@ func (l *Links) Resize(link *Link, limit int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	link.limit = limit
+}
+
+// Room says whether a connection has a free slot, and whether it has no call
+// in flight.
+func (l *Links) Room(link *Link) (slot, whole bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return link.held < link.limit && !link.whole, link.held == 0
+}
+
+// Resized takes in that all connections have another number of slots.
+func (l *Links) Resized(limit int) {
+	for _, link := range l.open() {
+		l.Resize(link, limit)
+	}
 }
 
 // open are the connections that are not closed.

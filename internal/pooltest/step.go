@@ -98,3 +98,11 @@ func Schedules(menu ...Op) *rapid.Generator[Schedule] {
 		return s
 	})
 }
+
+// Everything is a menu of all operations.
+func Everything() []Op {
+	return []Op{
+		Acquire, Acquire, Acquire, Acquire, Acquire, Acquire, Release, Release, Release, ReleaseTwice, Cancel, Lose, Die,
+		Openings, Checks, Sleep, Sleep, Sleep, Reset, Drain, Pause, Resume, Resume, End, Change, Warm,
+	}
+}

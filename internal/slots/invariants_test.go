@@ -125,7 +125,7 @@ func TestInvariantIsolate(t *testing.T) {
 
 // TestInvariantMono: I-MONO. Counters do not fall, what is kept up to date is
 // what a count finds, and parts add up to the whole.
-func TestInvariantMono(t *testing.T) { prove(t, everything...) }
+func TestInvariantMono(t *testing.T) { prove(t, pooltest.Everything()...) }
 
 // TestInvariantPause: I-PAUSE. When Pause has returned no call is in flight,
 // none begins before Resume, and no waiter is lost by it.
@@ -409,18 +409,18 @@ func TestInvariantBreaker(t *testing.T) {
 				p.mu.Unlock()
 				return open(ctx, id)
 			}
-			var first *link
 			for i := range groups {
-				if i%2 == 0 { // some have connections when it goes down, and keep them
-					l := s.get(key(i))
-					l.Release()
-					if i == 0 {
-						first = l.Conn()
-					}
+				if i%2 == 0 { // some have connections when it goes down, and all but the first keep them
+					s.get(key(i)).Release()
 				}
 			}
 			s.setFail(errDown)
-			close(first.done)
+			synctest.Wait()
+			for _, c := range p.Conns() {
+				if c.Group == key(0).ID {
+					close(c.Conn.done)
+				}
+			}
 			var all sync.WaitGroup
 			random := rand.New(rand.NewPCG(seed, 3))
 			for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond) {

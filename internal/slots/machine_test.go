@@ -15,6 +15,9 @@ import (
 	"github.com/mcpool-dev/mcpool/internal/pooltest"
 )
 
+// groups is how many there are besides the one of spares.
+const groups = 5
+
 // engine has package pooltest drive a Pool: two groups of one account, one of
 // another, and two sessions of that, which take over spares.
 type engine struct {
@@ -25,15 +28,15 @@ type engine struct {
 
 	mu      sync.Mutex // guards what schedules change
 	slots   int
-	most    [pooltest.Groups + 1]int
+	most    [groups + 1]int
 	opening byte
 	delay   time.Duration
 	checks  byte
 	healed  chan struct{} // closed when they are well
-	counted [pooltest.Groups + 1]int
+	counted [groups + 1]int
 }
 
-var groupIDs = [pooltest.Groups + 1]string{"a", "b", "c", "s", "t", "spare"}
+var groupIDs = [groups + 1]string{"a", "b", "c", "s", "t", "spare"}
 
 func groupOf(id string) int {
 	for i, other := range groupIDs {
@@ -147,11 +150,11 @@ func (e *engine) End(group int)  { e.Pool.End(groupIDs[group]) }
 func (e *engine) Warm(group int) { e.Pool.Warm(e.key(group)) }
 
 func (e *engine) Change(a, b, c byte) {
-	group, slots := int(b)%pooltest.Groups, int(c%5)
+	group, slots := int(b)%groups, int(c%5)
 	owned := e.key(group).Owned
 	e.mu.Lock()
 	if !owned {
-		e.most[group] = 1 + int(b)/pooltest.Groups%3
+		e.most[group] = 1 + int(b)/groups%3
 	}
 	if slots > 0 {
 		e.slots = slots
@@ -188,6 +191,8 @@ func (e *engine) Heal() {
 	close(e.healed)
 }
 
+func (e *engine) Groups() int            { return groups }
+func (e *engine) Who(_, who int) int     { return who }
 func (e *engine) Links() *pooltest.Links { return &e.links }
 
 func (e *engine) Group(group int) pooltest.Group {
@@ -465,20 +470,13 @@ func prove(t *testing.T, menu ...pooltest.Op) pooltest.Tally {
 	return all
 }
 
-var everything = []pooltest.Op{
-	pooltest.Acquire, pooltest.Acquire, pooltest.Acquire, pooltest.Acquire, pooltest.Acquire, pooltest.Acquire,
-	pooltest.Release, pooltest.Release, pooltest.Release, pooltest.ReleaseTwice, pooltest.Cancel, pooltest.Lose, pooltest.Die,
-	pooltest.Openings, pooltest.Checks, pooltest.Sleep, pooltest.Sleep, pooltest.Sleep, pooltest.Reset, pooltest.Drain,
-	pooltest.Pause, pooltest.Resume, pooltest.Resume, pooltest.End, pooltest.Change, pooltest.Warm,
-}
-
 // TestMachine does schedules of everything to pools. MCPOOL_STEPS has it do so
 // many steps at least: CI has it do a million.
 func TestMachine(t *testing.T) {
 	steps, _ := strconv.Atoi(os.Getenv("MCPOOL_STEPS"))
 	var all pooltest.Tally
 	for all.Steps == 0 || all.Steps < steps {
-		all.Add(prove(t, everything...))
+		all.Add(prove(t, pooltest.Everything()...))
 	}
 	t.Logf("%d steps: %d served, %d of them after a wait; %d cancelled, %d timed out, %d refused; %d connections lost, %d resets",
 		all.Steps, all.Served, all.Waited, all.Cancelled, all.TimedOut, all.Refused, all.Lost, all.Resets)
