@@ -72,7 +72,7 @@ func exists(file string) bool {
 func TestPackagesImportOnlyLowerFloors(t *testing.T) {
 	seen := map[string]bool{}
 	sources(t, func(file, pkg string) {
-		if pkg == "internal/mcptest" { // for tests alone, which the next test holds
+		if slices.Contains(forTests, pkg) { // which the next test holds
 			return
 		}
 		floor := floorOf(pkg)
@@ -103,10 +103,15 @@ func TestPackagesImportOnlyLowerFloors(t *testing.T) {
 	}
 }
 
-func TestOnlyTestsImportMCPTest(t *testing.T) {
+// forTests are the packages that tests alone may import.
+var forTests = []string{"internal/mcptest", "internal/pooltest"}
+
+func TestOnlyTestsImportTestPackages(t *testing.T) {
 	sources(t, func(file, pkg string) {
-		if slices.Contains(imports(t, file), "internal/mcptest") {
-			t.Errorf("%s imports internal/mcptest", file)
+		for _, imported := range imports(t, file) {
+			if slices.Contains(forTests, imported) {
+				t.Errorf("%s imports %s", file, imported)
+			}
 		}
 	})
 }
@@ -123,6 +128,7 @@ func TestDependenciesStayInTheirRoom(t *testing.T) {
 		"github.com/tailscale/hujson":            {"config/"},
 		"github.com/prometheus/client_golang":    {"admin/"},
 		"golang.org/x/oauth2":                    {"rpc/", "credentials.go"},
+		"pgregory.net/rapid":                     {"internal/pooltest/"},
 	}
 	sources(t, func(file, _ string) {
 		for _, spec := range allImports(t, file) {

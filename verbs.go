@@ -32,7 +32,7 @@ func (p *Pool) Reset() { p.slots.Reset() }
 // ctx ends. Meanwhile callers get new connections. PgBouncer calls it
 // RECONNECT and WAIT_CLOSE.
 func (p *Pool) Drain(ctx context.Context) error {
-	if err := p.slots.WaitClosed(ctx, p.slots.Reset()); err != nil {
+	if err := p.slots.Drain(ctx); err != nil {
 		return fmt.Errorf("draining pool %s: %w", p.name, err)
 	}
 	return nil

@@ -48,31 +48,37 @@ func (p *Pool[K, C]) dismissLocked(g *group[K, C], why error) {
 }
 
 // Reset replaces all connections: none that is open now, or whose opening has
-// begun, is lent again. Those in use are closed when their last call ends. It
-// returns the generation of those that are opened from now on.
-func (p *Pool[K, C]) Reset() (generation int) {
+// begun, is lent again. Those in use are closed when their last call ends.
+func (p *Pool[K, C]) Reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.resetLocked()
+}
+
+func (p *Pool[K, C]) resetLocked() {
 	p.generation++
 	for _, g := range p.groups {
 		for _, c := range g.conns() {
 			p.retireLocked(c, Reset)
 		}
 	}
-	return p.generation
 }
 
-// WaitClosed waits until every connection from before a generation is closed,
+// Drain is Reset, and waits until every connection that was open is closed,
 // or ctx ends.
-func (p *Pool[K, C]) WaitClosed(ctx context.Context, generation int) error {
-	return p.await(ctx, func() bool {
-		for c := range p.conns {
-			if c.generation < generation {
-				return false
-			}
+func (p *Pool[K, C]) Drain(ctx context.Context) error {
+	p.mu.Lock()
+	p.resetLocked()
+	var old []*conn[K, C]
+	for c := range p.conns {
+		if c.reason != "" {
+			old = append(old, c)
 		}
-		for o := range p.openings {
-			if o.generation < generation {
+	}
+	p.mu.Unlock()
+	return p.await(ctx, func() bool {
+		for _, c := range old {
+			if _, open := p.conns[c]; open {
 				return false
 			}
 		}

@@ -100,7 +100,7 @@ func (p *Pool[K, C]) breakerLocked(now moment) Breaker {
 	switch {
 	case !p.brokenLocked(now):
 		return BreakerClosed
-	case len(p.openings) > 0:
+	case p.opening > 0:
 		return BreakerHalfOpen
 	}
 	return BreakerOpen

@@ -34,10 +34,9 @@ type conn[K comparable, C any] struct {
 	used  atomic.Int64                      // moment a slot was last given back
 	had   atomic.Uint64                     // how often that was, counted under Options.MaxCalls
 
-	opened     moment
-	generation int
-	done       <-chan struct{} // see Opened.Done
-	group      *group[K, C]    // changes once at most, before the first call: a spare is taken over
+	opened moment
+	done   <-chan struct{} // see Opened.Done
+	group  *group[K, C]    // changes once at most, before the first call: a spare is taken over
 
 	// Guarded by the pool's lock.
 	slots       int           // that there are
@@ -203,7 +202,11 @@ func (c *conn[K, C]) free(number, turn, ended uint64) uint64 {
 	for {
 		s := c.state().Load()
 		c.word(number).Store(turn*turnOne | first(s))
-		if n := advance(s&^wholeBit, count(s)-ended, number); c.state().CompareAndSwap(s, n) {
+		n := advance(s, count(s)-ended, number)
+		if ended > 0 {
+			n &^= wholeBit
+		}
+		if c.state().CompareAndSwap(s, n) {
 			return n
 		}
 	}

@@ -61,7 +61,7 @@ func (p *Pool[K, C]) planLocked(g *group[K, C], now moment) {
 // ends. While the server fails, one try at a time is enough to see it return;
 // and when it does, not all of them at once (see openedLocked).
 func (p *Pool[K, C]) holdLocked(g *group[K, C], now moment) bool {
-	hold := g.failing.times > 0 && len(g.opening) > 0 || len(p.openings) >= p.openMost || p.brokenLocked(now) && len(p.openings) > 0
+	hold := g.failing.times > 0 && len(g.opening) > 0 || p.opening >= p.openMost || p.brokenLocked(now) && p.opening > 0
 	p.held = p.held || hold
 	return hold
 }
@@ -149,7 +149,8 @@ func (p *Pool[K, C]) openLocked(g *group[K, C], cause Cause) {
 	o := &opening{replaces: cause == ForAge, generation: p.generation}
 	var ctx context.Context
 	ctx, o.cancel = context.WithCancelCause(p.ctx)
-	g.opening[o], p.openings[o] = struct{}{}, struct{}{}
+	g.opening[o] = struct{}{}
+	p.opening++
 	open, timeout := p.o.Open, p.o.OpenTimeout
 	p.work.Go(func() {
 		defer o.cancel(nil)
@@ -175,7 +176,7 @@ func (p *Pool[K, C]) begin(g *group[K, C], o *opening, cause Cause) bool {
 	now := p.now()
 	p.stats.Elided++
 	delete(g.opening, o)
-	delete(p.openings, o)
+	p.opening--
 	p.giveRoomLocked(g, nil)
 	p.afterOpeningLocked(g, now)
 	return false
@@ -187,7 +188,7 @@ func (p *Pool[K, C]) landed(g *group[K, C], o *opening, opened Opened[C], err er
 	defer p.mu.Unlock()
 	now := p.now()
 	delete(g.opening, o)
-	delete(p.openings, o)
+	p.opening--
 	switch {
 	case err == nil:
 		p.demand.opened.add(now - began)
@@ -299,7 +300,7 @@ func (p *Pool[K, C]) downLocked(g *group[K, C], until, now moment) (probe bool, 
 		return false, nil
 	}
 	switch broken := p.brokenLocked(now); {
-	case broken && (now < p.retryLocked(g, now) || len(p.openings) > 0):
+	case broken && (now < p.retryLocked(g, now) || p.opening > 0):
 		return false, p.failedError(g, ErrDown, p.failing, now)
 	case broken:
 		return true, nil
@@ -320,7 +321,6 @@ func (p *Pool[K, C]) failedError(g *group[K, C], err error, f failing, now momen
 // the room that was taken for its opening.
 func (p *Pool[K, C]) admitLocked(g *group[K, C], o *opening, opened Opened[C], now moment) {
 	c := newConn(g, opened, now)
-	c.generation = o.generation
 	if p.o.MaxAge > 0 && !g.key.Owned {
 		c.expires = p.expires(g, now)
 	}
@@ -352,12 +352,12 @@ func (p *Pool[K, C]) admitLocked(g *group[K, C], o *opening, opened Opened[C], n
 	}
 }
 
-// replacedLocked retires the oldest connection, now that a new one took its
-// place.
+// replacedLocked retires the connection that expires first, now that a new one
+// took its place.
 func (p *Pool[K, C]) replacedLocked(g *group[K, C], by *conn[K, C]) {
 	var oldest *conn[K, C]
 	for _, c := range g.conns() {
-		if c != by && (oldest == nil || c.expires < oldest.expires) {
+		if c != by && c.expires != 0 && (oldest == nil || c.expires < oldest.expires) {
 			oldest = c
 		}
 	}

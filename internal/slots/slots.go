@@ -133,7 +133,7 @@ type Pool[K comparable, C any] struct {
 	expiry      moment                   // when to look at them; 0 for never
 	conns       map[*conn[K, C]]struct{} // every connection until it is closed
 	total       int                      // connections that count: ready, opening, retired but for lost ones
-	openings    map[*opening]struct{}    // of those, being opened
+	opening     int                      // of those, being opened
 	openMost    int                      // most of them now: see openedLocked
 	evicted     int                      // of those, on their way out to make room: idle ones
 	evictedBusy int                      // and others
@@ -160,7 +160,6 @@ func New[K comparable, C any](o Options[K, C]) *Pool[K, C] {
 		groups:   map[K]*group[K, C]{},
 		accounts: map[string]*account{},
 		conns:    map[*conn[K, C]]struct{}{},
-		openings: map[*opening]struct{}{},
 		openMost: o.MaxOpening,
 		demand:   demand{openPrior, servePrior},
 		watchers: map[*watcher]struct{}{},

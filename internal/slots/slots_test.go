@@ -770,8 +770,28 @@ func TestRefusedReplacementIsTriedLessAndLessOften(t *testing.T) {
 		s.get(a(1, 1)).Release() // the old one still serves
 		s.wantClosed()
 		s.setFail(nil)
-		time.Sleep(time.Minute)
+		time.Sleep(45 * time.Second) // the next try is in 30 s at most
 		s.wantClosed("1 age")
+		s.end()
+	})
+}
+
+// TestTheWornConnectionIsReplaced, and not one beside it that never expires.
+func TestTheWornConnectionIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{slots: 1}
+		start(t, s, Options[string, *link]{Min: 2, MaxCalls: 3})
+		busy, idle := s.get(a(2, 1)), s.get(a(2, 1))
+		busy.Release()
+		for range 2 { // the second connection has its calls
+			busy = s.get(a(2, 1))
+			busy.Release()
+		}
+		worn := busy.Conn().id
+		idle.Release()
+		synctest.Wait()
+		s.wantClosed(fmt.Sprint(worn, " calls"))
+		s.wantOpens(3)
 		s.end()
 	})
 }

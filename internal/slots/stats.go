@@ -36,7 +36,7 @@ func (p *Pool[K, C]) Stats() Stats {
 	s := p.stats
 	s.Closed, s.Opens = maps.Clone(s.Closed), maps.Clone(s.Opens)
 	s.Waiting, s.Paused, s.Breaker = p.waiting, p.paused, p.breakerLocked(now)
-	s.Opening, s.MaxOpening = len(p.openings), p.openMost
+	s.Opening, s.MaxOpening = p.opening, p.openMost
 	for _, g := range p.groups {
 		if g.lost == 0 {
 			s.Groups++
