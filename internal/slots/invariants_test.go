@@ -389,7 +389,7 @@ func TestInvariantBreaker(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		groups, seed := rapid.IntRange(1, 6).Draw(rt, "groups"), rapid.Uint64().Draw(rt, "seed")
 		min, age := rapid.IntRange(0, 2).Draw(rt, "min"), rapid.SampledFrom([]time.Duration{0, 15 * time.Second}).Draw(rt, "age")
-		opening := time.Duration(rapid.IntRange(0, 300).Draw(rt, "opening")) * time.Millisecond
+		opening := time.Duration(rapid.IntRange(0, 4000).Draw(rt, "opening")) * time.Millisecond
 		synctest.Test(t, func(t *testing.T) {
 			s := &server{slots: 2, delay: opening}
 			p := start(t, s, Options[string, *link]{Min: min, MaxAge: age, BreakAfter: 10 * time.Second, CheckInterval: 3 * time.Second})
