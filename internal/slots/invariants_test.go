@@ -443,7 +443,7 @@ func TestInvariantBreaker(t *testing.T) {
 				t.Errorf("the breaker is %s after a minute: %d tries, %d told", p.Stats().Breaker, tries.Load(), told.Load())
 			}
 			s.setFail(nil)
-			time.Sleep(backoffIdle)
+			time.Sleep(2 * backoffIdle) // tries for Min are over, too
 			s.get(key(0)).Release()
 			s.end()
 		})
