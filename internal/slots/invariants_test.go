@@ -449,3 +449,32 @@ func TestInvariantBreaker(t *testing.T) {
 		})
 	})
 }
+
+// TestBreakerHoldsBackMinToo: I-BREAKER without callers. Groups that all fell
+// below Min at once try one after the other once the breaker is open.
+func TestBreakerHoldsBackMinToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{slots: 1}
+		p := start(t, s, Options[string, *link]{Min: 1, BreakAfter: time.Second}) // sooner than failures alone bring openings down to one
+		for _, id := range []string{"a", "b", "c", "d"} {
+			s.get(Key[string]{ID: id, Max: 1, Slots: 1}).Release()
+		}
+		s.mu.Lock()
+		s.fail, s.delay = errDown, 4*time.Second
+		s.mu.Unlock()
+		for _, c := range p.Conns() {
+			close(c.Conn.done)
+		}
+		time.Sleep(9 * time.Second) // those that began before are over
+		for range 3000 {
+			time.Sleep(100 * time.Millisecond)
+			if now := p.Stats(); now.Opening > 1 || now.Breaker == BreakerClosed {
+				t.Fatalf("I-BREAKER: %d tries at once, the breaker is %s", now.Opening, now.Breaker)
+			}
+		}
+		if opens, _, _ := s.seen(); opens < 15 {
+			t.Errorf("%d openings in five minutes, want a try each half minute", opens)
+		}
+		s.end()
+	})
+}
