@@ -23,17 +23,14 @@ import (
 // operations that the engine's own proofs use.
 type public struct {
 	*mcpool.Pool
+	*pooltest.Servers
 	links  pooltest.Links
 	server mcpool.Server
 	config mcpool.Config
 
-	mu      sync.Mutex // guards all below
-	opening byte
-	delay   time.Duration
-	checks  byte
-	healed  chan struct{}
-	conns   map[string]*pooltest.Link // by Conn.ID
-	labels  map[int]string            // of groups
+	mu     sync.Mutex                // guards all below
+	conns  map[string]*pooltest.Link // by Conn.ID
+	labels map[int]string            // of groups
 }
 
 // publicPools makes one or two pools as the bytes of a setup say.
@@ -43,7 +40,7 @@ func publicPools(s pooltest.Setup) []pooltest.Pool {
 	limits := &mcpool.Limits{MaxConnections: at(7, 1, 0, 3, 5), MaxWaiting: at(7, 3, 0, 12)}
 	var pools []pooltest.Pool
 	for range at(0, 4, 1, 2) {
-		p := &public{healed: make(chan struct{}), conns: map[string]*pooltest.Link{}, labels: map[int]string{}}
+		p := &public{Servers: pooltest.NewServers(), conns: map[string]*pooltest.Link{}, labels: map[int]string{}}
 		p.config = mcpool.DefaultConfig()
 		p.config.ConnectionTimeout = 20 * time.Minute
 		p.config.MinConnections = at(1, 1, 0, 1)
@@ -103,31 +100,14 @@ func (p *public) closeEnd(ctx context.Context, _ mcpool.CloseEnd) {
 
 // fault has the server be what a schedule wants of it.
 func (p *public) fault(r *http.Request, method string, w http.ResponseWriter) bool {
-	p.mu.Lock()
-	opening, delay, checks, healed := p.opening%8, p.delay, p.checks%8, p.healed
-	p.mu.Unlock()
 	switch method {
 	case "initialize":
-		if opening == 7 {
-			delay = time.Hour
-		}
-		if delay > 0 {
-			timer := time.NewTimer(delay)
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-			case <-healed:
-				return false
-			case <-r.Context().Done():
-				return true
-			}
-		}
-		if opening == 5 || opening == 6 {
+		if how, err := p.Servers.Open(r.Context()); err != nil || how != pooltest.Well {
 			http.Error(w, "down", http.StatusServiceUnavailable)
 			return true
 		}
 	case "ping":
-		if checks > 5 {
+		if p.Servers.Checked() != pooltest.Well {
 			http.Error(w, "no such session", http.StatusNotFound)
 			return true
 		}
@@ -203,25 +183,6 @@ func (p *public) Change(a, b, c byte) {
 		panic(err)
 	}
 	p.links.Resized(config.CallsPerConnection)
-}
-
-func (p *public) Openings(how, delay byte) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.opening, p.delay = how, []time.Duration{0, 0, 300 * time.Millisecond, 2 * time.Second}[delay%4]
-}
-
-func (p *public) Checks(how byte) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.checks = how
-}
-
-func (p *public) Heal() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.opening, p.delay, p.checks = 0, 0, 0
-	close(p.healed)
 }
 
 func (p *public) Links() *pooltest.Links { return &p.links }

@@ -249,24 +249,26 @@ func TestGroupsDoNotThrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{slots: 1, delay: time.Second}
 		start(t, s, Options[string, *link]{Total: 2})
-		s.warm(1, a(2, 1))
 		var all sync.WaitGroup
-		for i, id := range []string{"a", "b"} {
-			for range 3 { // more than its connection bears
-				all.Go(func() {
-					time.Sleep(time.Duration(i) * 50 * time.Millisecond)
-					for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-						l := s.get(&Key[string]{ID: id, Max: 2, Slots: 1})
-						time.Sleep(100 * time.Millisecond)
-						l.Release()
-					}
-				})
-			}
+		use := func(id string, pause time.Duration) {
+			all.Go(func() {
+				for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(pause) {
+					l := s.get(&Key[string]{ID: id, Max: 2, Slots: 1})
+					time.Sleep(100 * time.Millisecond)
+					l.Release()
+				}
+			})
 		}
-		all.Wait()
+		use("b", 300*time.Millisecond) // idle between its calls
+		time.Sleep(2 * time.Second)
+		for range 20 { // more than one connection bears
+			use("a", 0)
+		}
+		time.Sleep(50 * time.Second)
 		if opens, _, _ := s.seen(); opens != 2 {
 			t.Errorf("%d openings, want one for each group: they take each other's connections", opens)
 		}
+		all.Wait()
 		s.end()
 	})
 }

@@ -389,7 +389,7 @@ func TestInvariantBreaker(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		groups, seed := rapid.IntRange(1, 6).Draw(rt, "groups"), rapid.Uint64().Draw(rt, "seed")
 		min, age := rapid.IntRange(0, 2).Draw(rt, "min"), rapid.SampledFrom([]time.Duration{0, 15 * time.Second}).Draw(rt, "age")
-		opening := time.Duration(rapid.IntRange(0, 300).Draw(rt, "opening")) * time.Millisecond
+		opening := time.Duration(rapid.IntRange(0, 4000).Draw(rt, "opening")) * time.Millisecond
 		synctest.Test(t, func(t *testing.T) {
 			s := &server{slots: 2, delay: opening}
 			p := start(t, s, Options[string, *link]{Min: min, MaxAge: age, BreakAfter: 10 * time.Second, CheckInterval: 3 * time.Second})
@@ -443,9 +443,38 @@ func TestInvariantBreaker(t *testing.T) {
 				t.Errorf("the breaker is %s after a minute: %d tries, %d told", p.Stats().Breaker, tries.Load(), told.Load())
 			}
 			s.setFail(nil)
-			time.Sleep(backoffIdle)
+			time.Sleep(2 * backoffIdle) // tries for Min are over, too
 			s.get(key(0)).Release()
 			s.end()
 		})
+	})
+}
+
+// TestBreakerHoldsBackMinToo: I-BREAKER without callers. Groups that all fell
+// below Min at once try one after the other once the breaker is open.
+func TestBreakerHoldsBackMinToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{slots: 1}
+		p := start(t, s, Options[string, *link]{Min: 1, BreakAfter: time.Second}) // sooner than failures alone bring openings down to one
+		for _, id := range []string{"a", "b", "c", "d"} {
+			s.get(&Key[string]{ID: id, Max: 1, Slots: 1}).Release()
+		}
+		s.mu.Lock()
+		s.fail, s.delay = errDown, 4*time.Second
+		s.mu.Unlock()
+		for _, c := range p.Conns() {
+			close(c.Conn.done)
+		}
+		time.Sleep(9 * time.Second) // those that began before are over
+		for range 3000 {
+			time.Sleep(100 * time.Millisecond)
+			if now := p.Stats(); now.Opening > 1 || now.Breaker == BreakerClosed {
+				t.Fatalf("I-BREAKER: %d tries at once, the breaker is %s", now.Opening, now.Breaker)
+			}
+		}
+		if opens, _, _ := s.seen(); opens < 15 {
+			t.Errorf("%d openings in five minutes, want a try each half minute", opens)
+		}
+		s.end()
 	})
 }

@@ -22,6 +22,7 @@ const groups = 5
 // another, and two sessions of that, which take over spares.
 type engine struct {
 	*Pool[string, *pooltest.Link]
+	*pooltest.Servers
 	links pooltest.Links
 	min   int
 	peers []*engine // with the same budgets, this one, too
@@ -29,10 +30,6 @@ type engine struct {
 	mu      sync.Mutex // guards what schedules change
 	slots   int
 	most    [groups + 1]int
-	opening byte
-	delay   time.Duration
-	checks  byte
-	healed  chan struct{} // closed when they are well
 	counted [groups + 1]int
 }
 
@@ -68,7 +65,7 @@ func engines(s pooltest.Setup) []pooltest.Pool {
 	var pools []pooltest.Pool
 	var all []*engine
 	for range at(0, 4, 1, 2) {
-		e := &engine{slots: at(2, 1, 1, 2, 3, 4), min: o.Min, most: [...]int{3, 1, 2, 1, 1, max(1, o.Min)}, healed: make(chan struct{})}
+		e := &engine{slots: at(2, 1, 1, 2, 3, 4), min: o.Min, most: [...]int{3, 1, 2, 1, 1, max(1, o.Min)}, Servers: pooltest.NewServers()}
 		o.Open, o.Close, o.Check = e.open, e.close, e.check
 		e.Pool = New(o)
 		all, pools = append(all, e), append(pools, e)
@@ -91,30 +88,17 @@ func (e *engine) key(group int) Key[string] {
 
 func (e *engine) open(ctx context.Context, id string) (Opened[*pooltest.Link], error) {
 	generation := e.links.Begin()
-	e.mu.Lock()
-	delay, healed := e.delay, e.healed
-	if e.opening%8 == 7 { // nobody answers
-		delay = time.Hour
-	}
-	e.mu.Unlock()
-	if delay > 0 {
-		timer := time.NewTimer(delay)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-healed:
-		case <-ctx.Done():
-			return Opened[*pooltest.Link]{}, context.Cause(ctx)
-		}
+	how, err := e.Servers.Open(ctx)
+	switch {
+	case err != nil:
+		return Opened[*pooltest.Link]{}, err
+	case how == pooltest.Fails:
+		return Opened[*pooltest.Link]{}, errDown
+	case how == pooltest.FailsForGood:
+		return Opened[*pooltest.Link]{}, errForever
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch e.opening % 8 {
-	case 5:
-		return Opened[*pooltest.Link]{}, errDown
-	case 6:
-		return Opened[*pooltest.Link]{}, errForever
-	}
 	l := e.links.Opened(groupOf(id), generation, e.slots)
 	return Opened[*pooltest.Link]{Conn: l, Slots: e.slots, Done: l.Done}, nil
 }
@@ -124,12 +108,10 @@ func (e *engine) close(ctx context.Context, l *pooltest.Link, why Reason) {
 }
 
 func (e *engine) check(context.Context, *pooltest.Link) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch e.checks % 8 {
-	case 6:
+	switch e.Servers.Checked() {
+	case pooltest.Fails:
 		return errDown
-	case 7:
+	case pooltest.FailsForGood:
 		return fmt.Errorf("%w: %w", ErrGone, errDown)
 	}
 	return nil
@@ -175,25 +157,6 @@ func (e *engine) Change(a, b, c byte) {
 		}
 		return slots
 	})
-}
-
-func (e *engine) Openings(how, delay byte) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.opening, e.delay = how, []time.Duration{0, 0, 300 * time.Millisecond, 2 * time.Second}[delay%4]
-}
-
-func (e *engine) Checks(how byte) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.checks = how
-}
-
-func (e *engine) Heal() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.opening, e.delay, e.checks = 0, 0, 0
-	close(e.healed)
 }
 
 func (e *engine) Groups() int            { return groups }

@@ -22,7 +22,6 @@ type link struct {
 	key    string
 	done   chan struct{}
 	closed atomic.Int32
-	users  atomic.Int32
 }
 
 // server is what the fake connections lead to.
@@ -98,12 +97,6 @@ func (s *server) Check(context.Context, *link) error {
 	defer s.mu.Unlock()
 	s.checks++
 	return s.fail
-}
-
-func (s *server) setDelay(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.delay = d
 }
 
 func (s *server) setFail(err error) {
