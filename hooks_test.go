@@ -160,11 +160,14 @@ func TestEveryWaitErrorSaysHowThePoolStands(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
-		var refused error
-		time.AfterFunc(time.Second, func() { _, refused = p.Acquire(t.Context(), nobody, mcpool.Slot) })
+		refusals := make(chan error, 1)
+		time.AfterFunc(time.Second, func() {
+			_, err := p.Acquire(t.Context(), nobody, mcpool.Slot)
+			refusals <- err
+		})
 		_, err := p.Acquire(ctx, nobody, mcpool.Slot)
 		want(err, context.DeadlineExceeded, "after 3s (connections 1 ready, 0 retired, 0 opening of 1; calls in flight 2 of 2; waiting 0, oldest 0s; breaker closed)")
-		want(refused, mcpool.ErrQueueFull, "(connections 1 ready, 0 retired, 0 opening of 1; calls in flight 2 of 2; waiting 1, oldest 1s; breaker closed)")
+		want(<-refusals, mcpool.ErrQueueFull, "(connections 1 ready, 0 retired, 0 opening of 1; calls in flight 2 of 2; waiting 1, oldest 1s; breaker closed)")
 		_, err = p.Acquire(t.Context(), nobody, mcpool.Slot)
 		want(err, mcpool.ErrAcquireTimeout, "after 35s (connections 1 ready")
 		all.Wait()
