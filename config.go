@@ -47,9 +47,10 @@ type Config struct {
 	// Default 6.
 	MaxConnections int
 	// MaxConnectionsTotal is the most connections to the server, all groups
-	// together. When it is reached, the least recently used idle connection
-	// of another group is closed to make room. Default 0: 64, or
-	// MaxConnections if that is more.
+	// together. When it is reached, the least recently used idle connection of
+	// another group is closed to make room; where none is idle, callers who
+	// have no connection get the room of one in use, whose calls finish first.
+	// Default 0: 64, or MaxConnections if that is more.
 	MaxConnectionsTotal int
 	// MaxConnectionsPerPrincipal is the most connections to the server for one
 	// principal, whatever its groups. Default 0: no bound of its own.
@@ -63,7 +64,7 @@ type Config struct {
 	// Default 0: no bound of its own.
 	MaxWaitingPerPrincipal int
 	// CallsPerConnection is how many calls may be in flight on one
-	// connection. Default 0: 8 over HTTP, 16 over stdio and in process, 1
+	// connection, at most 65,535. Default 0: 8 over HTTP, 16 over stdio and in process, 1
 	// under ShareSession. A modern HTTP server is one connection with the
 	// room of MaxConnections.
 	CallsPerConnection int
@@ -243,6 +244,9 @@ func period(least time.Duration, field func(*Config) *time.Duration) func(*Confi
 	}
 }
 
+// maxCalls bounds the calls on one connection, as package slots does.
+const maxCalls = 65_535
+
 // maxPeriod bounds times: a hundred years is a mistake, not a setting.
 const maxPeriod = 100 * 365 * 24 * time.Hour
 
@@ -289,11 +293,18 @@ func (c *Config) Validate() error {
 	refuse(c.MaxWaiting < 0, "max_waiting is %d: want 0 or more", c.MaxWaiting)
 	refuse(c.MaxWaitingPerPrincipal < 0, "max_waiting_per_principal is %d: want 0 or more", c.MaxWaitingPerPrincipal)
 	refuse(c.CallsPerConnection < 0, "calls_per_connection is %d: want 0 or more", c.CallsPerConnection)
+	refuse(c.CallsPerConnection > maxCalls, "calls_per_connection is %d: want at most %d", c.CallsPerConnection, maxCalls)
 	refuse(c.ConnectionTimeout <= 0, "connection_timeout is %v: want more than 0", c.ConnectionTimeout)
-	refuse(c.IdleTimeout < 0, "idle_timeout is %v: want 0 or more", c.IdleTimeout)
-	refuse(c.MaxConnectionAge < 0, "max_connection_age is %v: want 0 or more", c.MaxConnectionAge)
-	refuse(c.HealthCheckInterval < 0, "health_check_interval is %v: want 0 or more", c.HealthCheckInterval)
-	refuse(c.LeakAfter < 0, "leak_after is %v: want 0 or more", c.LeakAfter)
+	for _, t := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"connection_timeout", c.ConnectionTimeout}, {"idle_timeout", c.IdleTimeout}, {"max_connection_age", c.MaxConnectionAge},
+		{"health_check_interval", c.HealthCheckInterval}, {"leak_after", c.LeakAfter},
+	} {
+		refuse(t.d < 0, "%s is %v: want 0 or more", t.name, t.d)
+		refuse(t.d > maxPeriod, "%s is %v: want at most %v", t.name, t.d, maxPeriod)
+	}
 	refuse(c.RetryAttempts < 1, "retry_attempts is %d: want 1 or more", c.RetryAttempts)
 	refuse(c.Principal == "", "principal is empty: calls must be on somebody's behalf")
 	if err := c.Sharing.validate(); err != nil {

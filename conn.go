@@ -96,6 +96,7 @@ func (c *Conn) Era() string {
 	return c.peer.Era.String()
 }
 
-// Group is a label that connections of one group have in common. It tells
-// nothing about the principal, the session or the credentials.
+// Group is a label that connections of one group have in common, in this
+// process. It tells nothing about the principal, the session or the
+// credentials.
 func (c *Conn) Group() string { return c.group.label() }

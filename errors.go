@@ -18,7 +18,8 @@ var (
 	// ErrAcquireTimeout: no connection had room within ConnectionTimeout. The
 	// error carries the pool's state and the last failure to connect.
 	ErrAcquireTimeout = errors.New("no connection in time")
-	// ErrQueueFull: MaxWaiting callers wait already.
+	// ErrQueueFull: as many callers wait as MaxWaiting, MaxWaitingPerPrincipal
+	// or Limits allow, or made way for those of other principals.
 	ErrQueueFull = errors.New("too many callers are waiting")
 	// ErrUnavailable: the server cannot be connected to: for a reason that
 	// waiting does not cure, such as a command that does not exist, or since

@@ -2,9 +2,8 @@ package mcpool
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
+	"hash/maphash"
 
 	"github.com/mcpool-dev/mcpool/internal/slots"
 	"github.com/mcpool-dev/mcpool/internal/transport"
@@ -21,11 +20,11 @@ type group struct {
 	caps      rpc.Capabilities
 }
 
-// label tells groups apart, and nothing about the principal or the session.
-func (g group) label() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q%q%q%v%v", g.principal, g.session, g.revision, g.spare, g.caps))
-	return hex.EncodeToString(sum[:4])
-}
+// label tells groups apart, and nothing about the principal or the session: it
+// is another one in each process.
+func (g group) label() string { return fmt.Sprintf("%016x", maphash.Comparable(labels, g)) }
+
+var labels = maphash.MakeSeed()
 
 func everyCapabilities() []rpc.Capabilities {
 	var all []rpc.Capabilities
@@ -117,7 +116,7 @@ func (t *terms) anyonesKey() *callersKey {
 
 // keyOf says what a group may become.
 func (t *terms) keyOf(id group) slots.Key[group] {
-	key := slots.Key[group]{ID: id, Max: t.config.MaxConnections, Slots: t.callsPerConnection(), Account: id.principal}
+	key := slots.Key[group]{ID: id, Max: t.config.MaxConnections, Slots: t.callsPerConnection(), Account: id.principal, Edition: t.edition}
 	switch {
 	case t.server.Handler != nil:
 		key.Max = 1

@@ -137,3 +137,33 @@ func TestCancelledCallOfALeaseKeepsItsSlot(t *testing.T) {
 		closePool(t, p)
 	})
 }
+
+// TestLeaseReleasedUnderItsCallsIsForgotten: what cancelled calls leave behind
+// on a lease that was released before they ended.
+func TestLeaseReleasedUnderItsCallsIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := slowToHear(time.Second)
+		p := s.pool(t, nil)
+		for i := range 10 {
+			lease, err := p.Acquire(t.Context(), nobody, mcpool.Whole)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var all sync.WaitGroup
+			all.Go(func() { _ = cancelAfter(t, lease, time.Second, fmt.Sprint(i)) })
+			synctest.Wait()
+			lease.Release()
+			all.Wait()
+		}
+		time.Sleep(time.Minute)
+		if n := mcpool.Unsettled(p); n != 0 {
+			t.Errorf("%d leases are remembered for ever", n)
+		}
+		closePool(t, p)
+	})
+}
+
+func TestZeroLeaseCanBeReleased(t *testing.T) {
+	var lease mcpool.Lease
+	lease.Release()
+}

@@ -93,8 +93,7 @@ func (l Lease) do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 		return answer, err
 	}
 	failure := new(transport.Failure)
-	switch {
-	case !errors.As(err, &failure):
+	if !errors.As(err, &failure) {
 		failed.Err = err
 		return rpc.Answer{}, failed
 	}
@@ -124,8 +123,11 @@ func (l Lease) Conn() *Conn { return newConn(l.slot.View()) }
 
 // Release gives the lease back; a call that was cancelled on it first has to
 // be heard of by the server, or 10 s have to pass, before others get its slot.
-// Releasing it again has no effect.
+// Releasing it again, or the zero Lease, has no effect.
 func (l Lease) Release() {
+	if l.pool == nil {
+		return
+	}
 	if l.pool.unsettled.n.Load() == 0 {
 		l.slot.Release()
 		return
@@ -162,6 +164,10 @@ func (u *unsettled) add(slot slots.Lease[group, *link], heard <-chan struct{}) {
 		u.n.Add(1)
 	}
 	l.calls = append(l.calls, heard)
+	if !slot.Held() { // it was released before this call ended
+		delete(u.leases, slot)
+		u.n.Add(-1)
+	}
 }
 
 // released reports whether the lease was given back and only its slot is kept.

@@ -9,9 +9,9 @@ import (
 // Limits bound several pools together: those whose [Config] has the same
 // *Limits. Set the fields before the first pool is made; 0 is no bound.
 //
-// Where there is no room, the least recently used idle connection of all these
-// pools makes some; where none is idle, callers who have no connection at all
-// get the room of one in use, whose calls finish first.
+// Where there is no room for a connection, the least recently used idle one of
+// all these pools makes some; where none is idle, callers who have no
+// connection at all get the room of one in use, whose calls finish first.
 type Limits struct {
 	// MaxConnections is the most connections over HTTP and stdio.
 	MaxConnections int

@@ -269,3 +269,48 @@ func TestRefusedCredentialsAreTheirPrincipalsAffair(t *testing.T) {
 		closePool(t, p)
 	})
 }
+
+// TestReloadReachesWhatIsBeingOpened, and a call that waits since before it
+// does not bring the old settings back.
+func TestReloadReachesWhatIsBeingOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{Server: mcptest.Server{OpenDelay: 2 * time.Second, CallDelay: time.Second}}
+		p := s.pool(t, func(c *mcpool.Config) { c.MaxConnections, c.CallsPerConnection = 6, 8 })
+		var all sync.WaitGroup
+		ask := func(i int) {
+			all.Go(func() {
+				if _, err := call(t.Context(), p, nobody, "write", fmt.Sprint(i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		ask(0)
+		time.Sleep(time.Second)
+		config := mcpool.DefaultConfig()
+		config.MaxConnections, config.CallsPerConnection = 1, 1
+		if err := p.Reload(mcpool.Server{Name: "test", URL: "http://server.test/mcp", RoundTripper: &s.network}, &config); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			ask(i + 1)
+		}
+		all.Wait()
+		if n := p.Conns()[0].Slots(); n != 1 || s.Sessions() != 1 {
+			t.Errorf("%d slots on one of %d connections, want 1 and 1", n, s.Sessions())
+		}
+		closePool(t, p)
+	})
+}
+
+func TestReloadUnderLimitsKeepsTheKindOfServer(t *testing.T) {
+	config := mcpool.DefaultConfig()
+	config.Limits = &mcpool.Limits{MaxProcesses: 1}
+	p, err := mcpool.New(mcpool.Server{Name: "x", URL: "http://a.invalid/"}, &config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Reload(mcpool.Server{Name: "x", Command: "true"}, &config); err == nil {
+		t.Error("a server that no limit counts as a process became one")
+	}
+	closePool(t, p)
+}

@@ -74,17 +74,16 @@ type closeKey struct{}
 func (p *public) openStart(ctx context.Context, _ mcpool.OpenStart) context.Context {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return context.WithValue(ctx, openKey{}, [2]int{p.links.Begin(), p.config.CallsPerConnection})
+	return context.WithValue(ctx, openKey{}, p.links.Begin())
 }
 
 func (p *public) openEnd(ctx context.Context, e mcpool.OpenEnd) {
 	if e.Err != nil {
 		return
 	}
-	began := ctx.Value(openKey{}).([2]int)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.conns[e.Conn] = p.links.Opened(-1, began[0], began[1])
+	p.conns[e.Conn] = p.links.Opened(-1, ctx.Value(openKey{}).(int), p.config.CallsPerConnection)
 }
 
 func (p *public) closeStart(ctx context.Context, e mcpool.CloseStart) context.Context {

@@ -55,6 +55,17 @@ type Server struct {
 	Handler rpc.Handler
 }
 
+// kind is the one of URL, Command and Handler that is given.
+func (s *Server) kind() string {
+	switch {
+	case s.Handler != nil:
+		return "Handler"
+	case s.Command != "":
+		return "Command"
+	}
+	return "URL"
+}
+
 var serverName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
 // endpoint checks s and returns how to reach it. It does no I/O.

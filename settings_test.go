@@ -3,6 +3,7 @@ package mcpool_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"sync"
@@ -200,6 +201,25 @@ func TestSettingsThatMakeNoSense(t *testing.T) {
 					t.Errorf("the error does not name the setting, the value and what is allowed: %v", err)
 				}
 			})
+		}
+	}
+}
+
+// TestTimesHaveAnUpperBound: a time that means never is 0, not the longest there
+// is, with which sums overflow.
+func TestTimesHaveAnUpperBound(t *testing.T) {
+	for name, set := range map[string]func(*mcpool.Config){
+		"connection_timeout":    func(c *mcpool.Config) { c.ConnectionTimeout = math.MaxInt64 },
+		"idle_timeout":          func(c *mcpool.Config) { c.IdleTimeout = math.MaxInt64 },
+		"max_connection_age":    func(c *mcpool.Config) { c.MaxConnectionAge = math.MaxInt64 },
+		"health_check_interval": func(c *mcpool.Config) { c.HealthCheckInterval = math.MaxInt64 },
+		"leak_after":            func(c *mcpool.Config) { c.LeakAfter = math.MaxInt64 },
+		"calls_per_connection":  func(c *mcpool.Config) { c.CallsPerConnection = 65_536 },
+	} {
+		config := mcpool.DefaultConfig()
+		set(&config)
+		if err := config.Validate(); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "at most") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -73,7 +73,7 @@ func TestSource_PooledConnection(t *testing.T) {
 		if c.ID() != "test-1" || c.State() != "ready" || c.OpenTook() != 2*time.Second ||
 			c.Age() != time.Since(used)+2*time.Second || !c.LastUse().Equal(time.Now()) ||
 			c.Calls() != 3 || c.CallsInFlight() != 1 || c.Errors() != 1 || c.Slots() != 8 ||
-			c.ServerName() != "warehouse" || c.ProtocolVersion() != "2025-11-25" || len(c.Group()) != 8 {
+			c.ServerName() != "warehouse" || c.ProtocolVersion() != "2025-11-25" || len(c.Group()) != 16 {
 			t.Errorf("id %s, %s, opened in %v, age %v, last use %v, calls %d, in flight %d, errors %d, slots %d, server %s %s, group %s",
 				c.ID(), c.State(), c.OpenTook(), c.Age(), c.LastUse(), c.Calls(), c.CallsInFlight(), c.Errors(), c.Slots(),
 				c.ServerName(), c.ProtocolVersion(), c.Group())

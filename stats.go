@@ -134,7 +134,7 @@ const (
 	ClosedLost      CloseReason = "lost"      // the server dropped the session, or the link or process ended
 	ClosedUnhealthy CloseReason = "unhealthy" // a health check failed
 	ClosedReset     CloseReason = "reset"     // replaced by Reset or Drain
-	ClosedEvicted   CloseReason = "evicted"   // made room for another group at MaxConnectionsTotal
+	ClosedEvicted   CloseReason = "evicted"   // made room for another group, or pool, at a cap
 	ClosedSurplus   CloseReason = "surplus"   // opened, and then not needed
 	ClosedSession   CloseReason = "session"   // the session that owned it ended
 	ClosedShutdown  CloseReason = "shutdown"  // the pool was closed

@@ -15,6 +15,7 @@ import (
 // terms are what a pool was told: the server and how to keep connections to
 // it. They are never changed, but replaced as a whole.
 type terms struct {
+	edition  int // they replace those of a lower one
 	server   Server
 	config   Config
 	endpoint *transport.Endpoint
@@ -44,7 +45,7 @@ func newTerms(server Server, config *Config, old *terms) (*terms, error) {
 	}
 	t.asks = new(asks)
 	if old != nil {
-		t.asks = old.asks
+		t.asks, t.edition = old.asks, old.edition+1
 	}
 	if old != nil && server.same(old.server) {
 		t.endpoint, t.era, t.links, t.accounts = old.endpoint, old.era, old.links, old.accounts
@@ -106,7 +107,7 @@ func (t *terms) maxOpening() int {
 // any more: then all connections are replaced as they come free, as by
 // [Pool.Reset]. No call is disturbed. Settings hold from now on, for the
 // connections there are, too; only their age they keep. The name and the
-// Limits cannot change. The error says what makes no sense, or is
+// Limits cannot change, nor under Limits the kind of server. The error says what makes no sense, or is
 // [ErrPoolClosed], and then nothing has changed.
 func (p *Pool) Reload(server Server, config *Config) error {
 	p.reload.Lock()
@@ -119,8 +120,11 @@ func (p *Pool) Reload(server Server, config *Config) error {
 	if err != nil {
 		return err
 	}
-	if t.config.Limits != old.config.Limits {
-		return fmt.Errorf("server %s: the limits of a pool cannot change: make another pool", p.name)
+	switch {
+	case t.config.Limits != old.config.Limits:
+		return fmt.Errorf("server %s: the Limits of a pool cannot change: make another pool", p.name)
+	case t.config.Limits != nil && t.server.kind() != old.server.kind():
+		return fmt.Errorf("server %s: under Limits a %s cannot become a %s: make another pool", p.name, old.server.kind(), t.server.kind())
 	}
 	p.mu.Lock()
 	if p.closed {

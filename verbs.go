@@ -2,7 +2,10 @@ package mcpool
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/mcpool-dev/mcpool/internal/slots"
 )
 
 // The verbs of PgBouncer's console, on one pool.
@@ -10,10 +13,13 @@ import (
 // Pause lends nothing more and waits until no call is in flight, or ctx ends;
 // the pool stays paused either way. Callers wait meanwhile, at most
 // ConnectionTimeout, and none of them is lost when [Pool.Resume] comes in time.
-// Connections stay open. Leases count as calls in flight until they are
+// Where Resume comes first that is an error, too. Connections stay open. Leases count as calls in flight until they are
 // released.
 func (p *Pool) Pause(ctx context.Context) error {
-	if err := p.slots.Pause(ctx); err != nil {
+	switch err := p.slots.Pause(ctx); {
+	case errors.Is(err, slots.ErrResumed):
+		return fmt.Errorf("pausing pool %s: %w", p.name, err)
+	case err != nil:
 		return fmt.Errorf("pausing pool %s: calls are still in flight: %w", p.name, err)
 	}
 	return nil

@@ -15,11 +15,14 @@ type Budget struct {
 	most  int
 	wants atomic.Int32 // how many pools are hungry, for Release
 
-	mu      sync.Mutex // guards all below
-	used    int
-	leaving int      // of used, on their way out to make room
-	pools   []member // that take part
-	hungry  []member // that found no room, the longest waiting first
+	relief sync.Mutex // held while room is made: one pool at a time asks the others
+
+	mu          sync.Mutex // guards all below
+	used        int
+	leaving     int      // of used, on their way out to make room: idle ones
+	leavingBusy int      // and others
+	pools       []member // that take part
+	hungry      []member // that found no room, the longest waiting first
 }
 
 // NewBudget returns a budget of at most most; at least 1.
@@ -103,15 +106,20 @@ func (b *Budget) take(m member, badly bool) bool {
 	return true
 }
 
-// give gives one back; sacrificed, if it was retired to make room.
-func (b *Budget) give(sacrificed bool) {
+// give gives one back. evicted tells that it was retired to make room here, and
+// busy that it was in use then.
+func (b *Budget) give(evicted, busy bool) {
 	if b == nil {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used--
-	if sacrificed {
+	switch {
+	case !evicted:
+	case busy:
+		b.leavingBusy--
+	default:
 		b.leaving--
 	}
 	b.stirLocked()
@@ -153,28 +161,26 @@ func (b *Budget) stirLocked() {
 }
 
 // relieve has a connection of one of the pools make room, unless as many are
-// on their way out as pools wait. Where there is none to be spared it returns
-// when there may be one, 0 for who knows. It must not be called under a pool's
-// lock.
-func (b *Budget) relieve(asks member, barren bool) (later time.Duration) {
+// on their way out as pools wait; one in use may stay for long, so it does not
+// keep an idle one from going. Where there is none to be spared it returns when
+// there may be one, 0 for who knows. It must not be called under a pool's lock.
+func (b *Budget) relieve(barren bool) (later time.Duration) {
 	if b == nil {
 		return 0
 	}
+	b.relief.Lock()
+	defer b.relief.Unlock()
 	b.mu.Lock()
-	if b.used < b.most || b.leaving >= len(b.hungry) {
-		b.mu.Unlock()
-		return 0
-	}
-	b.leaving++
+	needed := b.used >= b.most && b.leaving < len(b.hungry)
+	barren = barren && b.leaving+b.leavingBusy < len(b.hungry)
 	pools := slices.Clone(b.pools)
 	b.mu.Unlock()
-
+	if !needed {
+		return 0
+	}
 	var worst member
 	var first rank
 	for _, m := range pools {
-		if m == asks {
-			continue // it has looked at its own already
-		}
 		r, ok, in := m.victim(barren)
 		if in > 0 && (later == 0 || in < later) {
 			later = in
@@ -186,8 +192,16 @@ func (b *Budget) relieve(asks member, barren bool) (later time.Duration) {
 	if worst != nil && worst.sacrifice(b, barren) {
 		return 0
 	}
+	return later
+}
+
+// leave counts a connection that is on its way out to make room.
+func (b *Budget) leave(busy bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.leaving--
-	return later
+	if busy {
+		b.leavingBusy++
+	} else {
+		b.leaving++
+	}
 }

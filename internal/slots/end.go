@@ -251,6 +251,7 @@ func (p *Pool[K, C]) Change(set func(*Options[K, C]), rekey func(id K) Key[K], r
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
+	p.resize.Store(&resize) // for those that are being opened
 	for c, n := range slots {
 		if n > 0 {
 			c.setLimitLocked(n)

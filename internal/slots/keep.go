@@ -9,6 +9,10 @@ import (
 	"time"
 )
 
+// refusedFor is how long it is remembered that an account was refused, after
+// the next try might have been made: longer than callers stay away.
+const refusedFor = 5 * time.Minute
+
 // An owned group that lost its state is remembered until its next caller was
 // told, at most this long, and no more than so many of them.
 const (
@@ -212,12 +216,12 @@ func (p *Pool[K, C]) renewLocked(g *group[K, C], now moment) {
 		switch {
 		case c.expires == 0 || now < c.expires:
 		case p.needless(c):
-			p.retireLocked(c, Age)
+			p.retireLocked(c, p.whyLocked(c))
 		case now < p.retryLocked(g, now) || g.replacing() || p.holdLocked(g, now):
 		case p.takeRoomLocked(g, false, now):
 			p.openLocked(g, ForAge)
 		default:
-			p.retireLocked(c, Age) // no room for a second one
+			p.retireLocked(c, p.whyLocked(c)) // no room for a second one
 		}
 	}
 }
@@ -302,6 +306,7 @@ func (p *Pool[K, C]) checkedLocked(c *conn[K, C], well, gone bool) {
 // lostLocked marks an owned group whose state is gone.
 func (p *Pool[K, C]) lostLocked(g *group[K, C], now moment) {
 	g.lost = now
+	p.disinheritLocked(g, now)
 	p.failLocked(g, ErrLost, nil)
 	p.dismissLocked(g, ErrLost)
 	for _, c := range g.conns() {
@@ -343,8 +348,8 @@ func (p *Pool[K, C]) forgetLocked(g *group[K, C]) {
 func (p *Pool[K, C]) forgetAccountLocked(a *account, now moment) {
 	switch {
 	case a.groups > 0 || a.conns > 0:
-	case a.refused.times > 0 && now < a.refused.retry+backoffIdle && !p.closed:
-		p.wakeLocked(a.refused.retry + backoffIdle)
+	case a.refused.times > 0 && now < a.refused.retry+refusedFor && !p.closed:
+		p.wakeLocked(a.refused.retry + refusedFor)
 	default:
 		delete(p.accounts, a.name)
 	}

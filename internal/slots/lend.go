@@ -51,6 +51,7 @@ type conn[K comparable, C any] struct {
 	strikes     int    // checks in a row that failed
 	silent      bool   // at that time it was busy
 	back        uint64 // and so many leases had been given back
+	lent, backs uint64 // the most leases that were counted
 }
 
 // A slot is room for one call, and has a number from 1. The upper bits of its
@@ -152,12 +153,14 @@ func (c *conn[K, C]) lastUse(now moment) moment {
 }
 
 // callsLocked is how many leases of the connection were given, and of them
-// given back.
+// given back. One that is given back just now may be in neither, but what was
+// counted before is.
 func (c *conn[K, C]) callsLocked() (lent, back uint64) {
 	for number := 1; number <= c.slots; number++ {
 		back += c.word(uint64(number)).Load() / turnOne
 	}
-	return back + uint64(c.inFlight()), back
+	c.lent, c.backs = max(c.lent, back+uint64(c.inFlight())), max(c.backs, back)
+	return c.lent, c.backs
 }
 
 // lend takes a slot if fewer calls are in flight than there are slots, or than

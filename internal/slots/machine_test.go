@@ -402,8 +402,8 @@ func (e *engine) budgets() error {
 	for _, b := range e.o.Connections {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if b.used != used || b.used > b.most || b.leaving != leaving {
-			return fmt.Errorf("I-CAP: a budget of %d counts %d and %d leaving, the pools have %d and %d", b.most, b.used, b.leaving, used, leaving)
+		if b.used != used || b.used > b.most || b.leaving+b.leavingBusy != leaving {
+			return fmt.Errorf("I-CAP: a budget of %d counts %d and %d leaving, the pools have %d and %d", b.most, b.used, b.leaving+b.leavingBusy, used, leaving)
 		}
 	}
 	if b := e.o.Waiters; b != nil {

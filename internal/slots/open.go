@@ -55,13 +55,17 @@ func (p *Pool[K, C]) planLocked(g *group[K, C], now moment) {
 		}
 		p.openLocked(g, cause)
 	}
+	if g.count() >= g.max() { // it waits for slots, not for room
+		p.starvedLocked(g, false)
+	}
 }
 
 // holdLocked reports whether the group may open nothing before another opening
 // ends. While the server fails, one try at a time is enough to see it return;
 // and when it does, not all of them at once (see openedLocked).
 func (p *Pool[K, C]) holdLocked(g *group[K, C], now moment) bool {
-	hold := g.failing.times > 0 && len(g.opening) > 0 || p.opening >= p.openMost || p.brokenLocked(now) && p.opening > 0
+	hold := g.failing.times > 0 && len(g.opening) > 0 || g.account.refused.times > 0 && g.account.opening > 0 ||
+		p.opening >= p.openMost || p.brokenLocked(now) && p.opening > 0
 	p.held = p.held || hold
 	return hold
 }
@@ -102,7 +106,7 @@ func (p *Pool[K, C]) overdueLocked(g *group[K, C], now moment) bool {
 // belowMin reports whether the group is to have another connection ready. One
 // that its heirs have counts as one of a spare group's.
 func (p *Pool[K, C]) belowMin(g *group[K, C], now moment) bool {
-	return g.warm && !g.key.Owned && !p.unused(g, now) &&
+	return g.warm && p.groups[g.id] == g && !g.key.Owned && !p.unused(g, now) &&
 		len(g.conns())+len(g.opening)+g.heirs < min(p.o.Min, g.max())
 }
 
@@ -151,6 +155,7 @@ func (p *Pool[K, C]) openLocked(g *group[K, C], cause Cause) {
 	ctx, o.cancel = context.WithCancelCause(p.ctx)
 	g.opening[o] = struct{}{}
 	p.opening++
+	g.account.opening++
 	open, timeout := p.o.Open, p.o.OpenTimeout
 	p.work.Go(func() {
 		defer o.cancel(nil)
@@ -161,7 +166,18 @@ func (p *Pool[K, C]) openLocked(g *group[K, C], cause Cause) {
 		defer cancel()
 		began := p.now()
 		opened, err := open(ctx, g.id)
-		p.landed(g, o, opened, err, errors.Is(err, ErrPermanent), began)
+		took := p.now() - began
+		for permanent := errors.Is(err, ErrPermanent); ; {
+			resize := p.resize.Load()
+			if n := 0; resize != nil && err == nil {
+				if n = (*resize)(opened.Conn); n > 0 {
+					opened.Slots = n
+				}
+			}
+			if p.landed(g, o, opened, err, permanent, took, resize) {
+				return
+			}
+		}
 	})
 }
 
@@ -177,21 +193,27 @@ func (p *Pool[K, C]) begin(g *group[K, C], o *opening, cause Cause) bool {
 	p.stats.Elided++
 	delete(g.opening, o)
 	p.opening--
+	g.account.opening--
 	p.giveRoomLocked(g, nil)
 	p.afterOpeningLocked(g, now)
 	return false
 }
 
-// landed takes in what came of an opening.
-func (p *Pool[K, C]) landed(g *group[K, C], o *opening, opened Opened[C], err error, permanent bool, began moment) {
+// landed takes in what came of an opening, unless connections have other sizes
+// now than what resize said.
+func (p *Pool[K, C]) landed(g *group[K, C], o *opening, opened Opened[C], err error, permanent bool, took time.Duration, resize *func(C) int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.resize.Load() != resize {
+		return false
+	}
 	now := p.now()
 	delete(g.opening, o)
 	p.opening--
+	g.account.opening--
 	switch {
 	case err == nil:
-		p.demand.opened.add(now - began)
+		p.demand.opened.add(took)
 		p.admitLocked(g, o, opened, now)
 	case o.unwanted: // no failure of the server's
 		p.giveRoomLocked(g, nil)
@@ -200,6 +222,7 @@ func (p *Pool[K, C]) landed(g *group[K, C], o *opening, opened Opened[C], err er
 		p.failedLocked(g, err, permanent, now)
 	}
 	p.afterOpeningLocked(g, now)
+	return true
 }
 
 // afterOpeningLocked looks at what the end of an opening makes possible.
@@ -261,7 +284,9 @@ func (p *Pool[K, C]) refusedLocked(g *group[K, C], err error, now moment) {
 }
 
 func (p *Pool[K, C]) failAccountLocked(a *account, now moment) {
-	for _, g := range p.hungryLocked() {
+	for at := p.hungry.first; at != nil; {
+		g := at.of
+		at = at.next // only g itself can leave
 		if g.account == a && len(g.conns()) == 0 {
 			p.failLocked(g, p.failedError(g, ErrDown, a.refused, now), nil)
 		}
@@ -362,12 +387,16 @@ func (p *Pool[K, C]) replacedLocked(g *group[K, C], by *conn[K, C]) {
 		}
 	}
 	if oldest != nil {
-		why := Age
-		if p.wornLocked(oldest) {
-			why = Calls
-		}
-		p.retireLocked(oldest, why)
+		p.retireLocked(oldest, p.whyLocked(oldest))
 	}
+}
+
+// whyLocked is why a connection is replaced.
+func (p *Pool[K, C]) whyLocked(c *conn[K, C]) Reason {
+	if p.wornLocked(c) {
+		return Calls
+	}
+	return Age
 }
 
 // watch retires a connection that ends by itself.
@@ -451,7 +480,7 @@ func (p *Pool[K, C]) closedLocked(c *conn[K, C]) {
 	p.stats.Closed[c.reason]++
 	if c.reason != Lost {
 		g.retired--
-		p.giveRoomLocked(g, c.sacrificed)
+		p.giveRoomLocked(g, c)
 	}
 	switch {
 	case c.reason != Evicted || c.sacrificed != nil:

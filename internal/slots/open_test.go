@@ -146,3 +146,75 @@ func TestSilentConnectionIsChecked(t *testing.T) {
 		})
 	}
 }
+
+// TestRefusedAccountIsTriedOnceAtATime: after credentials were refused, one
+// opening finds out whether they are accepted again, however many groups want
+// one: a server may lock an account out.
+func TestRefusedAccountIsTriedOnceAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{slots: 1, delay: time.Second, fail: errForever}
+		start(t, s, Options[string, *link]{MaxOpening: 16})
+		for round := range 4 {
+			before, _, _ := s.seen()
+			var all sync.WaitGroup
+			for i := range 50 {
+				all.Go(func() {
+					key := &Key[string]{ID: fmt.Sprint(i % 10), Max: 6, Slots: 1, Account: "ann"}
+					if _, err := s.pool.Acquire(t.Context(), key, Ask{Timeout: time.Minute}); !errors.Is(err, ErrDown) {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			if after, _, _ := s.seen(); round > 0 && after-before > 1 {
+				t.Errorf("round %d: %d openings with refused credentials", round, after-before)
+			}
+			time.Sleep(time.Minute)
+		}
+		s.end()
+	})
+}
+
+// TestGroupThatEndedOpensNothing: a connection that lands after its group has
+// ended is not replaced, for Min or otherwise.
+func TestGroupThatEndedOpensNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{slots: 1, delay: time.Second}
+		start(t, s, Options[string, *link]{Min: 1})
+		go s.pool.Acquire(t.Context(), a(1, 1), Ask{Timeout: time.Minute}) //nolint:errcheck // it is to be told that the group has ended
+		synctest.Wait()
+		s.pool.End("a")
+		time.Sleep(time.Minute)
+		s.wantOpens(1)
+		s.end()
+	})
+}
+
+// TestSpareIsOpenedAfterALoss: a session whose state is lost needs no
+// connection, so the next one shall find one.
+func TestSpareIsOpenedAfterALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{slots: 1}
+		start(t, s, Options[string, *link]{Min: 1, IdleTimeout: 10 * time.Minute})
+		l := s.get(&Key[string]{ID: "s", Max: 1, Slots: 1, Owned: true, Spare: "spare"})
+		l.Release()
+		close(l.Conn().done)
+		time.Sleep(time.Minute)
+		if got := s.pool.Stats(); got.Ready != 1 {
+			t.Errorf("%d ready, want a spare", got.Ready)
+		}
+		s.end()
+	})
+}
+
+// TestWornConnectionSaysSo: it is closed for its calls, replaced or not.
+func TestWornConnectionSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{slots: 1}
+		start(t, s, Options[string, *link]{MaxCalls: 2})
+		s.get(a(1, 1)).Release()
+		s.get(a(1, 1)).Release()
+		s.wantClosed("1 calls")
+		s.end()
+	})
+}

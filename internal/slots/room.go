@@ -19,12 +19,16 @@ func (p *Pool[K, C]) takeRoomLocked(g *group[K, C], badly bool, now moment) bool
 		p.starvedLocked(g, false)
 		return true
 	}
-	if badly {
+	switch {
+	case !badly:
+	case full || own:
 		p.starvedLocked(g, true)
-		if !p.evictLocked(g, own, now) && !full && !own {
-			p.short, p.barren = true, p.barren || g.count() == 0
-			p.rouse() // the keeper asks the other pools
-		}
+		p.evictLocked(g, own, now)
+	default: // a connection of any pool may go
+		p.starvedLocked(g, true)
+		p.short, p.barren = true, p.barren || g.count() == 0
+		p.spent = true
+		p.rouse() // the keeper asks the pools
 	}
 	return false
 }
@@ -33,7 +37,7 @@ func (p *Pool[K, C]) takeBudgets(badly bool) bool {
 	for i, b := range p.budgets {
 		if !b.take(p, badly) {
 			for _, b := range p.budgets[:i] {
-				b.give(false)
+				b.give(false, false)
 			}
 			return false
 		}
@@ -41,12 +45,13 @@ func (p *Pool[K, C]) takeBudgets(badly bool) bool {
 	return true
 }
 
-// giveRoomLocked gives room back.
-func (p *Pool[K, C]) giveRoomLocked(g *group[K, C], evicted *Budget) {
+// giveRoomLocked gives back the room of an opening that came to nothing, or of
+// the connection c.
+func (p *Pool[K, C]) giveRoomLocked(g *group[K, C], c *conn[K, C]) {
 	p.total--
 	g.account.conns--
 	for _, b := range p.budgets {
-		b.give(b == evicted)
+		b.give(c != nil && c.sacrificed == b, c != nil && c.evictedBusy)
 	}
 	p.forgetAccountLocked(g.account, p.now())
 }
@@ -69,36 +74,31 @@ func (p *Pool[K, C]) starvedLocked(g *group[K, C], starved bool) {
 // feedLocked lets groups with waiters plan again, because there may be room
 // now: first those that have no connection, and of them the longest waiting.
 func (p *Pool[K, C]) feedLocked(now moment) {
-	if p.hungry.n == 0 {
-		return
-	}
-	groups := p.hungryLocked()
+	p.spent = false
 	for _, none := range []bool{true, false} {
-		for _, g := range groups {
-			if none == (g.count() == 0) && g.hungry.in != nil {
+		for at := p.hungry.first; at != nil; {
+			if g := at.of; none == (g.count() == 0) {
 				p.planLocked(g, now)
+			}
+			switch {
+			case p.spent: // there is no room for those behind either
+				return
+			case at.in == nil: // it has left, and others may have
+				at = p.hungry.first
+			default:
+				at = at.next
 			}
 		}
 	}
 }
 
-// hungryLocked returns the groups with waiters, the longest waiting first.
-// What is done for one of them may have any of them leave.
-func (p *Pool[K, C]) hungryLocked() []*group[K, C] {
-	groups := make([]*group[K, C], 0, p.hungry.n)
-	for at := p.hungry.first; at != nil; at = at.next {
-		groups = append(groups, at.of)
-	}
-	return groups
-}
-
 // evictLocked makes room for a group by retiring a connection of another one,
-// of the same account if that is what has no room. It reports whether one is
-// on its way out.
-func (p *Pool[K, C]) evictLocked(hungry *group[K, C], sameAccount bool, now moment) bool {
+// of the same account if that is what has no room, unless as many are on their
+// way out as groups want some.
+func (p *Pool[K, C]) evictLocked(hungry *group[K, C], sameAccount bool, now moment) {
 	starved := int(p.starved.Load())
 	if p.evicted >= starved {
-		return true
+		return
 	}
 	// One in use may stay for long, so it does not keep an idle one from going.
 	busy := p.evicted+p.evictedBusy < starved
@@ -108,7 +108,8 @@ func (p *Pool[K, C]) evictLocked(hungry *group[K, C], sameAccount bool, now mome
 	}
 	switch {
 	case c == nil:
-		return p.evicted+p.evictedBusy > 0
+		p.spent = p.spent || !sameAccount
+		return
 	case r.busy:
 		c.evictedBusy = true
 		p.evictedBusy++
@@ -116,7 +117,6 @@ func (p *Pool[K, C]) evictLocked(hungry *group[K, C], sameAccount bool, now mome
 		p.evicted++
 	}
 	p.retireLocked(c, Evicted)
-	return true
 }
 
 // victimLocked chooses a connection to make room for a group, or, if that is
@@ -193,11 +193,12 @@ func (p *Pool[K, C]) victim(barren bool) (rank, bool, time.Duration) {
 func (p *Pool[K, C]) sacrifice(b *Budget, barren bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c, _, _ := p.victimLocked(nil, barren, true, false, p.now())
+	c, r, _ := p.victimLocked(nil, barren, true, false, p.now())
 	if c == nil {
 		return false
 	}
-	c.sacrificed = b
+	c.sacrificed, c.evictedBusy = b, r.busy
+	b.leave(r.busy)
 	p.retireLocked(c, Evicted)
 	return true
 }
@@ -212,7 +213,7 @@ func (p *Pool[K, C]) stir() {
 // ask again; 0 for when told.
 func (p *Pool[K, C]) relieve(barren bool) (later time.Duration) {
 	for _, b := range p.budgets {
-		if in := b.relieve(p, barren); in > 0 && (later == 0 || in < later) {
+		if in := b.relieve(barren); in > 0 && (later == 0 || in < later) {
 			later = in
 		}
 	}

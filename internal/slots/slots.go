@@ -86,6 +86,9 @@ type Key[K comparable] struct {
 	// Spare come and go, it keeps so many ready that there are Min with
 	// theirs.
 	Spare K
+	// Edition is of the settings that the key comes from: one that is older
+	// than the group's changes nothing.
+	Edition int
 }
 
 // Reason says why a connection was closed.
@@ -120,9 +123,10 @@ type Pool[K comparable, C any] struct {
 	// Options.MaxCalls. Release looks at them.
 	starved atomic.Int32
 	worn    atomic.Int64
-	stirred atomic.Bool // another pool has given room back, or may spare some
-	waiters sync.Pool   // of *waiter, used before
-	budgets []*Budget   // Options.Connections
+	stirred atomic.Bool                 // another pool has given room back, or may spare some
+	waiters sync.Pool                   // of *waiter, used before
+	budgets []*Budget                   // Options.Connections
+	resize  atomic.Pointer[func(C) int] // what the last Change said of slots
 
 	mu          sync.Mutex // guards all below; no I/O and no callback under it
 	groups      map[K]*group[K, C]
@@ -140,6 +144,7 @@ type Pool[K comparable, C any] struct {
 	short       bool                     // a budget has no room: other pools are to make some
 	barren      bool                     // for a group that has no connection
 	held        bool                     // an opening was put off until another one ends
+	spent       bool                     // a group found neither room nor anything to make some
 	generation  int                      // of openings: one begun before a Reset is not lent
 	paused      bool
 	failing     failing // openings, in all groups
@@ -231,6 +236,7 @@ type account struct {
 	name    string
 	groups  int     // that there are of it
 	conns   int     // that count
+	opening int     // of them, being opened
 	refused failing // openings that it is no use to try again soon
 }
 
@@ -305,12 +311,19 @@ func (p *Pool[K, C]) dropLocked(g *group[K, C]) {
 	delete(p.groups, g.id)
 	p.recent.CompareAndSwap(g, nil)
 	g.warm = false // a last call may still end on a lost connection of it
-	if g.spares != nil {
-		now := p.now()
-		g.spares.heirs--
-		g.spares.used.Store(int64(now))
-		p.wakeLocked(now) // the next of them shall find a connection ready
-	}
+	p.disinheritLocked(g, p.now())
 	g.account.groups--
 	p.forgetAccountLocked(g.account, p.now())
+}
+
+// disinheritLocked says that a group needs its spares no more: the next shall
+// find a connection ready.
+func (p *Pool[K, C]) disinheritLocked(g *group[K, C], now moment) {
+	if g.spares == nil {
+		return
+	}
+	g.spares.heirs--
+	g.spares.used.Store(int64(now))
+	g.spares = nil
+	p.wakeLocked(now)
 }

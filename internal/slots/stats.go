@@ -70,6 +70,7 @@ func (p *Pool[K, C]) Stats() Stats {
 		s.Acquired += lent
 		s.Released += back
 	}
+	s.Acquired = max(s.Acquired, s.Waited)
 	return s
 }
 

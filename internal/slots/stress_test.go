@@ -169,7 +169,7 @@ func TestChurn(t *testing.T) {
 		}
 		stop()
 		all.Wait()
-		if budget.used != 0 || budget.leaving != 0 || len(budget.hungry) != 0 || waiters.used != 0 {
+		if budget.used != 0 || budget.leaving+budget.leavingBusy != 0 || len(budget.hungry) != 0 || waiters.used != 0 {
 			t.Errorf("I-CAP: a closed pool left %d of a budget, %d leaving, %d hungry, %d waiters", budget.used, budget.leaving, len(budget.hungry), waiters.used)
 		}
 	}
@@ -187,7 +187,7 @@ func TestNobodyWaitsBesideASlotThatCameFreeMeanwhile(t *testing.T) {
 	var all sync.WaitGroup
 	for range 2 {
 		all.Go(func() {
-			for range rounds(200_000) {
+			for range rounds(1_000_000) {
 				l, err := s.pool.Acquire(ctx, a(1, 1), Ask{Timeout: time.Hour})
 				if err != nil {
 					t.Errorf("I-NOSTRAND: %v", err)
@@ -357,5 +357,68 @@ func TestManyWaitersLeaveAtOnce(t *testing.T) {
 	if got := s.pool.Stats(); got.Waiting != 0 || got.AcquireFailures != 10_000 {
 		t.Errorf("%d still wait, %d have given up", got.Waiting, got.AcquireFailures)
 	}
+	s.end()
+}
+
+// TestNoCallBeginsAfterPause has callers take free slots, without a lock, in the
+// moment in which a pool is paused. It takes many tries to see one through.
+func TestNoCallBeginsAfterPause(t *testing.T) {
+	s := &server{slots: 64}
+	start(t, s, Options[string, *link]{})
+	ctx, stop := context.WithCancel(t.Context())
+	var paused atomic.Bool
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if l, err := s.pool.Acquire(ctx, a(1, 64), Ask{Timeout: time.Minute}); err == nil {
+					if paused.Load() {
+						t.Error("I-PAUSE: lent while paused")
+					}
+					l.Release()
+				}
+			}
+		})
+	}
+	for began := time.Now(); time.Since(began) < 3*time.Second; {
+		if err := s.pool.Pause(ctx); err != nil {
+			t.Fatal(err)
+		}
+		paused.Store(true)
+		runtime.Gosched()
+		paused.Store(false)
+		s.pool.Resume()
+	}
+	stop()
+	all.Wait()
+	s.end()
+}
+
+// TestCountersDoNotFall reads counters while slots are lent and given back.
+func TestCountersDoNotFall(t *testing.T) {
+	s := &server{slots: 64}
+	start(t, s, Options[string, *link]{})
+	ctx, stop := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if l, err := s.pool.Acquire(ctx, a(1, 64), Ask{Timeout: time.Minute}); err == nil {
+					l.Release()
+				}
+			}
+		})
+	}
+	var before Stats
+	for range rounds(100_000) {
+		now := s.pool.Stats()
+		if now.Acquired < before.Acquired || now.Released < before.Released || now.Acquired < now.Waited {
+			t.Fatalf("I-MONO: %d acquired, %d released, %d waited after %d, %d, %d",
+				now.Acquired, now.Released, now.Waited, before.Acquired, before.Released, before.Waited)
+		}
+		before = now
+	}
+	stop()
+	all.Wait()
 	s.end()
 }

@@ -30,7 +30,10 @@ func (p *Pool[K, C]) Acquire(ctx context.Context, key *Key[K], ask Ask) (Lease[K
 	}
 	if g := p.recent.Load(); g != nil && g.id == key.ID && !ask.Whole && g.gate.Load() == 0 {
 		if l, ok := g.take(); ok {
-			return l, nil
+			if g.gate.Load() < gatePaused {
+				return l, nil
+			}
+			l.Release() // a Pause came in between, and may not have seen it
 		}
 	}
 	w, l, err := p.join(ctx, key, ask)
@@ -69,7 +72,7 @@ func (p *Pool[K, C]) join(ctx context.Context, key *Key[K], ask Ask) (w *waiter[
 	}
 	p.recent.Store(g)
 	g.used.Store(int64(now))
-	if g.key != *key {
+	if g.key != *key && key.Edition >= g.key.Edition {
 		p.rekeyLocked(g, *key)
 	}
 	if g.gate.Load() == 0 {
@@ -230,7 +233,7 @@ func (p *Pool[K, C]) dequeueLocked(g *group[K, C], w *waiter[K, C], served bool)
 	g.gate.Add(-1)
 	p.waiting--
 	heap.Remove(&p.deadlines, w.rank)
-	p.o.Waiters.give(false)
+	p.o.Waiters.give(false, false)
 	if g.queue.n == 0 {
 		g.hungry.leave()
 		p.starvedLocked(g, false)
