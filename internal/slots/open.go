@@ -169,8 +169,8 @@ func (p *Pool[K, C]) openLocked(g *group[K, C], cause Cause) {
 		took := p.now() - began
 		for permanent := errors.Is(err, ErrPermanent); ; {
 			resize := p.resize.Load()
-			if n := 0; resize != nil && err == nil {
-				if n = (*resize)(opened.Conn); n > 0 {
+			if resize != nil && err == nil {
+				if n := (*resize)(opened.Conn); n > 0 {
 					opened.Slots = n
 				}
 			}
