@@ -202,7 +202,7 @@ func runSchedule(t *testing.T, data []byte) (saw tally) {
 		s.config.CallsPerConnection = c.next(4)
 		for _, period := range []*time.Duration{&s.config.IdleTimeout, &s.config.MaxConnectionAge, &s.config.HealthCheckInterval} {
 			if *period = 0; c.next(2) == 0 { // otherwise never
-				*period = c.ms(256)
+				*period = 100*time.Millisecond + c.ms(256) // shorter ones are work without end
 			}
 		}
 		s.faults = &mcptest.Faults{Server: server, Plan: data}
