@@ -31,6 +31,9 @@ func (s *server) warm(n int, key *Key[string]) {
 	s.pool.mu.Unlock()
 }
 
+// mostOpening is as package mcpool has it for servers over HTTP.
+func mostOpening(slots int) int { return max(16, 128/slots) }
+
 // TestBurst has 50 callers at once, calls of 300 ms and openings of 2 s, over
 // some warm connections.
 func TestBurst(t *testing.T) {
@@ -50,7 +53,7 @@ func TestBurst(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &server{slots: test.slots, delay: 2 * time.Second}
-			start(t, s, Options[string, *link]{})
+			start(t, s, Options[string, *link]{MaxOpening: mostOpening(test.slots)})
 			key := a(50, test.slots)
 			s.warm(test.warm, key)
 			began := time.Now()
@@ -109,7 +112,7 @@ func TestStep(t *testing.T) {
 func step(t *testing.T, slots int, seed uint64) (opens int, p99 time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{slots: slots, delay: 2 * time.Second}
-		start(t, s, Options[string, *link]{})
+		start(t, s, Options[string, *link]{MaxOpening: mostOpening(slots)})
 		random := rand.New(rand.NewPCG(seed, 1))
 		var mu sync.Mutex
 		var waits []time.Duration
