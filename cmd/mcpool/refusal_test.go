@@ -137,9 +137,14 @@ var settingFlags = map[string][]badValues{
 	"lazy-initialization":   {bad("want true or false", "perhaps", "")},
 	"max-connections-total": {bad(wantCount+"0 to 1000000", "-1")},
 	"max-waiting":           {bad(wantCount+"0 to 1000000", "-1", "all")},
-	"calls-per-connection":  {bad(wantCount+"0 to 1000000", "-1")},
-	"sharing":               {bad("want shared, principal or session", "everyone", "Shared")},
-	"call-timeout":          {bad(wantPeriod, "-1", "long")},
+	"max-connection-calls":  {bad(wantCount+"0 to 1000000", "-1", "few")},
+	"leak-after":            {bad(wantPeriod, "-1", "late")},
+
+	"max-connections-per-principal": {bad(wantCount+"0 to 1000000", "-1", "all")},
+	"max-waiting-per-principal":     {bad(wantCount+"0 to 1000000", "-1", "all")},
+	"calls-per-connection":          {bad(wantCount+"0 to 1000000", "-1")},
+	"sharing":                       {bad("want shared, principal or session", "everyone", "Shared")},
+	"call-timeout":                  {bad(wantPeriod, "-1", "long")},
 }
 
 var listenFlagValues = map[string][]badValues{
