@@ -85,11 +85,12 @@ func (p *Pool[K, C]) join(ctx context.Context, key *Key[K], ask Ask) (w *waiter[
 		until = min(until, now+time.Until(at))
 	}
 	probe, err := p.downLocked(g, until, now)
-	if err == nil && !p.placeLocked(ask.Who) {
+	if err == nil && !p.placeLocked(g, ask.Who) {
 		err = p.waitErrorLocked(g, ErrQueueFull, now)
 	}
 	if err != nil {
 		p.stats.Refused++
+		p.pumpLocked(g, now) // one before it may have made way for it
 		p.forgetLocked(g)
 		return nil, l, err
 	}
@@ -159,16 +160,16 @@ func (p *Pool[K, C]) expireLocked(now moment) {
 	}
 }
 
-// placeLocked reports whether there is a place for a waiter of a principal.
+// placeLocked reports whether there is a place in g for a waiter of a principal.
 // Where all are taken, one who waits for the principal with the most waiters,
 // and came last, makes room for one of a principal with fewer: a storm is to
 // drown itself. (It is what routers do with packets: B. Suter et al., "Design
 // Considerations for Supporting TCP with Per-flow Queueing", INFOCOM 1998.)
-func (p *Pool[K, C]) placeLocked(who string) bool {
+func (p *Pool[K, C]) placeLocked(g *group[K, C], who string) bool {
 	if p.o.WaitingEach > 0 && p.waitersLocked(who) >= p.o.WaitingEach {
 		return false
 	}
-	if p.o.MaxWaiting > 0 && p.waiting >= p.o.MaxWaiting && !p.shedLocked(who) {
+	if p.o.MaxWaiting > 0 && p.waiting >= p.o.MaxWaiting && !p.shedLocked(g, who) {
 		return false
 	}
 	return p.o.Waiters.take(p, false)
@@ -185,7 +186,7 @@ func (p *Pool[K, C]) waitersLocked(who string) (n int) {
 
 // shedLocked ends the wait of one of the principal with the most waiters,
 // unless that would have no more than who then.
-func (p *Pool[K, C]) shedLocked(who string) bool {
+func (p *Pool[K, C]) shedLocked(g *group[K, C], who string) bool {
 	waiters := map[string]int{}
 	for at := p.hungry.first; at != nil; at = at.next {
 		for l := at.of.queue.turns.first; l != nil; l = l.next {
@@ -207,9 +208,11 @@ func (p *Pool[K, C]) shedLocked(who string) bool {
 	if most == waiters[who]+1 || last == nil {
 		return false
 	}
-	now, g := p.now(), last.group
-	p.refuseLocked(last, p.waitErrorLocked(g, ErrQueueFull, now))
-	p.pumpLocked(g, now) // those behind may want less than it did
+	now, of := p.now(), last.group
+	p.refuseLocked(last, p.waitErrorLocked(of, ErrQueueFull, now))
+	if of != g { // g is served once the newcomer has its place in it
+		p.pumpLocked(of, now) // those behind may want less than it did
+	}
 	return true
 }
 
