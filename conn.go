@@ -19,6 +19,7 @@ type link struct {
 	opened   time.Time
 	openTook time.Duration
 	ended    func() // to be called when it is closed
+	known    *known // about its server
 
 	calls, errors atomic.Uint64
 	inFlight      atomic.Int64

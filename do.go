@@ -301,6 +301,9 @@ func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, own *
 	l.inFlight.Add(-1)
 	if err != nil {
 		l.errors.Add(1)
+		if failed := (*transport.Failure)(nil); errors.As(err, &failed) {
+			l.known.failed(l.peer.Era, failed)
+		}
 		return answer, withoutToken(err)
 	}
 	if call.Method == "tools/list" {

@@ -34,8 +34,6 @@ func everyCapabilities() []rpc.Capabilities {
 	return all
 }
 
-func (t *terms) eraNow() transport.Era { return transport.Era(t.era.Load()) }
-
 // sharing is Config.Sharing with its default, which depends on the server.
 func (t *terms) sharing() Sharing {
 	switch {

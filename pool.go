@@ -169,18 +169,18 @@ func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], err
 }
 
 func (p *Pool) openFor(ctx context.Context, t *terms, id group, began time.Time) (*link, error) {
-	era := t.eraNow()
+	known := t.known.now.Load()
 	account := t.account(id)
-	conn, err := t.endpoint.Open(ctx, era, id.caps, account.authorize)
+	conn, err := t.endpoint.Open(ctx, *known, id.caps, account.authorize)
 	if err == nil {
 		l := newLink(p.ids.Add(1), p.name, account, conn, began)
-		l.ended = t.links.Done
-		t.era.Store(int32(l.peer.Era))
+		l.ended, l.known = t.links.Done, t.known
+		t.known.met(known, l.peer)
 		return l, nil
 	}
 	var failed *transport.OpenError
 	if errors.As(err, &failed) && failed.WrongEra {
-		t.era.CompareAndSwap(int32(era), int32(transport.Unknown))
+		t.known.refuted(known)
 	}
 	if failed != nil && failed.Permanent {
 		err = &permanentError{err}
@@ -224,8 +224,12 @@ func (p *Pool) checkLink(ctx context.Context, l *link) error {
 	if err != nil {
 		p.log.Warn("health check failed", "conn", l.name, "error", err)
 	}
-	if failed := (*transport.Failure)(nil); errors.As(err, &failed) && failed.Dead {
-		return fmt.Errorf("%w: %w", slots.ErrGone, err)
+	if failed := (*transport.Failure)(nil); errors.As(err, &failed) {
+		l.known.failed(l.peer.Era, failed)
+		l.known.doubt(l.known.now.Load())
+		if failed.Dead {
+			return fmt.Errorf("%w: %w", slots.ErrGone, err)
+		}
 	}
 	return err
 }

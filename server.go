@@ -22,6 +22,11 @@ type Server struct {
 	// letters, digits, '-', '_' and '.'.
 	Name string
 
+	// Protocol is the one version of MCP to speak with the server, such as
+	// "2025-06-18". Default "": the newest that both sides speak. What a server
+	// speaks is asked once, and again when it says otherwise.
+	Protocol string
+
 	// URL of the MCP endpoint, http or https, for streamable HTTP.
 	URL string
 	// Header is sent with every request, for instance a token that never
@@ -54,6 +59,10 @@ type Server struct {
 	// Handler is a server in this process.
 	Handler rpc.Handler
 }
+
+// Protocols returns the versions of MCP that [Server.Protocol] may be, the
+// newest first.
+func Protocols() []string { return transport.Protocols() }
 
 // kind is the one of URL, Command and Handler that is given.
 func (s *Server) kind() string {
@@ -91,15 +100,18 @@ func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
 		err = errors.New("fields Header, Tokens, RoundTripper and DialContext go with a URL")
 	case s.Tokens != nil && s.authorized():
 		err = errors.New("give either Tokens or an Authorization in Header or URL: a request has room for one")
+	case s.Handler != nil && s.Protocol != "":
+		err = errors.New("a Protocol has no use beside a Handler: it is called without one")
 	case s.Command == "" && (s.Args != nil || s.Env != nil || s.Dir != ""):
 		err = errors.New("fields Args, Env and Dir go with a Command")
 	case s.URL != "":
 		endpoint, err = transport.HTTP(s.URL, transport.HTTPOptions{
-			Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext, Log: log,
+			Protocol: s.Protocol, Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext, Log: log,
 		})
 	case s.Command != "":
 		endpoint, err = transport.Stdio(transport.Command{
-			Path: s.Command, Args: s.Args, Env: append(os.Environ(), s.Env...), Dir: s.Dir, Log: log,
+			Path: s.Command, Args: s.Args, Env: append(os.Environ(), s.Env...), Dir: s.Dir,
+			Protocol: s.Protocol, Log: log,
 		})
 	default:
 		endpoint = transport.InProcess(s.Name, s.Handler)

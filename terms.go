@@ -19,8 +19,8 @@ type terms struct {
 	server   Server
 	config   Config
 	endpoint *transport.Endpoint
-	// era is the server's transport.Era, as its last opening found it.
-	era *atomic.Int32
+	// known is what openings have found out about the server.
+	known *known
 	// links counts the openings and connections that the endpoint is used by.
 	links *sync.WaitGroup
 	// anyone is the key of the zero rpc.Caller in each era.
@@ -48,12 +48,12 @@ func newTerms(server Server, config *Config, old *terms) (*terms, error) {
 		t.asks, t.edition = old.asks, old.edition+1
 	}
 	if old != nil && server.same(old.server) {
-		t.endpoint, t.era, t.links, t.accounts = old.endpoint, old.era, old.links, old.accounts
+		t.endpoint, t.known, t.links, t.accounts = old.endpoint, old.known, old.links, old.accounts
 		return t, nil
 	}
 	var err error
 	t.endpoint, err = server.endpoint(&t.config)
-	t.era, t.links = new(atomic.Int32), new(sync.WaitGroup)
+	t.known, t.links = newKnown(), new(sync.WaitGroup)
 	if server.URL != "" {
 		t.accounts = newAccounts(server.Tokens, t.asks)
 	}

@@ -25,7 +25,9 @@
 // An entry of mcpServers, or of servers as VS Code calls it, has a url
 // (streamable HTTP) with headers, or a command with args, env, envFile and
 // cwd; the last two are relative to the folder of the file. "type" may say
-// which of the two is meant; the older transport, sse, is refused. An entry with
+// which of the two is meant; the older transport, sse, is refused. "protocol"
+// may be the one version of MCP to speak ("2025-06-18"), auto for what the
+// server speaks. An entry with
 // "disabled": true is not looked at. Keys that clients write for their own use
 // are ignored, and keys that would change what a server may do are refused; both
 // are listed beside the code that reads entries. Any other key is an error.

@@ -176,6 +176,22 @@ func TestEmptyKeysOfTheOtherKindAreNoMistake(t *testing.T) {
 	}
 }
 
+func TestProtocol(t *testing.T) {
+	c, err := config.Parse([]byte(`{"mcpServers": {
+		"a": {"url": "https://a", "protocol": "2025-06-18"},
+		"b": {"command": "b", "protocol": "auto"},
+	}}`), "mcp.json", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := c.Servers[0].Protocol, c.Servers[1].Protocol; a != "2025-06-18" || b != "" {
+		t.Errorf("got %q and %q", a, b)
+	}
+	for _, s := range c.Servers {
+		usable(t, s)
+	}
+}
+
 func TestNamesBecomeSafe(t *testing.T) {
 	for key, want := range map[string]string{
 		"My Server":                  "My-Server",

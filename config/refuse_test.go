@@ -52,6 +52,7 @@ var bad = map[string]struct {
 
 	"sse":              {entry(`"type": "sse", "url": "https://a/sse"`), []string{"mcpServers.x.type: the sse transport is not supported yet"}},
 	"type":             {entry(`"type": "grpc", "url": "https://a"`), []string{`mcpServers.x.type: value "grpc": want stdio or http`}},
+	"protocol":         {entry(`"url": "https://a", "protocol": "2026"`), []string{`mcpServers.x.protocol: value "2026": want auto, 2026-07-28, 2025-11-25, `}},
 	"stdio with a url": {entry(`"type": "stdio", "url": "https://a"`), []string{"mcpServers.x: type stdio wants a command"}},
 	"http and command": {entry(`"type": "http", "command": "a"`), []string{"mcpServers.x: type http wants a url"}},
 	"neither":          {entry(``), []string{"mcpServers.x: want a url or a command"}},

@@ -5,8 +5,11 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/mcpool-dev/mcpool"
 )
 
 // topKeys are those of a file.
@@ -21,7 +24,7 @@ var topKeys = keys{
 
 // serverKeys are those of an entry of mcpServers.
 var serverKeys = keys{
-	read: []string{"type", "url", "headers", "command", "args", "env", "envFile", "cwd", "disabled", "pool"},
+	read: []string{"type", "url", "headers", "command", "args", "env", "envFile", "cwd", "protocol", "disabled", "pool"},
 	ignored: []string{
 		"_comment", "//",
 		"description", "icon", "iconPath", // for people
@@ -132,6 +135,8 @@ func (r *reader) server(entry *node, s *Server) {
 			fileEnv = r.envFile(n)
 		case "cwd":
 			s.Dir = r.path(n)
+		case "protocol":
+			s.Protocol = r.protocol(n)
 		case "pool":
 			r.ownPool(n, s)
 		}
@@ -178,6 +183,18 @@ func (r *reader) transport(n *node) string {
 		r.refuse(n, "value %q: want stdio or http", n.text)
 	}
 	return ""
+}
+
+// protocol returns the one version of MCP to speak, "" for whichever.
+func (r *reader) protocol(n *node) string {
+	version := r.text(n)
+	if version == "auto" {
+		return ""
+	}
+	if version != "" && !slices.Contains(mcpool.Protocols(), version) {
+		r.refuse(n, "value %q: want auto, %s", version, strings.Join(mcpool.Protocols(), ", "))
+	}
+	return version
 }
 
 // url returns the address of an endpoint. Errors leave it out: it may hold a

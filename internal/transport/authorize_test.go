@@ -69,7 +69,7 @@ func carries(name string) Authorize {
 func TestEveryRequestIsAuthorizedForItself(t *testing.T) {
 	g := &gate{}
 	endpoint := inBubble(t, &mcptest.Server{Fault: g.fault})
-	conn, err := endpoint.Open(t.Context(), Unknown, rpc.Capabilities{}, carries("house"))
+	conn, err := endpoint.Open(t.Context(), Known{}, rpc.Capabilities{}, carries("house"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestRefusedRequestsAreMadeOnceMore(t *testing.T) {
 			return a, nil
 		}
 	}
-	conn, err := inBubble(t, server).Open(t.Context(), Unknown, rpc.Capabilities{}, authorize())
+	conn, err := inBubble(t, server).Open(t.Context(), Known{}, rpc.Capabilities{}, authorize())
 	if err != nil {
 		t.Fatal(err)
 	}

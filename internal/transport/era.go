@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
@@ -31,6 +32,49 @@ const (
 // legacyVersions are the answers to initialize that we can go on with. They
 // differ in nothing that a connection touches.
 var legacyVersions = []string{legacyVersion, "2025-06-18", "2025-03-26", "2024-11-05"}
+
+// Protocols returns the versions of MCP that are spoken here, the newest first.
+func Protocols() []string { return append([]string{modernVersion}, legacyVersions...) }
+
+// A protocol is the one version of MCP that a server is to be spoken to with;
+// "" is the best that it speaks.
+type protocol string
+
+func parseProtocol(version string) (protocol, error) {
+	if version != "" && !slices.Contains(Protocols(), version) {
+		return "", fmt.Errorf("protocol %.20q: want one of %s, or none for the newest that the server speaks",
+			version, strings.Join(Protocols(), ", "))
+	}
+	return protocol(version), nil
+}
+
+// era is the one to open a connection with, and whether it may be out of date.
+func (p protocol) era(known Known) (era Era, given bool) {
+	switch p {
+	case "":
+		return known.Peer.Era, known.Peer.Era != Unknown
+	case modernVersion:
+		return Modern, false
+	}
+	return Legacy, false
+}
+
+// legacy is the version that is asked for in initialize.
+func (p protocol) legacy() string {
+	if p == "" {
+		return legacyVersion
+	}
+	return string(p)
+}
+
+// wrong is the error of an opening whose server turned out to be of the other
+// era than the one asked for: out of date, or not what it is set to.
+func (p protocol) wrong(given bool, err error) *OpenError {
+	if !given {
+		err = fmt.Errorf("%w; the server is set to MCP %s alone", err, string(p))
+	}
+	return &OpenError{WrongEra: given, Permanent: !given, Err: err}
+}
 
 // ourselves is how we introduce ourselves to servers, as JSON: the clientInfo
 // of either era.
@@ -73,7 +117,7 @@ func readDiscover(result json.RawMessage) (Peer, bool) {
 	}
 	// The schema puts the server's name into _meta; some put it where
 	// initialize has it.
-	peer := Peer{Protocol: modernVersion, Era: Modern}
+	peer := Peer{Protocol: modernVersion, Era: Modern, Hello: result}
 	for _, path := range [...][]string{{"serverInfo"}, {"_meta", "io.modelcontextprotocol/serverInfo"}} {
 		if info, ok := jsonrpc.Get(result, path...); ok {
 			peer.Name, peer.Version = jsonrpc.GetString(info, "name"), jsonrpc.GetString(info, "version")
@@ -97,7 +141,7 @@ func listsModern(data json.RawMessage, name string) bool {
 
 // initializeCall is the request that opens a legacy connection on behalf of
 // callers with these capabilities.
-func initializeCall(caps rpc.Capabilities) rpc.Call {
+func initializeCall(caps rpc.Capabilities, version string) rpc.Call {
 	capabilities := make(map[string]struct{}, 3)
 	for name, has := range map[string]bool{
 		"roots": caps.Roots, "sampling": caps.Sampling, "elicitation": caps.Elicitation,
@@ -107,7 +151,7 @@ func initializeCall(caps rpc.Capabilities) rpc.Call {
 		}
 	}
 	params, _ := json.Marshal(map[string]any{ // strings always marshal
-		"protocolVersion": legacyVersion,
+		"protocolVersion": version,
 		"capabilities":    capabilities,
 		"clientInfo":      ourselves(),
 	})
@@ -132,6 +176,7 @@ func readInitialize(result json.RawMessage, said string) (Peer, error) {
 		Version:  jsonrpc.GetString(result, "serverInfo", "version"),
 		Protocol: version,
 		Era:      Legacy,
+		Hello:    result,
 	}, nil
 }
 
@@ -165,7 +210,7 @@ func initializedFrame() []byte { return jsonrpc.AppendRequest(nil, nil, methodIn
 func settled(err error) error {
 	var e *rpc.Error
 	if errors.As(err, &e) && e.Code == rpc.CodeUnsupportedVersion {
-		return &Failure{Fate: Refused, Dead: true,
+		return &Failure{Fate: Refused, Dead: true, WrongEra: true,
 			Err: fmt.Errorf("the server no longer speaks the version agreed on: %s", excerpt([]byte(e.Message)))}
 	}
 	return err

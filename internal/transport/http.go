@@ -31,6 +31,9 @@ type HTTPOptions struct {
 	// DialContext opens the TCP connections of our own transport. Nil means a
 	// net.Dialer with a timeout of 30 s.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Protocol is the one MCP version to speak; "" for the best that the
+	// server speaks.
+	Protocol string
 	// Log gets what no caller is told. Nil means none.
 	Log *slog.Logger
 }
@@ -51,11 +54,16 @@ func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, errors.New("the URL of the server is not absolute: want http://host/path or https://host/path")
 	}
+	version, err := parseProtocol(options.Protocol)
+	if err != nil {
+		return nil, err
+	}
 	e := &httpEndpoint{
-		where:   u.Scheme + "://" + u.Host,
-		header:  options.Header.Clone(),
-		tripper: options.RoundTripper,
-		log:     options.Log,
+		protocol: version,
+		where:    u.Scheme + "://" + u.Host,
+		header:   options.Header.Clone(),
+		tripper:  options.RoundTripper,
+		log:      options.Log,
 	}
 	if e.header == nil {
 		e.header = make(http.Header)
@@ -101,13 +109,14 @@ func newHTTPTransport(dial func(ctx context.Context, network, addr string) (net.
 
 // An httpEndpoint makes the requests of all connections to one server.
 type httpEndpoint struct {
-	url     *url.URL // without credentials
-	where   string   // scheme and host: a path or query may well be a secret
-	header  http.Header
-	secrets *strings.Replacer // of header and URL; see blot
-	tripper http.RoundTripper
-	own     *http.Transport // nil if the RoundTripper was given
-	log     *slog.Logger
+	protocol protocol
+	url      *url.URL // without credentials
+	where    string   // scheme and host: a path or query may well be a secret
+	header   http.Header
+	secrets  *strings.Replacer // of header and URL; see blot
+	tripper  http.RoundTripper
+	own      *http.Transport // nil if the RoundTripper was given
+	log      *slog.Logger
 }
 
 func (e *httpEndpoint) close() {

@@ -36,7 +36,9 @@ func (e *httpEndpoint) stray(format string, args ...any) *Failure {
 //	2xx with an answer that is a JSON-RPC error  *rpc.Error
 //	4xx with such an answer                      *rpc.Error, unless 401, 403 or 429
 //	said that the session is gone                Refused, Dead (see lostSession)
-//	said that the version is not spoken          Refused, Dead
+//	said that the version is not spoken          Refused, Dead, WrongEra
+//	modern, and spoke of sessions                Refused, Dead, WrongEra
+//	modern, and 404 or 405 without such an error Refused, Dead
 //	3xx, 4xx                                     Refused
 //	5xx                                          MayHaveRun
 //	anything else                                MayHaveRun
@@ -137,6 +139,13 @@ func (c *httpConn) refusal(response *http.Response, x *exchange) error {
 	switch {
 	case c.lostSession(status, said, ours):
 		return c.sessionLost(response, err)
+	case c.peer.Era == Modern && !ours && status < 500 && speaksOfSessions(string(body)):
+		return &Failure{Fate: Refused, Dead: true, WrongEra: true,
+			Err: c.server.errorf("the server is no longer modern: %w", err)}
+	case c.peer.Era == Modern && said == nil && (status == http.StatusNotFound || status == http.StatusMethodNotAllowed):
+		// There is something else at this address, or nothing: the next
+		// opening asks.
+		return &Failure{Fate: Refused, Dead: true, Err: c.server.errorf("%w", err)}
 	case status < 400:
 		return &Failure{Fate: Refused, Err: c.server.errorf(
 			"%w: redirects are not followed, set the URL to where this one leads", &StatusError{Status: status})}
@@ -182,6 +191,13 @@ func (c *httpConn) lostSession(status int, said *rpc.Error, ours bool) bool {
 			strings.Contains(message, "session expired")
 	}
 	return false
+}
+
+// speaksOfSessions reports whether a refusal is one that legacy servers give to
+// a request without a session: a modern server has none to miss.
+func speaksOfSessions(said string) bool {
+	said = strings.ToLower(said)
+	return strings.Contains(said, "session") || strings.Contains(said, "not initialized")
 }
 
 // sessionLost is the failure of a call that came too late for its session.

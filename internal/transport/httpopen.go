@@ -11,10 +11,16 @@ import (
 // open opens a connection: by server/discover if the server is modern, by
 // initialize if it is legacy. If the era is unknown the first tells whether
 // the second is needed (MCP 2026-07-28, streamable HTTP, "Backward
-// Compatibility").
-func (e *httpEndpoint) open(ctx context.Context, era Era, caps rpc.Capabilities, authorize Authorize) (Conn, error) {
+// Compatibility"). A modern server that is well known is asked nothing: it
+// has no session to begin.
+func (e *httpEndpoint) open(ctx context.Context, known Known, caps rpc.Capabilities, authorize Authorize) (Conn, error) {
 	c := newHTTPConn(e, authorize)
+	era, given := e.protocol.era(known)
 	if era != Legacy {
+		if known.Peer.Era == Modern && !known.Doubted {
+			c.settle(known.Peer, "")
+			return c, nil
+		}
 		err := c.discover(ctx)
 		if err == nil {
 			return c, nil
@@ -23,11 +29,10 @@ func (e *httpEndpoint) open(ctx context.Context, era Era, caps rpc.Capabilities,
 			return c, e.openError(ctx, err)
 		}
 		if era == Modern {
-			return c, &OpenError{WrongEra: true,
-				Err: e.errorf("the server does not speak MCP %s: %v", modernVersion, err)}
+			return c, e.protocol.wrong(given, e.errorf("the server does not speak MCP %s: %w", modernVersion, err))
 		}
 	}
-	return c, c.initialize(ctx, caps, era == Legacy)
+	return c, c.initialize(ctx, caps, given)
 }
 
 // discover makes a modern connection, in one round trip.
@@ -75,7 +80,7 @@ func speaksLegacy(err error) bool {
 // the era was not asked for just now.
 func (c *httpConn) initialize(ctx context.Context, caps rpc.Capabilities, given bool) error {
 	c.settle(Peer{Era: Legacy}, "")
-	got, err := c.exchange(ctx, initializeCall(caps), c.authorize)
+	got, err := c.exchange(ctx, initializeCall(caps, c.server.protocol.legacy()), c.authorize)
 	if refused := (*rpc.Error)(nil); errors.As(err, &refused) {
 		open := initializeRefused(refused, c.quote(got.response, []byte(refused.Error())), given)
 		open.Err = c.server.errorf("%w", open.Err)

@@ -1,11 +1,13 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -34,8 +36,12 @@ func TestOpenMakesNoMoreRoundTripsThanItMust(t *testing.T) {
 			if test.modern {
 				want.Era, want.Protocol = Modern, "2026-07-28"
 			}
-			if conn.Peer() != want {
-				t.Errorf("Peer() = %+v, want %+v", conn.Peer(), want)
+			got := conn.Peer()
+			if !bytes.Contains(got.Hello, []byte(`"tools"`)) {
+				t.Errorf("Peer().Hello is %s, want the capabilities in it", got.Hello)
+			}
+			if got.Hello = nil; !reflect.DeepEqual(got, want) {
+				t.Errorf("Peer() = %+v, want %+v", got, want)
 			}
 			mustEcho(t, conn, "hello")
 			conn.Close(context.Background())
@@ -119,7 +125,7 @@ func TestOpenUnknownEra(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := &mcptest.Server{Fault: onMethod("server/discover", test.answer)}
-			conn, err := inBubble(t, server).Open(t.Context(), Unknown, rpc.Capabilities{}, nil)
+			conn, err := inBubble(t, server).Open(t.Context(), Known{}, rpc.Capabilities{}, nil)
 			if test.want.era == Unknown {
 				wantOpenError(t, conn, err, test.want.permanent, false)
 				if n := server.Requests("initialize"); n != 0 {
@@ -140,10 +146,75 @@ func TestOpenUnknownEra(t *testing.T) {
 
 func TestOpenWrongEra(t *testing.T) {
 	legacy, modern := inBubble(t, &mcptest.Server{}), inBubble(t, &mcptest.Server{Modern: true})
-	conn, err := legacy.Open(t.Context(), Modern, rpc.Capabilities{}, nil)
+	conn, err := legacy.Open(t.Context(), knownAs(Modern), rpc.Capabilities{}, nil)
 	wantOpenError(t, conn, err, false, true, "does not speak MCP 2026-07-28", "No valid session ID")
-	conn, err = modern.Open(t.Context(), Legacy, rpc.Capabilities{}, nil)
+	conn, err = modern.Open(t.Context(), knownAs(Legacy), rpc.Capabilities{}, nil)
 	wantOpenError(t, conn, err, false, true, "Unsupported protocol version")
+}
+
+// A modern server that is known has no session to begin: nothing is asked.
+func TestOpenAsksNothingOfAKnownModernServer(t *testing.T) {
+	server := &mcptest.Server{Modern: true}
+	endpoint := inBubble(t, server)
+	first := open(t, endpoint, Unknown)
+	conn, err := endpoint.Open(t.Context(), Known{Peer: first.Peer()}, rpc.Capabilities{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	mustEcho(t, conn, "a")
+	if server.Requests("server/discover") != 1 || !reflect.DeepEqual(conn.Peer(), first.Peer()) {
+		t.Errorf("%d server/discover, peer %+v", server.Requests("server/discover"), conn.Peer())
+	}
+	open(t, endpoint, Modern)
+	if n := server.Requests("server/discover"); n != 2 {
+		t.Errorf("a doubted server was asked %d times, want once more", n)
+	}
+}
+
+// An endpoint that is set to one version never speaks another.
+func TestOpenWithAProtocol(t *testing.T) {
+	for name, test := range map[string]struct {
+		modern                 bool
+		protocol               string
+		known                  Known
+		discovers, initializes int
+		failure                string
+	}{
+		"legacy":              {false, "2025-11-25", Known{}, 0, 1, ""},
+		"older":               {false, "2025-06-18", Known{}, 0, 1, ""},
+		"modern":              {true, "2026-07-28", Known{}, 1, 0, ""},
+		"known otherwise":     {false, "2025-11-25", knownAs(Modern), 0, 1, ""},
+		"legacy, but modern":  {true, "2025-11-25", Known{}, 0, 1, "refused initialize"},
+		"modern, but legacy":  {false, "2026-07-28", Known{}, 1, 0, "set to MCP 2026-07-28 alone"},
+		"legacy, once modern": {false, "2026-07-28", knownAs(Legacy), 1, 0, "set to MCP 2026-07-28 alone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := &mcptest.Server{Modern: test.modern}
+			server.Fault = func(r *http.Request, method string, _ http.ResponseWriter) bool {
+				if asked := jsonrpc.GetString(peek(r), "params", "protocolVersion"); method == "initialize" && asked != test.protocol {
+					t.Errorf("initialize asks for %q", asked)
+				}
+				return false
+			}
+			endpoint := inBubbleWith(t, server, HTTPOptions{Protocol: test.protocol})
+			conn, err := endpoint.Open(t.Context(), test.known, rpc.Capabilities{}, nil)
+			if test.failure != "" {
+				wantOpenError(t, conn, err, true, false, test.failure)
+			} else if err != nil {
+				t.Fatal(err)
+			} else {
+				defer conn.Close(context.Background())
+				mustEcho(t, conn, "a")
+			}
+			if d, i := server.Requests("server/discover"), server.Requests("initialize"); d != test.discovers || i != test.initializes {
+				t.Errorf("%d server/discover and %d initialize, want %d and %d", d, i, test.discovers, test.initializes)
+			}
+		})
+	}
+	if _, err := HTTP("http://host/mcp", HTTPOptions{Protocol: "2026"}); err == nil || !strings.Contains(err.Error(), "2025-03-26") {
+		t.Errorf("protocol 2026: %v, want the versions there are", err)
+	}
 }
 
 func TestOpenLegacyRefused(t *testing.T) {
@@ -165,7 +236,7 @@ func TestOpenLegacyRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			endpoint := inBubble(t, &mcptest.Server{Fault: onMethod(test.method, test.answer)})
-			conn, err := endpoint.Open(t.Context(), Unknown, rpc.Capabilities{}, nil)
+			conn, err := endpoint.Open(t.Context(), Known{}, rpc.Capabilities{}, nil)
 			wantOpenError(t, conn, err, test.permanent, false, test.text)
 		})
 	}
@@ -177,7 +248,7 @@ func TestOpenFailedHalfWayLeavesNoSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := endpoint.Open(t.Context(), Legacy, rpc.Capabilities{}, nil); err == nil {
+	if _, err := endpoint.Open(t.Context(), knownAs(Legacy), rpc.Capabilities{}, nil); err == nil {
 		t.Fatal("Open succeeded")
 	}
 	endpoint.Close()
@@ -244,7 +315,7 @@ func TestOpenObeysItsContext(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 				defer cancel()
 				before := time.Now()
-				conn, err := endpoint.Open(ctx, Unknown, rpc.Capabilities{}, nil)
+				conn, err := endpoint.Open(ctx, Known{}, rpc.Capabilities{}, nil)
 				if took := time.Since(before); took != 3*time.Second {
 					t.Errorf("Open took %v", took)
 				}
@@ -280,7 +351,7 @@ func TestOpenAfterTheEndOfItsContext(t *testing.T) {
 	why := errors.New("too late")
 	cancel(why)
 	for _, endpoint := range []*Endpoint{inBubble(t, server), stdio(t, mcptest.Dead)} {
-		conn, err := endpoint.Open(ctx, Unknown, rpc.Capabilities{}, nil)
+		conn, err := endpoint.Open(ctx, Known{}, rpc.Capabilities{}, nil)
 		wantOpenError(t, conn, err, false, false, "too late")
 	}
 	if n := server.Requests("server/discover"); n != 0 {
@@ -293,7 +364,7 @@ func TestOpenOutlivesItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		endpoint := inBubble(t, &mcptest.Server{OpenDelay: 2 * time.Second})
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		conn, err := endpoint.Open(ctx, Legacy, rpc.Capabilities{}, nil)
+		conn, err := endpoint.Open(ctx, knownAs(Legacy), rpc.Capabilities{}, nil)
 		cancel()
 		if err != nil {
 			t.Fatal(err)
@@ -316,7 +387,7 @@ func TestOpenRefusedTCP(t *testing.T) {
 		"sockets": newHTTP(t, "http://"+listener.Addr().String(), HTTPOptions{}),
 	} {
 		for _, era := range []Era{Unknown, Legacy, Modern} {
-			conn, err := endpoint.Open(t.Context(), era, rpc.Capabilities{}, nil)
+			conn, err := endpoint.Open(t.Context(), knownAs(era), rpc.Capabilities{}, nil)
 			wantOpenError(t, conn, err, false, false, "connection refused")
 			if t.Failed() {
 				t.Fatal(name, era)

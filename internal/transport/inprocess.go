@@ -19,7 +19,7 @@ type handlerEndpoint struct {
 	handler rpc.Handler
 }
 
-func (e *handlerEndpoint) open(context.Context, Era, rpc.Capabilities, Authorize) (Conn, error) {
+func (e *handlerEndpoint) open(context.Context, Known, rpc.Capabilities, Authorize) (Conn, error) {
 	return &handlerConn{life: newLife(), endpoint: e}, nil
 }
 

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"reflect"
 	"testing"
 	"testing/synctest"
 
@@ -30,7 +31,7 @@ func TestInProcess(t *testing.T) {
 	defer endpoint.Close()
 	synctest.Test(t, func(t *testing.T) {
 		conn := open(t, endpoint, Unknown)
-		if want := (Peer{Name: "db", InProcess: true}); conn.Peer() != want || conn.Done() != nil {
+		if want := (Peer{Name: "db", InProcess: true}); !reflect.DeepEqual(conn.Peer(), want) || conn.Done() != nil {
 			t.Errorf("Peer() = %+v, Done() = %v", conn.Peer(), conn.Done())
 		}
 		if err := conn.Check(t.Context()); err != nil {

@@ -32,7 +32,13 @@ func TestMain(m *testing.M) {
 // inBubble returns the endpoint of a server that is reached without sockets.
 func inBubble(t testing.TB, handler http.Handler) *Endpoint {
 	t.Helper()
-	return newHTTP(t, "http://server.test/mcp", HTTPOptions{RoundTripper: mcptest.RoundTripper(handler)})
+	return inBubbleWith(t, handler, HTTPOptions{})
+}
+
+func inBubbleWith(t testing.TB, handler http.Handler, options HTTPOptions) *Endpoint {
+	t.Helper()
+	options.RoundTripper = mcptest.RoundTripper(handler)
+	return newHTTP(t, "http://server.test/mcp", options)
 }
 
 // onSockets returns the endpoint of a server that is reached by our own
@@ -54,6 +60,10 @@ func newHTTP(t testing.TB, url string, options HTTPOptions) *Endpoint {
 	return endpoint
 }
 
+// knownAs is what is known of a server whose era was found out, and that has
+// to be asked again.
+func knownAs(era Era) Known { return Known{Peer: Peer{Era: era}, Doubted: true} }
+
 func open(t testing.TB, endpoint *Endpoint, era Era) Conn {
 	t.Helper()
 	return openWith(t, endpoint, era, rpc.Capabilities{})
@@ -61,7 +71,7 @@ func open(t testing.TB, endpoint *Endpoint, era Era) Conn {
 
 func openWith(t testing.TB, endpoint *Endpoint, era Era, caps rpc.Capabilities) Conn {
 	t.Helper()
-	conn, err := endpoint.Open(t.Context(), era, caps, nil)
+	conn, err := endpoint.Open(t.Context(), knownAs(era), caps, nil)
 	if err != nil {
 		t.Fatalf("Open: %v", err)
 	}

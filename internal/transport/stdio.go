@@ -36,6 +36,9 @@ type Command struct {
 	// and again when its process group has been sent SIGTERM; then the group is
 	// killed. Zero means DefaultCloseGrace.
 	CloseGrace time.Duration
+	// Protocol is the one MCP version to speak; "" for the best that the
+	// server speaks.
+	Protocol string
 	// Log gets what the child writes to stderr, at level Debug, and what it
 	// writes to stdout that is no message. Nil means none.
 	Log *slog.Logger
@@ -57,26 +60,33 @@ func Stdio(command Command) (*Endpoint, error) {
 		command.Log = slog.New(slog.DiscardHandler)
 	}
 	command.Args, command.Env = slices.Clone(command.Args), slices.Clone(command.Env)
-	return &Endpoint{opener: &stdioEndpoint{command, probeSilence}}, nil
+	version, err := parseProtocol(command.Protocol)
+	if err != nil {
+		return nil, err
+	}
+	return &Endpoint{opener: &stdioEndpoint{command, version, probeSilence}}, nil
 }
 
 type stdioEndpoint struct {
-	command Command
-	silence time.Duration // probeSilence, but for tests
+	command  Command
+	protocol protocol
+	silence  time.Duration // probeSilence, but for tests
 }
 
 func (e *stdioEndpoint) close() {}
 
-func (e *stdioEndpoint) open(ctx context.Context, era Era, caps rpc.Capabilities, _ Authorize) (Conn, error) {
+func (e *stdioEndpoint) open(ctx context.Context, known Known, caps rpc.Capabilities, _ Authorize) (Conn, error) {
 	c, err := e.start()
 	if err != nil {
 		return nil, err
 	}
-	switch era {
+	switch era, given := e.protocol.era(known); era {
 	case Modern:
-		err = c.openModern(ctx)
+		// It is asked though it is known: a child that does not start is to
+		// fail its opening, and not a call.
+		err = c.openModern(ctx, given)
 	case Legacy:
-		err = c.openLegacy(ctx, caps, true)
+		err = c.openLegacy(ctx, caps, given)
 	default:
 		var ended bool
 		if ended, err = c.openUnknown(ctx, caps, e.silence); ended && ctx.Err() == nil {
@@ -95,7 +105,7 @@ func (e *stdioEndpoint) open(ctx context.Context, era Era, caps rpc.Capabilities
 }
 
 func (e *stdioEndpoint) start() (*stdioConn, error) {
-	c, err := startStdioConn(e.command)
+	c, err := startStdioConn(e.command, e.protocol)
 	if err != nil {
 		// Limits of the system pass; a command that is not there does not come.
 		permanent := errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) ||
@@ -105,15 +115,15 @@ func (e *stdioEndpoint) start() (*stdioConn, error) {
 	return c, nil
 }
 
-// openModern opens a connection to a server that is known to be modern.
-func (c *stdioConn) openModern(ctx context.Context) error {
+// openModern opens a connection to a server that is taken to be modern. given
+// tells that it was found to be so before.
+func (c *stdioConn) openModern(ctx context.Context, given bool) error {
 	result, err := c.exchange(ctx, Modern, rpc.Call{Method: methodDiscover}, true)
 	if !c.settleModern(result, err) {
 		if noAnswer(err) {
 			return err
 		}
-		return &OpenError{WrongEra: true,
-			Err: fmt.Errorf("%s does not speak MCP %s", c.child.name, modernVersion)}
+		return c.protocol.wrong(given, fmt.Errorf("%s does not speak MCP %s", c.child.name, modernVersion))
 	}
 	return nil
 }
@@ -121,7 +131,7 @@ func (c *stdioConn) openModern(ctx context.Context) error {
 // openLegacy opens a connection to a legacy server. given tells that the era
 // was not asked for just now.
 func (c *stdioConn) openLegacy(ctx context.Context, caps rpc.Capabilities, given bool) error {
-	result, err := c.exchange(ctx, Legacy, initializeCall(caps), true)
+	result, err := c.exchange(ctx, Legacy, initializeCall(caps, c.protocol.legacy()), true)
 	return c.settleLegacy(ctx, result, err, given)
 }
 
@@ -150,7 +160,7 @@ func (c *stdioConn) openUnknown(ctx context.Context, caps rpc.Capabilities, sile
 		return isDead(err), err
 	}
 
-	initialize, err := c.depart(ctx, Legacy, initializeCall(caps), true)
+	initialize, err := c.depart(ctx, Legacy, initializeCall(caps, c.protocol.legacy()), true)
 	if err != nil {
 		return isDead(err), err
 	}

@@ -163,7 +163,7 @@ func TestStdioOpenFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conn, err := stdioWith(t, test.change, test.mode).Open(t.Context(), test.era, rpc.Capabilities{}, nil)
+			conn, err := stdioWith(t, test.change, test.mode).Open(t.Context(), knownAs(test.era), rpc.Capabilities{}, nil)
 			wantOpenError(t, conn, err, test.permanent, test.wrongEra, test.texts...)
 			if strings.Contains(err.Error(), "reason 1") {
 				t.Errorf("%q has more than the last lines", err)
@@ -179,7 +179,7 @@ func TestStdioOpenObeysItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		before := time.Now()
-		conn, err := endpoint.Open(ctx, era, rpc.Capabilities{}, nil)
+		conn, err := endpoint.Open(ctx, knownAs(era), rpc.Capabilities{}, nil)
 		wantOpenError(t, conn, err, false, false, "opening: ")
 		if took := time.Since(before); !errors.Is(err, context.DeadlineExceeded) || took > time.Second {
 			t.Errorf("%v: got %v after %v", era, err, took)

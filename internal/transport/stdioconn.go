@@ -27,11 +27,12 @@ const maxReplies = 16
 // whether it comes from Close or from the child.
 type stdioConn struct {
 	*life
-	child *child
-	peer  Peer
-	grace time.Duration
-	log   *slog.Logger
-	ids   atomic.Int64
+	child    *child
+	protocol protocol
+	peer     Peer
+	grace    time.Duration
+	log      *slog.Logger
+	ids      atomic.Int64
 
 	queue   chan *outgoing // unbuffered: what is taken is being written
 	replies chan []byte
@@ -52,9 +53,10 @@ type outgoing struct {
 	begun bool // some of it was written; set by the writer, read after ended
 }
 
-func startStdioConn(command Command) (*stdioConn, error) {
+func startStdioConn(command Command, protocol protocol) (*stdioConn, error) {
 	c := &stdioConn{
 		life:      newLife(),
+		protocol:  protocol,
 		grace:     command.CloseGrace,
 		log:       command.Log,
 		queue:     make(chan *outgoing),

@@ -10,12 +10,14 @@
 //
 // A server has an era. Legacy servers, MCP up to 2025-11-25, open with
 // initialize and keep a session. Modern servers, MCP 2026-07-28, are
-// stateless: the opening only asks who they are. An opening costs one round
-// trip (modern) or two (legacy), and one more where the era is [Unknown].
+// stateless: the opening only asks who they are, and not even that where it is
+// [Known]. An opening costs no round trip, or one (modern), or two (legacy),
+// and one more where the era is [Unknown].
 package transport
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -58,24 +60,36 @@ type Endpoint struct {
 type opener interface {
 	// open returns the connection beside the error where the opening failed
 	// half way and the connection has to be closed.
-	open(ctx context.Context, era Era, caps rpc.Capabilities, authorize Authorize) (Conn, error)
+	open(ctx context.Context, known Known, caps rpc.Capabilities, authorize Authorize) (Conn, error)
 	close()
 }
 
-// Open opens a connection. With era [Unknown] it asks the server for its era
-// first; with [Legacy] or [Modern] it relies on it. caps is what a legacy
-// server is told that the caller can answer; a modern one is told nothing.
-// authorize is for the requests that are made for no call, as long as the
-// connection lives: those of Open, Check and Close. Only servers over HTTP get
-// it.
+// Known is what was found out about a server before. The zero Known is
+// nothing.
+type Known struct {
+	// Peer is that of an earlier connection: its era is relied on, and so is
+	// all of it where a server is [Modern] and reached over HTTP: then nothing
+	// is asked.
+	Peer Peer
+	// Doubted says that the server may be gone by now, or be another one: it
+	// is asked in any case.
+	Doubted bool
+}
+
+// Open opens a connection. If the era of the server is not known it is asked
+// for it first, unless the endpoint is set to one version. caps is what a
+// legacy server is told that the caller can answer; a modern one is told with
+// each call. authorize is for the requests that are made for no call, as long
+// as the connection lives: those of Open, Check and Close. Only servers over
+// HTTP get it.
 //
 // ctx bounds the opening alone, and Open returns promptly when it ends. The
 // error is an [*OpenError].
-func (e *Endpoint) Open(ctx context.Context, era Era, caps rpc.Capabilities, authorize Authorize) (Conn, error) {
+func (e *Endpoint) Open(ctx context.Context, known Known, caps rpc.Capabilities, authorize Authorize) (Conn, error) {
 	if ctx.Err() != nil {
 		return nil, &OpenError{Err: context.Cause(ctx)}
 	}
-	conn, err := e.opener.open(ctx, era, caps, authorize)
+	conn, err := e.opener.open(ctx, known, caps, authorize)
 	if err == nil {
 		return conn, nil
 	}
@@ -136,8 +150,12 @@ type Peer struct {
 	Name, Version string // as the server calls itself; empty if it does not say
 	Protocol      string // the MCP version spoken, such as "2025-11-25"; empty in process
 	Era           Era    // Unknown in process
-	InProcess     bool
-	Stdio         bool
+	// Hello is the result in which the server introduced itself, of
+	// server/discover or initialize; nil where there was none.
+	Hello     json.RawMessage
+	InProcess bool
+	Stdio     bool
+	SSE       bool // over the HTTP+SSE transport of MCP 2024-11-05
 }
 
 // A Fate is what became of a call that got no answer.
@@ -166,7 +184,10 @@ type Failure struct {
 	// child is gone, or the server cannot be reached. Otherwise it is as good
 	// as before.
 	Dead bool
-	Err  error // the cause; that of the ctx if it ended the call
+	// WrongEra says that the server does not speak the era of the connection
+	// any more: what was known about it is out of date.
+	WrongEra bool
+	Err      error // the cause; that of the ctx if it ended the call
 	// Settled is closed when the server has heard that a call is over which its
 	// ctx ended: until then it may be working on it. Nil if there is nothing to
 	// wait for.
@@ -181,8 +202,8 @@ type OpenError struct {
 	// Permanent says that trying again will not help soon: the command does
 	// not exist, the credentials are refused, there is no common version.
 	Permanent bool
-	// WrongEra says that the server does not speak the era given to Open:
-	// what was known about it is out of date, open again with Unknown.
+	// WrongEra says that the server does not speak the era known to Open:
+	// that is out of date, open again with nothing known.
 	WrongEra bool
 	Err      error
 }

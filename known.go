@@ -1,0 +1,58 @@
+package mcpool
+
+import (
+	"sync/atomic"
+
+	"github.com/mcpool-dev/mcpool/internal/transport"
+)
+
+// known is what is known about a server: its era, and how it introduced
+// itself. It saves each opening but the first the question for the era, and
+// those of a modern server over HTTP all of it. Only what the server says
+// changes it: silence and trouble are no verdict.
+type known struct {
+	now atomic.Pointer[transport.Known]
+}
+
+func newKnown() *known {
+	k := new(known)
+	k.now.Store(new(transport.Known))
+	return k
+}
+
+// eraNow is the server's era, as its last opening found it.
+func (t *terms) eraNow() transport.Era { return t.known.now.Load().Peer.Era }
+
+// met notes whom an opening has met, unless something else was found out since
+// it began, with before.
+func (k *known) met(before *transport.Known, peer transport.Peer) {
+	if !before.Doubted && before.Peer.Era == transport.Modern && peer.Era == transport.Modern {
+		return // nothing was asked, or nothing is new
+	}
+	k.now.CompareAndSwap(before, &transport.Known{Peer: peer})
+}
+
+// refuted forgets what was known before an opening.
+func (k *known) refuted(before *transport.Known) {
+	k.now.CompareAndSwap(before, new(transport.Known))
+}
+
+// failed draws what is to be drawn from the failure of a call, or of a check,
+// on a connection to a server of that era.
+func (k *known) failed(era transport.Era, f *transport.Failure) {
+	switch before := k.now.Load(); {
+	case before.Peer.Era != era:
+	case f.WrongEra:
+		k.refuted(before)
+	case f.Dead:
+		k.doubt(before)
+	}
+}
+
+// doubt has the next opening ask a server that it would otherwise take to be
+// there.
+func (k *known) doubt(before *transport.Known) {
+	if !before.Doubted {
+		k.now.CompareAndSwap(before, &transport.Known{Peer: before.Peer, Doubted: true})
+	}
+}
