@@ -34,7 +34,8 @@ import (
 //	progress {steps}       sends so many notifications/progress, if there is a
 //	                       token, and one notifications/message
 //	ask {method, params}   sends that request to the client, and returns its
-//	                       response as "reply"
+//	                       response as "reply"; a modern server asks for it as
+//	                       input
 //
 // Results have structuredContent {"id","text","session"}.
 type Server struct {

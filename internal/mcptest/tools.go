@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -118,6 +119,14 @@ func (e *engine) call(ctx context.Context, m *jsonrpc.Message, session string, f
 		}
 		from.notify("notifications/message", map[string]any{"level": "info", "data": args.ID})
 	case "ask":
+		if e.modern {
+			answer, given := jsonrpc.Get(m.Params, "inputResponses", "it")
+			if !given {
+				return e.inputRequired(m, args.Method, args.Params)
+			}
+			structured["reply"], structured["state"] = answer, jsonrpc.GetString(m.Params, "requestState")
+			break
+		}
 		reply, err := from.ask(ctx, args.Method, args.Params)
 		if err != nil {
 			return nil, rpc.Errorf(rpc.CodeInternal, "asking: %v", err)
@@ -129,6 +138,20 @@ func (e *engine) call(ctx context.Context, m *jsonrpc.Message, session string, f
 	return e.result(map[string]any{
 		"content":           []map[string]any{{"type": "text", "text": args.Text}},
 		"structuredContent": structured,
+	}), nil
+}
+
+// inputRequired is the result of a call that needs an answer of the client's
+// (MCP 2026-07-28, "Multi Round-Trip Requests").
+func (e *engine) inputRequired(m *jsonrpc.Message, method string, params json.RawMessage) (json.RawMessage, *rpc.Error) {
+	capability, _, _ := strings.Cut(method, "/")
+	if _, declared := jsonrpc.Get(m.Params, "_meta", "io.modelcontextprotocol/clientCapabilities", capability); !declared {
+		return nil, rpc.Errorf(rpc.CodeMissingCapability, "needs %s", capability)
+	}
+	return marshal(map[string]any{
+		"resultType":    "input_required",
+		"inputRequests": map[string]any{"it": map[string]any{"method": method, "params": params}},
+		"requestState":  "state of " + string(m.ID),
 	}), nil
 }
 

@@ -93,13 +93,12 @@ var ourselves = sync.OnceValue(func() json.RawMessage {
 })
 
 // modernMeta splices into a _meta object what every modern request carries
-// (MCP 2026-07-28, basic, "_meta"). No capabilities are declared: a server
-// that wants input then says so in an error.
-func modernMeta(meta json.RawMessage) (json.RawMessage, error) {
+// (MCP 2026-07-28, basic, "_meta").
+func modernMeta(meta json.RawMessage, caps rpc.Capabilities) (json.RawMessage, error) {
 	for _, member := range [...]struct{ key, value string }{
 		{"io.modelcontextprotocol/protocolVersion", `"` + modernVersion + `"`},
 		{"io.modelcontextprotocol/clientInfo", string(ourselves())},
-		{"io.modelcontextprotocol/clientCapabilities", "{}"},
+		{"io.modelcontextprotocol/clientCapabilities", string(capabilities(caps))},
 	} {
 		var err error
 		if meta, err = jsonrpc.Set(meta, []byte(member.value), member.key); err != nil {
@@ -142,20 +141,29 @@ func listsModern(data json.RawMessage, name string) bool {
 // initializeCall is the request that opens a legacy connection on behalf of
 // callers with these capabilities.
 func initializeCall(caps rpc.Capabilities, version string) rpc.Call {
-	capabilities := make(map[string]struct{}, 3)
+	params, _ := json.Marshal(map[string]any{ // strings always marshal
+		"protocolVersion": version,
+		"capabilities":    capabilities(caps),
+		"clientInfo":      ourselves(),
+	})
+	return rpc.Call{Method: methodInitialize, Params: params}
+}
+
+// capabilities are those of a caller as JSON, the same in either era.
+func capabilities(caps rpc.Capabilities) json.RawMessage {
+	if caps == (rpc.Capabilities{}) {
+		return json.RawMessage("{}") // nearly always
+	}
+	declared := make(map[string]struct{}, 3)
 	for name, has := range map[string]bool{
 		"roots": caps.Roots, "sampling": caps.Sampling, "elicitation": caps.Elicitation,
 	} {
 		if has {
-			capabilities[name] = struct{}{}
+			declared[name] = struct{}{}
 		}
 	}
-	params, _ := json.Marshal(map[string]any{ // strings always marshal
-		"protocolVersion": version,
-		"capabilities":    capabilities,
-		"clientInfo":      ourselves(),
-	})
-	return rpc.Call{Method: methodInitialize, Params: params}
+	raw, _ := json.Marshal(declared) // strings always marshal
+	return raw
 }
 
 // readInitialize reads an InitializeResult; said is its beginning, fit to be

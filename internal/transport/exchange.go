@@ -26,6 +26,7 @@ type exchange struct {
 	era    Era
 	method string
 	events rpc.Events
+	caps   rpc.Capabilities // what the caller can answer
 	link   link
 	log    *slog.Logger
 	// authorize is for what is sent for it over HTTP.
@@ -45,7 +46,7 @@ type link interface {
 
 func newExchange(id int64, era Era, call rpc.Call, link link, log *slog.Logger) *exchange {
 	return &exchange{
-		id: id, era: era, method: call.Method, events: call.Events, link: link, log: log,
+		id: id, era: era, method: call.Method, events: call.Events, caps: answerable(call), link: link, log: log,
 	}
 }
 
@@ -67,7 +68,7 @@ func (x *exchange) frame(call rpc.Call) ([]byte, error) {
 		}
 	}
 	if x.era == Modern {
-		if meta, err = modernMeta(meta); err != nil {
+		if meta, err = modernMeta(meta, x.caps); err != nil {
 			return nil, badParams(err)
 		}
 	}

@@ -75,11 +75,14 @@ func (c *httpConn) Peer() Peer            { return c.peer }
 func (c *httpConn) Done() <-chan struct{} { return nil }
 
 func (c *httpConn) Call(ctx context.Context, call rpc.Call, authorize Authorize) (rpc.Answer, error) {
-	got, err := c.exchange(ctx, call, authorize)
+	result, err := withInput(ctx, call, func(call rpc.Call) (json.RawMessage, error) {
+		got, err := c.exchange(ctx, call, authorize)
+		return got.result, err
+	})
 	if err != nil {
 		return rpc.Answer{}, settled(err)
 	}
-	return rpc.Result(got.result), nil
+	return rpc.Result(result), nil
 }
 
 func (c *httpConn) Check(ctx context.Context) error {

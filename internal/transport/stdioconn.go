@@ -83,7 +83,9 @@ func (c *stdioConn) Done() <-chan struct{}     { return c.died }
 func (c *stdioConn) Close(ctx context.Context) { c.close(ctx, func() {}) }
 
 func (c *stdioConn) Call(ctx context.Context, call rpc.Call, _ Authorize) (rpc.Answer, error) {
-	result, err := c.exchange(ctx, c.peer.Era, call, false)
+	result, err := withInput(ctx, call, func(call rpc.Call) (json.RawMessage, error) {
+		return c.exchange(ctx, c.peer.Era, call, false)
+	})
 	if err != nil {
 		return rpc.Answer{}, settled(err)
 	}
