@@ -28,8 +28,9 @@ func (e *httpEndpoint) stray(format string, args ...any) *Failure {
 	return &Failure{Fate: MayHaveRun, Err: &strayError{e.errorf(format, args...)}}
 }
 
-// read takes in a response until the answer. rest reports that more of a
-// stream may follow the answer; otherwise the body can be closed.
+// read takes in a response until the answer. rest is the stream that may go on
+// behind the answer, and has to be closed; nil if there is none and the body
+// of the response can be closed.
 //
 // The errors, by what the server did:
 //
@@ -42,28 +43,28 @@ func (e *httpEndpoint) stray(format string, args ...any) *Failure {
 //	3xx, 4xx                                     Refused
 //	5xx                                          MayHaveRun
 //	anything else                                MayHaveRun
-func (c *httpConn) read(ctx context.Context, response *http.Response, x *exchange) (result json.RawMessage, rest bool, err error) {
+func (c *httpConn) read(ctx context.Context, response *http.Response, x *exchange) (result json.RawMessage, rest io.ReadCloser, err error) {
 	c.hear()
 	if response.StatusCode >= 300 {
-		return nil, false, c.refusal(response, x)
+		return nil, nil, c.refusal(response, x)
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, false, c.server.stray("the request was accepted without an answer (HTTP %d)", response.StatusCode)
+		return nil, nil, c.server.stray("the request was accepted without an answer (HTTP %d)", response.StatusCode)
 	}
 	session := response.Header.Get(headerSession)
 	if c.session != "" && session != "" && session != c.session {
-		return nil, false, c.server.stray("the answer came in another session than the request")
+		return nil, nil, c.server.stray("the answer came in another session than the request")
 	}
 	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	switch kind {
 	case "application/json":
 		result, err = c.readBody(ctx, response, x)
-		return result, false, err
+		return result, nil, err
 	case "text/event-stream":
 		return c.readStream(ctx, response, x)
 	}
 	body, _ := io.ReadAll(io.LimitReader(response.Body, 8*excerptLength))
-	return nil, false, c.server.stray("answered with %q where JSON or an event stream is expected: %s",
+	return nil, nil, c.server.stray("answered with %q where JSON or an event stream is expected: %s",
 		excerpt([]byte(kind)), c.quote(response, body))
 }
 
@@ -86,25 +87,27 @@ func (c *httpConn) readBody(ctx context.Context, response *http.Response, x *exc
 }
 
 // readStream reads the answer from an event stream, and what comes before it.
-func (c *httpConn) readStream(ctx context.Context, response *http.Response, x *exchange) (result json.RawMessage, rest bool, err error) {
-	events := newEventReader(hearing{response.Body, c.life}, maxMessage)
-	for {
-		data, err := events.next()
-		if errors.Is(err, io.EOF) {
-			err = errors.New("the stream ended before it")
+func (c *httpConn) readStream(ctx context.Context, response *http.Response, x *exchange) (result json.RawMessage, rest io.ReadCloser, err error) {
+	stream := c.newEventStream(response, x.authorize)
+	defer func() {
+		if rest == nil {
+			stream.close()
 		}
+	}()
+	for {
+		data, err := stream.next(ctx)
 		if err != nil {
-			return nil, false, c.cut(ctx, x, err)
+			return nil, nil, c.cut(ctx, x, err)
 		}
 		m, err := jsonrpc.Parse(data)
 		switch {
 		case err != nil:
-			return nil, false, c.server.stray("an event of the stream is no message: %w: %s", err, c.quote(response, data))
+			return nil, nil, c.server.stray("an event of the stream is no message: %w: %s", err, c.quote(response, data))
 		case m.IsResponse() && m.Error != nil && c.lostSession(http.StatusOK, m.Failure(), false):
-			return nil, false, c.sessionLost(response, m.Failure())
+			return nil, nil, c.sessionLost(response, m.Failure())
 		case x.isAnswer(&m):
 			result, err := verdict(&m)
-			return result, true, err
+			return result, stream.body, err
 		}
 		x.receive(ctx, &m)
 	}
@@ -120,7 +123,11 @@ func verdict(m *jsonrpc.Message) (json.RawMessage, error) {
 
 // cut is the failure of a call whose response broke off.
 func (c *httpConn) cut(ctx context.Context, x *exchange, err error) *Failure {
-	return c.cutShort(ctx, &Failure{Fate: MayHaveRun, Err: c.server.errorf("reading the answer: %w", err)}, x)
+	f := &Failure{Fate: MayHaveRun, Err: c.server.errorf("reading the answer: %w", err)}
+	if again := (*Failure)(nil); errors.As(err, &again) { // of taking up the stream
+		f.Dead = again.Dead
+	}
+	return c.cutShort(ctx, f, x)
 }
 
 // refusal reads a response whose status is an error, and returns that error. x

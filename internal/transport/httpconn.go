@@ -23,6 +23,8 @@ const (
 	headerVersion = "Mcp-Protocol-Version"
 	headerMethod  = "Mcp-Method"
 	headerName    = "Mcp-Name"
+
+	headerLastEvent = "Last-Event-Id"
 )
 
 const (
@@ -156,7 +158,7 @@ func (c *httpConn) exchange(ctx context.Context, call rpc.Call, authorize Author
 	}
 	result, rest, err := c.read(httpCtx, response, x)
 	x.end()
-	if !rest {
+	if rest == nil {
 		_ = response.Body.Close()
 		finish()
 		return answer{result, response}, err
@@ -164,7 +166,7 @@ func (c *httpConn) exchange(ctx context.Context, call rpc.Call, authorize Author
 	stopCall()
 	c.spawn(func() {
 		defer finish()
-		drain(response.Body, cancel)
+		drain(rest, cancel)
 	})
 	return answer{result, response}, err
 }

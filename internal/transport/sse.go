@@ -6,22 +6,41 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"time"
 )
 
 var errTooLarge = fmt.Errorf("a message is larger than %d MiB", maxMessage>>20)
 
+// maxEventID bounds, in bytes, the id of an event: it goes into a header. An
+// event with a longer one counts as one without.
+const maxEventID = 1 << 10
+
 // An eventReader reads a stream of server-sent events (WHATWG HTML, 9.2.6) as
-// far as MCP uses them: the data of events of type message.
+// far as MCP uses them: the data of events of type message, and where to go on
+// when the stream breaks off.
 type eventReader struct {
 	in    *bufio.Reader
 	limit int    // of an event, in bytes
 	line  []byte // the line being read
 	begun bool   // the byte order mark is behind us
 	wasCR bool   // the last line ended with CR: an LF that follows belongs to it
+
+	cut   bool          // the last event came without its end
+	id    string        // of the last event that came whole; "" for none
+	retry time.Duration // how long the server wants to be left alone after the stream; -1 if it does not say
 }
 
 func newEventReader(stream io.Reader, limit int) *eventReader {
-	return &eventReader{in: bufio.NewReader(stream), limit: limit}
+	return &eventReader{in: bufio.NewReader(stream), limit: limit, retry: -1}
+}
+
+// on returns a reader that goes on with another stream, which takes up this
+// one.
+func (r *eventReader) on(stream io.Reader) *eventReader {
+	next := newEventReader(stream, r.limit)
+	next.id, next.retry = r.id, r.retry
+	return next
 }
 
 // next returns the data of the next message event that has any; the caller may
@@ -29,6 +48,7 @@ func newEventReader(stream io.Reader, limit int) *eventReader {
 func (r *eventReader) next() ([]byte, error) {
 	var data []byte
 	lines, foreign := 0, false // lines of data; the event is of another type
+	id := r.id
 	for {
 		line, err := r.readLine(len(data))
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -37,6 +57,9 @@ func (r *eventReader) next() ([]byte, error) {
 		// The standard drops an event that the stream's end cuts short. A JSON
 		// message that is whole needs no blank line to prove it.
 		if len(line) == 0 {
+			if r.cut = err != nil; !r.cut {
+				r.id = id
+			}
 			if len(data) > 0 && !foreign {
 				return data, nil
 			}
@@ -59,6 +82,14 @@ func (r *eventReader) next() ([]byte, error) {
 			}
 		case "event":
 			foreign = len(value) > 0 && string(value) != "message"
+		case "id":
+			if len(value) <= maxEventID && bytes.IndexByte(value, 0) < 0 {
+				id = string(value)
+			}
+		case "retry":
+			if ms, err := strconv.ParseUint(string(value), 10, 31); err == nil {
+				r.retry = time.Duration(ms) * time.Millisecond
+			}
 		}
 	}
 }
