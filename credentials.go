@@ -52,6 +52,7 @@ type owner struct{ principal, revision string }
 type accounts struct {
 	tokens func(principal string) rpc.TokenSource // Server.Tokens
 	asks   *asks
+	quiet  quiet // of any account
 
 	mu    sync.Mutex // guards what follows
 	known map[owner]*list.Element
@@ -82,7 +83,7 @@ func (a *accounts) of(who owner) *account {
 		oldest := a.used.Back()
 		delete(a.known, a.used.Remove(oldest).(*account).owner)
 	}
-	made := &account{owner: who, tokens: a.tokens, asks: a.asks}
+	made := &account{owner: who, tokens: a.tokens, asks: a.asks, all: &a.quiet}
 	a.known[who] = a.used.PushFront(made)
 	return made
 }
@@ -92,6 +93,8 @@ type account struct {
 	owner
 	tokens func(principal string) rpc.TokenSource // nil for none
 	asks   *asks
+	quiet  quiet
+	all    *quiet // that of any account
 
 	mu      sync.Mutex    // guards what follows; no source is asked under it
 	server  *credential   // of Server.Tokens; nil until it has one

@@ -41,7 +41,7 @@ func (p *Pool) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 	if err != nil {
 		p.errors.Add(1)
 		if !isAnswer(err) {
-			err = &Error{Server: p.name, Attempts: a.sent, MayHaveRun: a.mayHaveRun, Err: err}
+			err = &Error{Server: p.name, Attempts: a.sent, MayHaveRun: a.mayHaveRun, RetryAfter: retryAfter(err), Err: err}
 		}
 	}
 	return answer, err
@@ -67,6 +67,11 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 		return rpc.Answer{}, err
 	}
 	for {
+		waited, err := a.terms.keepQuiet(ctx, &a.call.Caller, a.budget)
+		if err != nil {
+			return rpc.Answer{}, err
+		}
+		a.budget -= waited
 		lease, err := a.pool.acquire(ctx, a.terms, &a.call.Caller, Slot, a.budget)
 		if err != nil {
 			return rpc.Answer{}, err
@@ -175,6 +180,7 @@ func (a *attempt) owned() bool { return a.terms.key(&a.call.Caller).Owned }
 // with.
 func (a *attempt) verdict(ctx context.Context, f *transport.Failure) (RetryReason, error) {
 	again := a.sent < a.terms.config.RetryAttempts && !a.told.any()
+	wait := retryAfter(f.Err)
 	switch {
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
@@ -186,6 +192,8 @@ func (a *attempt) verdict(ctx context.Context, f *transport.Failure) (RetryReaso
 		return "", because(ErrAcquireTimeout, f.Err)
 	case f.Fate == transport.Refused && f.Dead && again:
 		return RetriedSessionLost, nil // the session is gone and the call with it, unread
+	case f.Fate == transport.Refused && !f.Dead && again && 0 < wait && wait <= a.budget:
+		return RetriedLater, nil // see keepQuiet
 	case f.Fate == transport.Refused && !f.Dead:
 		return "", because(ErrRefused, f.Err)
 	case f.Fate == transport.MayHaveRun && again && a.pool.hints.harmless(a.call) && a.pool.budget.spend():
@@ -215,7 +223,7 @@ func (t *told) Ask(ctx context.Context, method string, params json.RawMessage) (
 func (t *told) any() bool { return t != nil && t.said.Load() }
 
 // retries counts what is sent again, by reason.
-type retries [3]atomic.Uint64
+type retries [4]atomic.Uint64
 
 func (r *retries) add(why RetryReason) { r[slices.Index(RetryReasons(), why)].Add(1) }
 
@@ -303,6 +311,7 @@ func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, own *
 		l.errors.Add(1)
 		if failed := (*transport.Failure)(nil); errors.As(err, &failed) {
 			l.known.failed(l.peer.Era, failed)
+			l.account.heed(err)
 		}
 		return answer, withoutToken(err)
 	}

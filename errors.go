@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/rpc"
 )
@@ -50,6 +51,10 @@ type Error struct {
 	Attempts int
 	// MayHaveRun is false where the call certainly did not run on the server.
 	MayHaveRun bool
+	// RetryAfter is how long the server wants to be left alone (RFC 9110,
+	// 10.2.3), at most an hour; 0 if it does not say. Until then calls for the
+	// same principal wait, or fail at once if that is longer than they may.
+	RetryAfter time.Duration
 	// Err is what happened: one of the sentinels, or the error of the
 	// caller's context, with its cause.
 	Err error

@@ -88,7 +88,12 @@ func (l Lease) do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 		by = *l.by
 	}
 	call.Caller = by.Caller
-	answer, err := p.send(ctx, p.terms.Load(), l.slot.Conn(), call, by.own, time.Now())
+	link := l.slot.Conn()
+	if _, err := link.account.keepQuiet(ctx, 0); err != nil { // its holder knows better when
+		failed.Err, failed.RetryAfter = err, retryAfter(err)
+		return rpc.Answer{}, failed
+	}
+	answer, err := p.send(ctx, p.terms.Load(), link, call, by.own, time.Now())
 	if err == nil || isAnswer(err) {
 		return answer, err
 	}
@@ -103,6 +108,7 @@ func (l Lease) do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 	if failure.Settled != nil {
 		p.unsettled.add(l.slot, failure.Settled)
 	}
+	failed.RetryAfter = retryAfter(failure.Err)
 	failed.MayHaveRun = failure.Fate == transport.MayHaveRun
 	switch {
 	case ctx.Err() != nil:

@@ -171,6 +171,9 @@ func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], err
 func (p *Pool) openFor(ctx context.Context, t *terms, id group, began time.Time) (*link, error) {
 	known := t.known.now.Load()
 	account := t.account(id)
+	if _, err := account.keepQuiet(ctx, t.config.ConnectionTimeout); err != nil {
+		return nil, err
+	}
 	conn, err := t.endpoint.Open(ctx, *known, id.caps, account.authorize)
 	if err == nil {
 		l := newLink(p.ids.Add(1), p.name, account, conn, began)
@@ -178,6 +181,7 @@ func (p *Pool) openFor(ctx context.Context, t *terms, id group, began time.Time)
 		t.known.met(known, l.peer)
 		return l, nil
 	}
+	account.heed(err)
 	var failed *transport.OpenError
 	if errors.As(err, &failed) && failed.WrongEra {
 		t.known.refuted(known)
@@ -214,6 +218,9 @@ const lately = 30 * time.Second
 // progress or a comment in a stream.
 func (p *Pool) checkLink(ctx context.Context, l *link) error {
 	if interval := p.terms.Load().config.HealthCheckInterval; time.Since(l.conn.Heard()) < min(lately, interval) {
+		return nil
+	}
+	if l.account != nil && l.account.quiet.left() > 0 {
 		return nil
 	}
 	if _, err := l.account.authorize(ctx, nil); err != nil { // that is no word about the connection

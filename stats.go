@@ -103,11 +103,12 @@ const (
 	RetriedNotSent     RetryReason = "not_sent"     // nothing of it had reached the server
 	RetriedSessionLost RetryReason = "session_lost" // the session was gone, and the call unread
 	RetriedHarmless    RetryReason = "harmless"     // it may have run, and may run twice
+	RetriedLater       RetryReason = "later"        // the server wanted it later, by Retry-After
 )
 
 // RetryReasons are all reasons there are.
 func RetryReasons() []RetryReason {
-	return []RetryReason{RetriedNotSent, RetriedSessionLost, RetriedHarmless}
+	return []RetryReason{RetriedNotSent, RetriedSessionLost, RetriedHarmless, RetriedLater}
 }
 
 // OpenReason says why a connection was opened.

@@ -7,7 +7,9 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/rpc"
@@ -142,7 +144,7 @@ func (c *httpConn) refusal(response *http.Response, x *exchange) error {
 		ours = x != nil && x.isAnswer(&m)
 		nobodys = x != nil && m.ID == nil
 	}
-	err := &StatusError{Status: status, Said: c.quote(response, body)}
+	err := &StatusError{Status: status, RetryAfter: retryAfter(response.Header), Said: c.quote(response, body)}
 	switch {
 	case c.lostSession(status, said, ours):
 		return c.sessionLost(response, err)
@@ -198,6 +200,22 @@ func (c *httpConn) lostSession(status int, said *rpc.Error, ours bool) bool {
 			strings.Contains(message, "session expired")
 	}
 	return false
+}
+
+// maxRetryAfter bounds how long a server is left alone on its own word: one
+// that is wrong about it is not to be lost.
+const maxRetryAfter = time.Hour
+
+// retryAfter reads the header of that name: seconds, or a date.
+func retryAfter(header http.Header) time.Duration {
+	value := header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return min(max(time.Until(date), 0), maxRetryAfter)
+	}
+	return 0
 }
 
 // speaksOfSessions reports whether a refusal is one that legacy servers give to

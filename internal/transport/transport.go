@@ -215,6 +215,9 @@ func (e *OpenError) Unwrap() error { return e.Err }
 // a [Failure] and in an [OpenError] with errors.As.
 type StatusError struct {
 	Status int
+	// RetryAfter is how long the server wants to be left alone, at most
+	// an hour; 0 if it does not say (RFC 9110, 10.2.3).
+	RetryAfter time.Duration
 	// Said is what the server said with it, at most 200 bytes on one line; it
 	// may be empty.
 	Said string
@@ -222,6 +225,9 @@ type StatusError struct {
 
 func (e *StatusError) Error() string {
 	text := strings.TrimSpace(fmt.Sprintf("HTTP %d %s", e.Status, http.StatusText(e.Status)))
+	if e.RetryAfter > 0 {
+		text += fmt.Sprintf(", to be tried again in %v", e.RetryAfter.Round(time.Second))
+	}
 	if e.Said != "" {
 		text += ": " + e.Said
 	}

@@ -1,0 +1,179 @@
+package mcpool_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// A limiter answers some requests with a status and a Retry-After, and notes
+// when each came, since the beginning.
+type limiter struct {
+	server
+	refuse func(method, id string, n int) (status int, after string)
+
+	mu    sync.Mutex
+	began time.Time
+	n     map[string]int
+	seen  map[string][]time.Duration // by the id of the call, or the method
+}
+
+func newLimiter(refuse func(method, id string, n int) (int, string)) *limiter {
+	l := &limiter{refuse: refuse, began: time.Now(), n: map[string]int{}, seen: map[string][]time.Duration{}}
+	l.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
+		body, _ := io.ReadAll(r.Body)
+		what := jsonrpc.GetString(body, "params", "arguments", "id")
+		if what == "" {
+			what = method
+		}
+		l.mu.Lock()
+		l.n[what]++
+		l.seen[what] = append(l.seen[what], time.Since(l.began))
+		status, after := l.refuse(method, what, l.n[what])
+		l.mu.Unlock()
+		if status == 0 {
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			return false
+		}
+		w.Header().Set("Retry-After", after)
+		http.Error(w, "slow down", status)
+		return true
+	}
+	return l
+}
+
+func (l *limiter) times(what string) []time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen[what]
+}
+
+// roughly reports whether what was asked for at these times was, and at no
+// others.
+func roughly(got []time.Duration, want ...time.Duration) bool {
+	if len(got) != len(want) {
+		return false
+	}
+	for i := range got {
+		if d := got[i] - want[i]; d < 0 || d > time.Second/2 {
+			return false
+		}
+	}
+	return true
+}
+
+var ann, bob = rpc.Caller{Principal: "ann"}, rpc.Caller{Principal: "bob"}
+
+func TestServerIsLeftAloneAsItAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newLimiter(func(_, id string, n int) (int, string) {
+			if id == "limited" && n == 1 {
+				return http.StatusTooManyRequests, "5"
+			}
+			return 0, ""
+		})
+		p := s.pool(t, nil)
+		defer closePool(t, p)
+		var wg sync.WaitGroup
+		make := func(who rpc.Caller, id string) {
+			wg.Go(func() {
+				if _, err := call(t.Context(), p, who, "write", id); err != nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(time.Second)
+		}
+		make(ann, "limited")
+		make(ann, "hers")
+		make(bob, "his")
+		wg.Wait()
+		if got := s.times("limited"); !roughly(got, 0, 5*time.Second) {
+			t.Errorf("the call was sent at %v, want at once and after 5 s", got)
+		}
+		if got := s.times("hers"); !roughly(got, 5*time.Second) {
+			t.Errorf("another call for the same principal was sent at %v, want after 5 s", got)
+		}
+		if got := s.times("his"); !roughly(got, 2*time.Second) {
+			t.Errorf("a call for another principal was sent at %v, want at once", got)
+		}
+		if n := p.Stats().Retries[mcpool.RetriedLater]; n != 1 {
+			t.Errorf("%d calls sent again later, want 1", n)
+		}
+	})
+}
+
+func TestServerThatWantsToBeLeftAloneForLong(t *testing.T) {
+	for name, after := range map[string]func() string{
+		"seconds": func() string { return "120" },
+		"date":    func() string { return time.Now().Add(2 * time.Minute).UTC().Format(http.TimeFormat) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newLimiter(func(_, id string, n int) (int, string) {
+					if id == "limited" {
+						return http.StatusTooManyRequests, after()
+					}
+					return 0, ""
+				})
+				p := s.pool(t, nil)
+				defer closePool(t, p)
+				lease, err := p.Acquire(t.Context(), ann, mcpool.Slot)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, id := range []string{"limited", "next"} {
+					for what, h := range map[string]rpc.Handler{"pool": p, "lease": lease} {
+						if id == "limited" && what == "lease" {
+							continue
+						}
+						_, err := call(t.Context(), h, ann, "write", id)
+						var e *mcpool.Error
+						if !errors.As(err, &e) || !errors.Is(err, mcpool.ErrRefused) || e.MayHaveRun || !mcpool.SafeToRetry(err) {
+							t.Fatalf("%s, %s: %v, want ErrRefused", id, what, err)
+						}
+						if e.RetryAfter < 119*time.Second || e.RetryAfter > 120*time.Second || !strings.Contains(err.Error(), "2m0s") {
+							t.Errorf("%s, %s: to be tried again after %v: %v", id, what, e.RetryAfter, err)
+						}
+					}
+				}
+				if time.Since(s.began) > time.Second || len(s.times("next")) != 0 {
+					t.Errorf("told after %v; the next call was sent at %v", time.Since(s.began), s.times("next"))
+				}
+				lease.Release()
+				time.Sleep(2 * time.Minute)
+				if _, err := call(t.Context(), p, ann, "write", "next"); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestOpeningHeedsRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newLimiter(func(method, _ string, n int) (int, string) {
+			if method == "initialize" && n == 1 {
+				return http.StatusServiceUnavailable, "7"
+			}
+			return 0, ""
+		})
+		p := s.pool(t, nil)
+		defer closePool(t, p)
+		if _, err := call(t.Context(), p, ann, "write", "1"); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.times("initialize"); !roughly(got, 0, 7*time.Second) {
+			t.Errorf("tried at %v, want at once and after 7 s", got)
+		}
+	})
+}
