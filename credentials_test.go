@@ -103,8 +103,7 @@ func (i *issuer) times(principal string) int {
 }
 
 func (i *issuer) guard(r *http.Request, method string, w http.ResponseWriter) bool {
-	body, _ := io.ReadAll(r.Body)
-	r.Body = io.NopCloser(bytes.NewReader(body))
+	sent := body(r)
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -123,7 +122,7 @@ func (i *issuer) guard(r *http.Request, method string, w http.ResponseWriter) bo
 	}
 	if method == "tools/call" {
 		i.carried = append(i.carried, token)
-		m, _ := jsonrpc.Parse(body)
+		m, _ := jsonrpc.Parse(sent)
 		if of, _, ok := strings.Cut(jsonrpc.GetString(m.Params, "arguments", "id"), "/"); ok && of != holder.principal {
 			i.t.Errorf("a call of %s came with a token of %s", of, holder.principal)
 		}

@@ -196,7 +196,7 @@ func (a *attempt) verdict(ctx context.Context, f *transport.Failure) (RetryReaso
 		return RetriedLater, nil // see keepQuiet
 	case f.Fate == transport.Refused && !f.Dead:
 		return "", because(ErrRefused, f.Err)
-	case f.Fate == transport.MayHaveRun && again && a.pool.hints.harmless(a.call) && a.pool.budget.spend():
+	case f.Fate == transport.MayHaveRun && again && a.terms.known.hints.harmless(a.call) && a.pool.budget.spend():
 		return RetriedHarmless, nil
 	}
 	return "", because(ErrConnectionLost, f.Err)
@@ -300,7 +300,11 @@ func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, own *
 	if hooks.CallStart != nil {
 		ctx = hooks.CallStart(ctx, CallStart{Server: p.name, Conn: l.name, Principal: t.principal(&call.Caller), Method: call.Method})
 	}
-	answer, err := l.conn.Call(ctx, call, l.authorizer(own))
+	authorize := l.authorizer(own)
+	answer, err := l.conn.Call(ctx, call, authorize)
+	if err != nil && l.outdated(call, err) && l.relist(ctx, call, authorize) {
+		answer, err = l.conn.Call(ctx, call, authorize)
+	}
 	took := time.Since(began)
 	p.call.add(took)
 	if hooks.CallEnd != nil {
@@ -316,7 +320,7 @@ func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, own *
 		return answer, withoutToken(err)
 	}
 	if call.Method == "tools/list" {
-		p.hints.learn(answer.Bytes())
+		answer = p.listed(l, answer)
 	}
 	return answer, nil
 }

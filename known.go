@@ -6,12 +6,15 @@ import (
 	"github.com/mcpool-dev/mcpool/internal/transport"
 )
 
-// known is what is known about a server: its era, and how it introduced
-// itself. It saves each opening but the first the question for the era, and
-// those of a modern server over HTTP all of it. Only what the server says
-// changes it: silence and trouble are no verdict.
+// known is what is known about a server: its era, how it introduced itself, and
+// its tools.
+//
+// It saves each opening but the first the question for the era, and those of a
+// modern server over HTTP all of it. Only what the server says changes it:
+// silence and trouble are no verdict.
 type known struct {
-	now atomic.Pointer[transport.Known]
+	now   atomic.Pointer[transport.Known]
+	hints hints
 }
 
 func newKnown() *known {

@@ -34,7 +34,6 @@ type Pool struct {
 	terms  atomic.Pointer[terms] // replaced by Reload
 	slots  *slots.Pool[group, *link]
 	budget *budget // of calls that may run twice
-	hints  hints   // which tools may safely run twice
 	ids    atomic.Uint64
 
 	reload sync.Mutex // held by Reload

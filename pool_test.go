@@ -1,10 +1,12 @@
 package mcpool_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -98,6 +100,13 @@ func readAnswer(answer rpc.Answer, id string) (session string, err error) {
 }
 
 var nobody rpc.Caller
+
+// body returns the body of a request, which stays to be read.
+func body(r *http.Request) []byte {
+	all, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(all))
+	return all
+}
 
 func TestLazyInitialization(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

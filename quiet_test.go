@@ -1,9 +1,7 @@
 package mcpool_test
 
 import (
-	"bytes"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -31,8 +29,7 @@ type limiter struct {
 func newLimiter(refuse func(method, id string, n int) (int, string)) *limiter {
 	l := &limiter{refuse: refuse, began: time.Now(), n: map[string]int{}, seen: map[string][]time.Duration{}}
 	l.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
-		body, _ := io.ReadAll(r.Body)
-		what := jsonrpc.GetString(body, "params", "arguments", "id")
+		what := jsonrpc.GetString(body(r), "params", "arguments", "id")
 		if what == "" {
 			what = method
 		}
@@ -42,7 +39,6 @@ func newLimiter(refuse func(method, id string, n int) (int, string)) *limiter {
 		status, after := l.refuse(method, what, l.n[what])
 		l.mu.Unlock()
 		if status == 0 {
-			r.Body = io.NopCloser(bytes.NewReader(body))
 			return false
 		}
 		w.Header().Set("Retry-After", after)

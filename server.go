@@ -77,8 +77,9 @@ func (s *Server) kind() string {
 
 var serverName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
-// endpoint checks s and returns how to reach it. It does no I/O.
-func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
+// endpoint checks s and returns how to reach it, with what is known of it. It
+// does no I/O.
+func (s *Server) endpoint(config *Config, known *known) (*transport.Endpoint, error) {
 	if !serverName.MatchString(s.Name) {
 		return nil, fmt.Errorf("server name %q: want 1 to 64 letters, digits, '-', '_' and '.'", s.Name)
 	}
@@ -106,7 +107,8 @@ func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
 		err = errors.New("fields Args, Env and Dir go with a Command")
 	case s.URL != "":
 		endpoint, err = transport.HTTP(s.URL, transport.HTTPOptions{
-			Protocol: s.Protocol, Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext, Log: log,
+			Protocol: s.Protocol, Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext,
+			ParamHeaders: known.hints.paramHeaders, Log: log,
 		})
 	case s.Command != "":
 		endpoint, err = transport.Stdio(transport.Command{

@@ -52,8 +52,8 @@ func newTerms(server Server, config *Config, old *terms) (*terms, error) {
 		return t, nil
 	}
 	var err error
-	t.endpoint, err = server.endpoint(&t.config)
 	t.known, t.links = newKnown(), new(sync.WaitGroup)
+	t.endpoint, err = server.endpoint(&t.config, t.known)
 	if server.URL != "" {
 		t.accounts = newAccounts(server.Tokens, t.asks)
 	}

@@ -31,6 +31,10 @@ type HTTPOptions struct {
 	// DialContext opens the TCP connections of our own transport. Nil means a
 	// net.Dialer with a timeout of 30 s.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// ParamHeaders returns the arguments of a tool that its calls repeat in
+	// headers, as far as known, if the server is modern; nil for none. It must
+	// be quick and safe for concurrent use.
+	ParamHeaders func(tool string) []ParamHeader
 	// Protocol is the one MCP version to speak; "" for the best that the
 	// server speaks.
 	Protocol string
@@ -59,11 +63,12 @@ func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 		return nil, err
 	}
 	e := &httpEndpoint{
-		protocol: version,
-		where:    u.Scheme + "://" + u.Host,
-		header:   options.Header.Clone(),
-		tripper:  options.RoundTripper,
-		log:      options.Log,
+		protocol:     version,
+		paramHeaders: options.ParamHeaders,
+		where:        u.Scheme + "://" + u.Host,
+		header:       options.Header.Clone(),
+		tripper:      options.RoundTripper,
+		log:          options.Log,
 	}
 	if e.header == nil {
 		e.header = make(http.Header)
@@ -117,6 +122,8 @@ type httpEndpoint struct {
 	tripper  http.RoundTripper
 	own      *http.Transport // nil if the RoundTripper was given
 	log      *slog.Logger
+
+	paramHeaders func(tool string) []ParamHeader
 }
 
 func (e *httpEndpoint) close() {

@@ -23,6 +23,7 @@ const (
 	headerVersion = "Mcp-Protocol-Version"
 	headerMethod  = "Mcp-Method"
 	headerName    = "Mcp-Name"
+	headerParam   = "Mcp-Param-"
 
 	headerLastEvent = "Last-Event-Id"
 )
@@ -134,7 +135,7 @@ func (c *httpConn) exchange(ctx context.Context, call rpc.Call, authorize Author
 	}
 	header := c.header
 	if c.peer.Era == Modern {
-		header = modernHeader(header, call)
+		header = c.server.modernHeader(header, call)
 	}
 
 	// The HTTP request lives on the call's context and a little longer: after
@@ -258,14 +259,22 @@ func (c *httpConn) quote(response *http.Response, said []byte) string {
 // modernHeader returns the header of a modern request, which repeats what
 // intermediaries route by (MCP 2026-07-28, streamable HTTP, "Standard Request
 // Headers").
-func modernHeader(common http.Header, call rpc.Call) http.Header {
+func (e *httpEndpoint) modernHeader(common http.Header, call rpc.Call) http.Header {
 	header := common.Clone()
 	header.Set(headerMethod, headerValue(call.Method))
 	switch call.Method {
-	case "tools/call", "prompts/get":
+	case "tools/call":
+		name := jsonrpc.GetString(call.Params, "name")
+		header.Set(headerName, headerValue(name))
+		if e.paramHeaders != nil {
+			setParamHeaders(header, call.Params, e.paramHeaders(name))
+		}
+	case "prompts/get":
 		header.Set(headerName, headerValue(jsonrpc.GetString(call.Params, "name")))
 	case "resources/read":
 		header.Set(headerName, headerValue(jsonrpc.GetString(call.Params, "uri")))
+	case "tasks/get", "tasks/update", "tasks/cancel": // SEP-2663
+		header.Set(headerName, headerValue(jsonrpc.GetString(call.Params, "taskId")))
 	}
 	return header
 }
