@@ -26,12 +26,27 @@ import (
 // being turned away by a session that had ended before the call came, nor
 // being made again with a renewed token.
 //
+// A list or a resource that a modern server said is still fresh is answered
+// without a call, for the same principal, or for all if the server said that
+// it is public.
+//
 // The error is an [*rpc.Error] if the server answered with one, else an
 // [*Error].
 func (p *Pool) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 	p.calls.Add(1)
 	p.budget.earn()
 	t := p.terms.Load()
+	key, cacheable := t.cacheable(&call)
+	cacheable = cacheable && p.life.Err() == nil
+	var seen uint64
+	if cacheable {
+		var kept rpc.Answer
+		var hit bool
+		if kept, hit, seen = t.known.cache.get(key); hit {
+			p.cacheHits.Add(1)
+			return kept, nil
+		}
+	}
 	a := attempt{pool: p, terms: t, call: call, began: time.Now(), budget: t.config.ConnectionTimeout}
 	if call.Events != nil {
 		a.told = &told{Events: call.Events}
@@ -43,6 +58,8 @@ func (p *Pool) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 		if !isAnswer(err) {
 			err = &Error{Server: p.name, Attempts: a.sent, MayHaveRun: a.mayHaveRun, RetryAfter: retryAfter(err), Err: err}
 		}
+	} else if cacheable {
+		t.known.cache.put(key, answer, seen)
 	}
 	return answer, err
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/mcpool-dev/mcpool/internal/transport"
 )
 
-// known is what is known about a server: its era, how it introduced itself, and
-// its tools.
+// known is what is known about a server: its era, how it introduced itself, its
+// tools, and what it has said that may be said again.
 //
 // It saves each opening but the first the question for the era, and those of a
 // modern server over HTTP all of it. Only what the server says changes it:
@@ -15,6 +15,7 @@ import (
 type known struct {
 	now   atomic.Pointer[transport.Known]
 	hints hints
+	cache cache
 }
 
 func newKnown() *known {

@@ -49,9 +49,9 @@ type Pool struct {
 	unsettled unsettled    // leases with cancelled calls that the server may not have heard of
 	settling  atomic.Int64 // cancelled calls whose slots are not free yet
 
-	calls, errors, leaked atomic.Uint64
-	retries               retries
-	open, wait, call      latency
+	calls, errors, leaked, cacheHits atomic.Uint64
+	retries                          retries
+	open, wait, call                 latency
 }
 
 // New makes a pool of connections to server. It does no I/O; without
@@ -254,7 +254,7 @@ func (p *Pool) Stats() Stats {
 		Opens: map[OpenReason]uint64{}, Closed: map[CloseReason]uint64{}, Retries: p.retries.counts(),
 		Acquired: now.Acquired, Released: now.Released, Waited: now.Waited, WaitTime: now.WaitTime,
 		AcquireFailures: now.AcquireFailures, Refused: now.Refused, LateBinds: now.LateBinds,
-		Calls: p.calls.Load(), Errors: p.errors.Load(),
+		Calls: p.calls.Load(), CacheHits: p.cacheHits.Load(), Errors: p.errors.Load(),
 		BudgetSpent: p.budget.spent.Load(), OverBudget: p.budget.refused.Load(), Leaked: p.leaked.Load(),
 		HealthChecks: now.HealthChecks, HealthFailures: now.HealthFailures,
 		Open: p.open.snapshot(0), Wait: p.wait.snapshot(now.Acquired - now.Waited), Call: p.call.snapshot(0),

@@ -108,12 +108,12 @@ func (s *Server) endpoint(config *Config, known *known) (*transport.Endpoint, er
 	case s.URL != "":
 		endpoint, err = transport.HTTP(s.URL, transport.HTTPOptions{
 			Protocol: s.Protocol, Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext,
-			ParamHeaders: known.hints.paramHeaders, Log: log,
+			ParamHeaders: known.hints.paramHeaders, Changed: known.cache.changed, Log: log,
 		})
 	case s.Command != "":
 		endpoint, err = transport.Stdio(transport.Command{
 			Path: s.Command, Args: s.Args, Env: append(os.Environ(), s.Env...), Dir: s.Dir,
-			Protocol: s.Protocol, Log: log,
+			Protocol: s.Protocol, Changed: known.cache.changed, Log: log,
 		})
 	default:
 		endpoint = transport.InProcess(s.Name, s.Handler)

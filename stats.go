@@ -43,9 +43,10 @@ type Stats struct {
 	Refused         uint64 // callers who were not let wait: too many did, or the server is away
 	LateBinds       uint64 // waiters served by an old connection while a new one was being opened
 
-	Calls   uint64                 // calls made through the pool
-	Errors  uint64                 // calls that got no answer, or an error of the protocol
-	Retries map[RetryReason]uint64 // times a call was sent again
+	Calls     uint64                 // calls made through the pool
+	CacheHits uint64                 // of them, answered from what the server had said before
+	Errors    uint64                 // calls that got no answer, or an error of the protocol
+	Retries   map[RetryReason]uint64 // times a call was sent again
 	// BudgetSpent counts the times that a call was sent again although it may
 	// have run; OverBudget calls that were not, although they might have been,
 	// because a fifth of all calls had been.

@@ -118,6 +118,7 @@ var metrics = []metric{
 	counter("refused", "Callers who were not let wait.", func(s *mcpool.Stats) uint64 { return s.Refused }),
 	counter("late_binds", "Waiters served by an old connection while a new one was being opened.", func(s *mcpool.Stats) uint64 { return s.LateBinds }),
 	counter("calls", "Calls made through the pool.", func(s *mcpool.Stats) uint64 { return s.Calls }),
+	counter("cache_hits", "Calls answered from what the server had said before.", func(s *mcpool.Stats) uint64 { return s.CacheHits }),
 	counter("errors", "Calls that got no answer, or an error of the protocol.", func(s *mcpool.Stats) uint64 { return s.Errors }),
 	counter("budget_spent", "Times that a call was sent again although it may have run.", func(s *mcpool.Stats) uint64 { return s.BudgetSpent }),
 	counter("over_budget", "Calls not sent again because a fifth of all had been.", func(s *mcpool.Stats) uint64 { return s.OverBudget }),

@@ -58,6 +58,7 @@ type statsStatus struct {
 	LateBinds       uint64  `json:"late_binds"`
 
 	Calls       uint64                        `json:"calls"`
+	CacheHits   uint64                        `json:"cache_hits"`
 	Errors      uint64                        `json:"errors"`
 	Retries     map[mcpool.RetryReason]uint64 `json:"retries"`
 	BudgetSpent uint64                        `json:"budget_spent"`
@@ -131,7 +132,7 @@ func statusOf(s mcpool.Stats) statsStatus {
 		Acquired: s.Acquired, Released: s.Released, Waited: s.Waited,
 		WaitTime: s.WaitTime.Seconds(), AcquireFailures: s.AcquireFailures,
 		Refused: s.Refused, LateBinds: s.LateBinds,
-		Calls: s.Calls, Errors: s.Errors, Retries: s.Retries,
+		Calls: s.Calls, CacheHits: s.CacheHits, Errors: s.Errors, Retries: s.Retries,
 		BudgetSpent: s.BudgetSpent, OverBudget: s.OverBudget, Leaked: s.Leaked,
 		HealthChecks: s.HealthChecks, HealthFailures: s.HealthFailures,
 		ReuseRatio: s.ReuseRatio,

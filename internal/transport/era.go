@@ -21,6 +21,7 @@ const (
 	methodPing        = "ping"
 	methodCancelled   = "notifications/cancelled"
 	methodProgress    = "notifications/progress"
+	methodUpdated     = "notifications/resources/updated"
 )
 
 // The versions we ask for, one of each era.

@@ -35,6 +35,8 @@ type HTTPOptions struct {
 	// headers, as far as known, if the server is modern; nil for none. It must
 	// be quick and safe for concurrent use.
 	ParamHeaders func(tool string) []ParamHeader
+	// Changed is told of changes; nil for nobody.
+	Changed Changed
 	// Protocol is the one MCP version to speak; "" for the best that the
 	// server speaks.
 	Protocol string
@@ -65,6 +67,7 @@ func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 	e := &httpEndpoint{
 		protocol:     version,
 		paramHeaders: options.ParamHeaders,
+		changed:      options.Changed,
 		where:        u.Scheme + "://" + u.Host,
 		header:       options.Header.Clone(),
 		tripper:      options.RoundTripper,
@@ -124,6 +127,7 @@ type httpEndpoint struct {
 	log      *slog.Logger
 
 	paramHeaders func(tool string) []ParamHeader
+	changed      Changed
 }
 
 func (e *httpEndpoint) close() {

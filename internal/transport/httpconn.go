@@ -205,6 +205,11 @@ func (c *httpConn) tell(ctx context.Context, header http.Header, frame []byte, a
 	return c.refusal(response, nil)
 }
 
+// changed implements link.
+func (c *httpConn) changed(method string, params json.RawMessage) {
+	c.server.changed.tell(method, params)
+}
+
 // reply implements link.
 func (c *httpConn) reply(frame []byte, authorize Authorize) {
 	c.post(c.ctx, replyTime, frame, authorize)

@@ -36,6 +36,8 @@ type Command struct {
 	// and again when its process group has been sent SIGTERM; then the group is
 	// killed. Zero means DefaultCloseGrace.
 	CloseGrace time.Duration
+	// Changed is told of changes; nil for nobody.
+	Changed Changed
 	// Protocol is the one MCP version to speak; "" for the best that the
 	// server speaks.
 	Protocol string

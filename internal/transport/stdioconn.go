@@ -32,6 +32,7 @@ type stdioConn struct {
 	peer     Peer
 	grace    time.Duration
 	log      *slog.Logger
+	change   Changed
 	ids      atomic.Int64
 
 	queue   chan *outgoing // unbuffered: what is taken is being written
@@ -59,6 +60,7 @@ func startStdioConn(command Command, protocol protocol) (*stdioConn, error) {
 		protocol:  protocol,
 		grace:     command.CloseGrace,
 		log:       command.Log,
+		change:    command.Changed,
 		queue:     make(chan *outgoing),
 		replies:   make(chan []byte, maxReplies),
 		died:      make(chan struct{}),
@@ -182,6 +184,9 @@ func (c *stdioConn) send(ctx context.Context, frame []byte) error {
 	}
 	return nil
 }
+
+// changed implements link.
+func (c *stdioConn) changed(method string, params json.RawMessage) { c.change.tell(method, params) }
 
 // reply implements link.
 func (c *stdioConn) reply(frame []byte, _ Authorize) {
@@ -322,6 +327,7 @@ func (c *stdioConn) route(line []byte) {
 	case m.IsRequest():
 		c.reply(declined(&m), nil)
 	default:
+		c.changed(m.Method, m.Params)
 		c.log.Debug("a message for no call was dropped", "method", m.Method)
 	}
 }
