@@ -357,7 +357,7 @@ func TestAwaitTwoAnswersAtOnce(t *testing.T) {
 // A slow caller holds nobody up: notifications beyond a bound are dropped, the
 // answer is not.
 func TestFlightIsBounded(t *testing.T) {
-	f := &flight{x: newExchange(1, Legacy, rpc.Call{}, nil, nil), arrived: make(chan struct{}, 1)}
+	f := &flight{x: newExchange(1, Legacy, rpc.Call{}, new(stdioConn), nil), arrived: make(chan struct{}, 1)}
 	for range 2 * maxMail {
 		f.put(mail{message: jsonrpc.Message{Method: "notifications/message"}})
 	}
