@@ -152,13 +152,13 @@ func (k *cached) size() int { return len(k.answer.Bytes()) + len(k.key.params) }
 
 // changed drops what a notification of the server says is out of date: lists
 // that changed, a resource that was updated. Any other changes nothing.
-func (c *cache) changed(method string, params json.RawMessage) {
-	kind, list := strings.CutSuffix(strings.TrimPrefix(method, "notifications/"), "/list_changed")
+func (c *cache) changed(change transport.Change) {
+	kind, list := strings.CutSuffix(strings.TrimPrefix(change.Method, "notifications/"), "/list_changed")
 	uri := ""
 	switch {
 	case list:
-	case method == "notifications/resources/updated":
-		uri = jsonrpc.GetString(params, "uri")
+	case change.Method == methodUpdated:
+		uri = jsonrpc.GetString(change.Params, "uri")
 	default:
 		return
 	}

@@ -45,6 +45,8 @@ type Pool struct {
 
 	leaving sync.WaitGroup // old endpoints that something still uses
 
+	watches watches
+
 	leaks     leaks
 	unsettled unsettled    // leases with cancelled calls that the server may not have heard of
 	settling  atomic.Int64 // cancelled calls whose slots are not free yet

@@ -137,6 +137,7 @@ func (p *Pool) Reload(server Server, config *Config) error {
 	}
 	p.mu.Unlock()
 	p.slots.Change(t.limit, t.keyOf, t.slotsOf)
+	p.watches.part(p)
 	if t.endpoint != old.endpoint {
 		p.slots.Reset()
 	}

@@ -22,7 +22,15 @@ const (
 	methodCancelled   = "notifications/cancelled"
 	methodProgress    = "notifications/progress"
 	methodUpdated     = "notifications/resources/updated"
+
+	methodListen      = "subscriptions/listen"
+	methodSubscribe   = "resources/subscribe"
+	methodUnsubscribe = "resources/unsubscribe"
 )
+
+// MethodAcknowledged is the notification that says how much of a [Filter] a
+// server heeds.
+const MethodAcknowledged = "notifications/subscriptions/acknowledged"
 
 // The versions we ask for, one of each era.
 const (

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
@@ -43,21 +42,9 @@ type link interface {
 	spawn(f func())
 	// reply sends a response of ours to the server, and does not wait for it.
 	reply(frame []byte, authorize Authorize)
-	// changed is told of each notification that says that something of the
-	// server is another now, whoever gets it.
+	// changed looks whether a notification says that something of the server is
+	// another now, whoever gets it.
 	changed(method string, params json.RawMessage)
-}
-
-// A Changed is told that a list or a resource of the server has changed, by
-// which notification, whatever it came in. It must be quick and safe for
-// concurrent use.
-type Changed func(method string, params json.RawMessage)
-
-// tell is safe on a nil Changed.
-func (c Changed) tell(method string, params json.RawMessage) {
-	if c != nil && (strings.HasSuffix(method, "/list_changed") || method == methodUpdated) {
-		c(method, params)
-	}
 }
 
 func newExchange(id int64, era Era, call rpc.Call, link link, log *slog.Logger) *exchange {

@@ -35,8 +35,9 @@ type HTTPOptions struct {
 	// headers, as far as known, if the server is modern; nil for none. It must
 	// be quick and safe for concurrent use.
 	ParamHeaders func(tool string) []ParamHeader
-	// Changed is told of changes; nil for nobody.
-	Changed Changed
+	// Changed is told of changes, whatever they come in; nil for nobody. It
+	// must be quick and safe for concurrent use.
+	Changed func(Change)
 	// Protocol is the one MCP version to speak; "" for the best that the
 	// server speaks.
 	Protocol string
@@ -127,7 +128,7 @@ type httpEndpoint struct {
 	log      *slog.Logger
 
 	paramHeaders func(tool string) []ParamHeader
-	changed      Changed
+	changed      func(Change)
 }
 
 func (e *httpEndpoint) close() {

@@ -59,7 +59,7 @@ type httpConn struct {
 }
 
 func newHTTPConn(e *httpEndpoint, authorize Authorize) *httpConn {
-	return &httpConn{life: newLife(), server: e, authorize: authorize}
+	return &httpConn{life: newLife(e.changed), server: e, authorize: authorize}
 }
 
 // settle sets what the requests from now on are: those of an era, a version
@@ -203,11 +203,6 @@ func (c *httpConn) tell(ctx context.Context, header http.Header, frame []byte, a
 	}
 	defer response.Body.Close()
 	return c.refusal(response, nil)
-}
-
-// changed implements link.
-func (c *httpConn) changed(method string, params json.RawMessage) {
-	c.server.changed.tell(method, params)
 }
 
 // reply implements link.

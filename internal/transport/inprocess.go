@@ -20,7 +20,7 @@ type handlerEndpoint struct {
 }
 
 func (e *handlerEndpoint) open(context.Context, Known, rpc.Capabilities, Authorize) (Conn, error) {
-	return &handlerConn{life: newLife(), endpoint: e}, nil
+	return &handlerConn{life: newLife(nil), endpoint: e}, nil
 }
 
 func (e *handlerEndpoint) close() {}

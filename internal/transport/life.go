@@ -16,6 +16,8 @@ type life struct {
 	last  context.Context // ends when closing has to be over, and what is sent at the end
 	hurry context.CancelFunc
 
+	changes changes
+
 	heard atomic.Int64 // when the server was heard from last, in nanoseconds since 1970
 
 	mu      sync.Mutex // guards closing, and keeps running.Add before running.Wait
@@ -24,8 +26,8 @@ type life struct {
 	over    chan struct{}
 }
 
-func newLife() *life {
-	l := &life{over: make(chan struct{})}
+func newLife(all func(Change)) *life {
+	l := &life{changes: changes{all: all}, over: make(chan struct{})}
 	l.ctx, l.end = context.WithCancelCause(context.Background())
 	l.last, l.hurry = context.WithCancel(context.Background())
 	l.hear()

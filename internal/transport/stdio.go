@@ -36,8 +36,9 @@ type Command struct {
 	// and again when its process group has been sent SIGTERM; then the group is
 	// killed. Zero means DefaultCloseGrace.
 	CloseGrace time.Duration
-	// Changed is told of changes; nil for nobody.
-	Changed Changed
+	// Changed is told of changes, whatever they come in; nil for nobody. It
+	// must be quick and safe for concurrent use.
+	Changed func(Change)
 	// Protocol is the one MCP version to speak; "" for the best that the
 	// server speaks.
 	Protocol string

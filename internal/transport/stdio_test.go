@@ -337,7 +337,7 @@ func TestReadLineBounds(t *testing.T) {
 
 // Two answers may be there before the first of them is taken; neither is lost.
 func TestAwaitTwoAnswersAtOnce(t *testing.T) {
-	c := &stdioConn{life: newLife(), ended: make(chan struct{})}
+	c := &stdioConn{life: newLife(nil), ended: make(chan struct{})}
 	land := func(id int64) *flight {
 		f := &flight{x: newExchange(id, Legacy, rpc.Call{}, nil, nil), arrived: make(chan struct{}, 1)}
 		f.put(mail{message: jsonrpc.Message{ID: appendID(id), Result: json.RawMessage("{}")}})

@@ -32,7 +32,6 @@ type stdioConn struct {
 	peer     Peer
 	grace    time.Duration
 	log      *slog.Logger
-	change   Changed
 	ids      atomic.Int64
 
 	queue   chan *outgoing // unbuffered: what is taken is being written
@@ -56,11 +55,10 @@ type outgoing struct {
 
 func startStdioConn(command Command, protocol protocol) (*stdioConn, error) {
 	c := &stdioConn{
-		life:      newLife(),
+		life:      newLife(command.Changed),
 		protocol:  protocol,
 		grace:     command.CloseGrace,
 		log:       command.Log,
-		change:    command.Changed,
 		queue:     make(chan *outgoing),
 		replies:   make(chan []byte, maxReplies),
 		died:      make(chan struct{}),
@@ -184,9 +182,6 @@ func (c *stdioConn) send(ctx context.Context, frame []byte) error {
 	}
 	return nil
 }
-
-// changed implements link.
-func (c *stdioConn) changed(method string, params json.RawMessage) { c.change.tell(method, params) }
 
 // reply implements link.
 func (c *stdioConn) reply(frame []byte, _ Authorize) {
@@ -318,6 +313,8 @@ func (c *stdioConn) route(line []byte) {
 		return
 	case m.Method == methodProgress:
 		to = c.flight(progressToken(&m))
+	case subscriptionOf(&m) != nil:
+		to = c.flight(subscriptionOf(&m))
 	default:
 		to = c.onlyCall()
 	}

@@ -124,6 +124,20 @@ type Conn interface {
 	// authorize is for the requests made for this call, over HTTP: the call
 	// itself, its withdrawal, and replies to what the server asks meanwhile.
 	Call(ctx context.Context, call rpc.Call, authorize Authorize) (rpc.Answer, error)
+	// Listen puts into heard the changes of the server that a filter asks for,
+	// outside of calls, until ctx ends, or the connection, or the server ends
+	// it. filters has the filter, and later each that is to hold instead.
+	//
+	// What it puts there is what a modern server sends (MCP 2026-07-28,
+	// "Subscriptions"), whatever the era: an acknowledgement each time that a
+	// filter is heeded, of as much of it as the server does, and then the
+	// changes, which may be more than was asked for, or come twice.
+	//
+	// That a server does not let itself be listened to, or stops to, is of no
+	// consequence for the calls on the connection. The error is a [*Failure],
+	// or an [*rpc.Error] of the server, or nil if the server ended it in good
+	// order.
+	Listen(ctx context.Context, filters <-chan Filter, authorize Authorize, heard *Pending) error
 	// Check asks the server for a sign of life: ping if it is legacy,
 	// server/discover if it is modern. Any answer is one, an error too. The
 	// error is a [*Failure]. In process it is always nil.

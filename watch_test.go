@@ -1,0 +1,491 @@
+package mcpool_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// An announcer is a server that tells of changes: a legacy one on the GET
+// streams of its sessions, a modern one to those who have subscribed.
+type announcer struct {
+	modern bool
+	heeds  string // the capabilities of a legacy one, the notifications that a modern one acknowledges
+
+	noStream, silent bool // GET is refused; GET gets no headers before an event
+
+	mu         sync.Mutex
+	n          int
+	sessions   map[string]map[string]bool // with their subscriptions
+	streams    map[*announced]bool
+	opened     int // streams, so far
+	authorized []string
+}
+
+// announced is one stream.
+type announced struct {
+	session, id string // of the session; of the request that listens
+	filter      string
+	send        chan string
+	end         chan struct{}
+}
+
+const heedsAll = `{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true}}`
+
+func (a *announcer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	all := body(r)
+	m, _ := jsonrpc.Parse(all)
+	id := r.Header.Get("Mcp-Session-Id")
+	reply := func(result string) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(jsonrpc.AppendResult(nil, m.ID, json.RawMessage(result)))
+	}
+	a.mu.Lock()
+	a.authorized = append(a.authorized, r.Header.Get("Authorization"))
+	subscriptions := a.sessions[id]
+	a.mu.Unlock()
+	switch {
+	case m.Method == "server/discover" && a.modern:
+		reply(`{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{},"ttlMs":0,"cacheScope":"private"}`)
+	case m.Method == "initialize" && !a.modern:
+		a.mu.Lock()
+		a.n++
+		id = fmt.Sprint("s", a.n)
+		if a.sessions == nil {
+			a.sessions = map[string]map[string]bool{}
+		}
+		a.sessions[id] = map[string]bool{}
+		a.mu.Unlock()
+		w.Header().Set("Mcp-Session-Id", id)
+		reply(`{"protocolVersion":"2025-11-25","capabilities":` + a.heeds + `}`)
+	case !a.modern && subscriptions == nil:
+		http.Error(w, "no valid session id", http.StatusNotFound)
+	case r.Method == http.MethodDelete:
+		a.expire(id)
+	case r.Method == http.MethodGet && !a.noStream && !a.modern:
+		a.stream(w, r, &announced{session: id})
+	case m.Method == "subscriptions/listen" && a.modern:
+		filter, _ := jsonrpc.Get(m.Params, "notifications")
+		a.stream(w, r, &announced{id: string(m.ID), filter: string(filter)})
+	case m.Method == "resources/subscribe", m.Method == "resources/unsubscribe":
+		uri := jsonrpc.GetString(m.Params, "uri")
+		if strings.HasPrefix(uri, "no") {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(jsonrpc.AppendError(nil, m.ID, rpc.Errorf(-32002, "no such resource")))
+			return
+		}
+		a.mu.Lock()
+		subscriptions[uri] = m.Method == "resources/subscribe"
+		a.mu.Unlock()
+		reply(`{}`)
+	case m.Method == "tools/call" || m.Method == "tools/list" || m.Method == "ping":
+		a.mu.Lock()
+		a.n++
+		n := a.n
+		a.mu.Unlock()
+		reply(fmt.Sprintf(`{"tools":[],"ttlMs":3600000,"cacheScope":"public","n":%d,"big":9007199254740993}`, n))
+	case m.IsNotification() || m.IsResponse() && m.ID != nil:
+		w.WriteHeader(http.StatusAccepted)
+	default:
+		http.Error(w, "no", http.StatusMethodNotAllowed)
+	}
+}
+
+func (a *announcer) stream(w http.ResponseWriter, r *http.Request, s *announced) {
+	s.send, s.end = make(chan string, 100), make(chan struct{})
+	a.mu.Lock()
+	if a.streams == nil {
+		a.streams = map[*announced]bool{}
+	}
+	a.streams[s] = true
+	a.opened++
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		delete(a.streams, s)
+		a.mu.Unlock()
+	}()
+	w.Header().Set("Content-Type", "text/event-stream")
+	if !a.silent {
+		_ = http.NewResponseController(w).Flush()
+	}
+	if s.id != "" {
+		fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/subscriptionId\":%s},\"notifications\":%s}}\n\n", s.id, s.filter)
+		_ = http.NewResponseController(w).Flush()
+	}
+	for {
+		select {
+		case event := <-s.send:
+			_, _ = io.WriteString(w, "data: "+event+"\n\n")
+			_ = http.NewResponseController(w).Flush()
+		case <-s.end:
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// announce sends a notification on every stream, whatever it asked for.
+func (a *announcer) announce(method, params string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for s := range a.streams {
+		with := json.RawMessage(params)
+		if s.id != "" {
+			with, _ = jsonrpc.Set(with, json.RawMessage(s.id), "_meta", "io.modelcontextprotocol/subscriptionId")
+		}
+		s.send <- string(jsonrpc.AppendRequest(nil, nil, method, with))
+	}
+}
+
+func (a *announcer) expire(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.sessions, id)
+	for s := range a.streams {
+		if s.session == id {
+			close(s.end)
+			delete(a.streams, s)
+		}
+	}
+}
+
+// drop ends all streams, and the sessions if they are to go, too.
+func (a *announcer) drop(sessions bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for s := range a.streams {
+		close(s.end)
+		delete(a.streams, s)
+	}
+	if sessions {
+		clear(a.sessions)
+	}
+}
+
+// state is how many streams are open and how many were, and what is subscribed
+// to.
+func (a *announcer) state() (open, opened int, subscribed string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var uris []string
+	for _, subscriptions := range a.sessions {
+		for uri, on := range subscriptions {
+			if on {
+				uris = append(uris, uri)
+			}
+		}
+	}
+	for s := range a.streams {
+		var f struct{ ResourceSubscriptions []string }
+		_ = json.Unmarshal([]byte(s.filter), &f)
+		uris = append(uris, f.ResourceSubscriptions...)
+	}
+	slices.Sort(uris)
+	return len(a.streams), a.opened, strings.Join(uris, " ")
+}
+
+// An ear is a watcher, and what it has heard since it was last asked.
+type ear struct {
+	mu    sync.Mutex
+	notes []string
+	leave func()
+	err   chan error
+}
+
+func listenTo(t *testing.T, p *mcpool.Pool, who rpc.Caller, what mcpool.Filter) *ear {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	e := &ear{leave: cancel, err: make(chan error, 1)}
+	go func() {
+		e.err <- p.Watch(ctx, who, what, func(method string, params json.RawMessage) {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.notes = append(e.notes, strings.TrimPrefix(method, "notifications/")+" "+string(params))
+		})
+	}()
+	return e
+}
+
+// heard returns what was heard since it was last asked, in alphabetical order.
+func (e *ear) heard() string {
+	synctest.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	notes := e.notes
+	e.notes = nil
+	slices.Sort(notes)
+	return strings.Join(notes, "; ")
+}
+
+func watched(t *testing.T, modern bool, change func(*announcer), test func(t *testing.T, a *announcer, p *mcpool.Pool)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		a := &announcer{modern: modern, heeds: heedsAll}
+		if change != nil {
+			change(a)
+		}
+		s := &server{}
+		p := s.poolOver(t, a, nil)
+		test(t, a, p)
+		closePool(t, p)
+		if open, _, _ := a.state(); open != 0 {
+			t.Errorf("%d streams are open after Close", open)
+		}
+	})
+}
+
+func bothEras(t *testing.T, change func(*announcer), test func(t *testing.T, a *announcer, p *mcpool.Pool)) {
+	t.Helper()
+	for name, modern := range map[string]bool{"legacy": false, "modern": true} {
+		t.Run(name, func(t *testing.T) { watched(t, modern, change, test) })
+	}
+}
+
+const updatedA = `resources/updated {"uri":"a"}`
+
+func TestWatchersHearWhatTheyAskFor(t *testing.T) {
+	bothEras(t, nil, func(t *testing.T, a *announcer, p *mcpool.Pool) {
+		if _, err := p.CallTool(t.Context(), "x", nil); err != nil {
+			t.Fatal(err)
+		}
+		if open, _, _ := a.state(); open != 0 {
+			t.Error("a stream was opened before anybody watched")
+		}
+		tools := listenTo(t, p, nobody, mcpool.Filter{Tools: true})
+		if got := tools.heard(); got != `subscriptions/acknowledged {"notifications":{"toolsListChanged":true}}` {
+			t.Errorf("tools heard %s", got)
+		}
+		some := listenTo(t, p, nobody, mcpool.Filter{Prompts: true, Resources: true, URIs: []string{"a", "b"}})
+		if got := some.heard(); got != `subscriptions/acknowledged {"notifications":{"promptsListChanged":true,"resourcesListChanged":true,"resourceSubscriptions":["a","b"]}}` {
+			t.Errorf("the other heard %s", got)
+		}
+		more := listenTo(t, p, nobody, mcpool.Filter{Tools: true, URIs: []string{"a"}}) // nothing new to the server
+		if got := more.heard(); got != `subscriptions/acknowledged {"notifications":{"toolsListChanged":true,"resourceSubscriptions":["a"]}}` {
+			t.Errorf("the third heard %s", got)
+		}
+		if open, _, subscribed := a.state(); open != 1 || subscribed != "a b" {
+			t.Errorf("%d streams are open and %q subscribed to, want one for all", open, subscribed)
+		}
+		for _, note := range [][2]string{
+			{"notifications/tools/list_changed", `{}`}, {"notifications/prompts/list_changed", `{}`}, {"notifications/resources/list_changed", `{}`},
+			{"notifications/resources/updated", `{"uri":"a"}`}, {"notifications/resources/updated", `{"uri":"b/part"}`}, {"notifications/resources/updated", `{"uri":"c"}`},
+			{"notifications/message", `{"level":"info"}`},
+		} {
+			a.announce(note[0], note[1])
+		}
+		for name, test := range map[string]struct {
+			ear  *ear
+			want []string
+		}{
+			"tools": {tools, []string{"tools/list_changed"}},
+			"some":  {some, []string{"prompts/list_changed", "resources/list_changed", "resources/updated a", "resources/updated b/part"}},
+			"more":  {more, []string{"resources/updated a", "tools/list_changed"}},
+		} {
+			var got []string
+			for _, note := range strings.Split(test.ear.heard(), "; ") {
+				method, params, _ := strings.Cut(note, " ")
+				got = append(got, strings.TrimSpace(method+" "+jsonrpc.GetString([]byte(params), "uri")))
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("%s heard %q, want %q", name, got, test.want)
+			}
+		}
+		some.leave()
+		<-some.err
+		synctest.Wait()
+		if open, _, subscribed := a.state(); open != 1 || subscribed != "a" {
+			t.Errorf("after one has left %d streams are open and %q subscribed to, want 1 and a", open, subscribed)
+		}
+		tools.leave()
+		more.leave()
+		<-tools.err
+		<-more.err
+		synctest.Wait()
+		if open, _, _ := a.state(); open != 0 {
+			t.Errorf("%d streams are open and nobody watches", open)
+		}
+		if _, err := p.CallTool(t.Context(), "x", nil); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A stream that ends is opened again, calls do not notice, and whoever watches
+// is told of all that may have changed.
+func TestWatchIsBegunAgain(t *testing.T) {
+	for _, sessions := range []bool{false, true} {
+		bothEras(t, nil, func(t *testing.T, a *announcer, p *mcpool.Pool) {
+			e := listenTo(t, p, nobody, mcpool.Filter{Tools: true, URIs: []string{"a"}})
+			e.heard()
+			first := ask(t, p, nobody, "tools/list", "")
+			a.drop(sessions)
+			time.Sleep(10 * time.Second)
+			if got := e.heard(); got != updatedA+"; tools/list_changed " {
+				t.Errorf("heard %q after the stream had ended, want that all may have changed", got)
+			}
+			if open, _, subscribed := a.state(); open != 1 || subscribed != "a" {
+				t.Errorf("%d streams are open, %q is subscribed to", open, subscribed)
+			}
+			if second := ask(t, p, nobody, "tools/list", ""); second == first {
+				t.Error("the list is that from before")
+			}
+			a.announce("notifications/resources/updated", `{"uri":"a"}`)
+			if got := e.heard(); got != updatedA {
+				t.Errorf("heard %q", got)
+			}
+			e.leave()
+			<-e.err
+		})
+	}
+}
+
+// A change that is told drops what is kept of the lists.
+func TestWatchKeepsAnswersFresh(t *testing.T) {
+	watched(t, true, nil, func(t *testing.T, a *announcer, p *mcpool.Pool) {
+		e := listenTo(t, p, nobody, mcpool.Filter{Tools: true})
+		e.heard()
+		first, second := ask(t, p, nobody, "tools/list", ""), ask(t, p, nobody, "tools/list", "")
+		a.announce("notifications/tools/list_changed", `{}`)
+		e.heard()
+		if third := ask(t, p, nobody, "tools/list", ""); first != second || third == second {
+			t.Errorf("requests %s, %s and %s", first, second, third)
+		}
+		e.leave()
+		<-e.err
+	})
+}
+
+// Servers that have no stream, or one that begins with its first event, or that
+// heed less than they are asked for, are watched as far as that goes.
+func TestServersThatTellLittle(t *testing.T) {
+	for name, test := range map[string]struct {
+		change      func(*announcer)
+		after       time.Duration
+		first, then string
+	}{
+		"silent":        {func(a *announcer) { a.silent = true }, 3 * time.Second, `subscriptions/acknowledged {"notifications":{"toolsListChanged":true,"resourceSubscriptions":["a"]}}`, "tools/list_changed {}"},
+		"heeds nothing": {func(a *announcer) { a.heeds = `{}` }, 0, `subscriptions/acknowledged {"notifications":{}}`, "tools/list_changed {}"},
+		"no resource":   {func(a *announcer) { a.heeds = `{"tools":{"listChanged":true},"resources":{}}` }, 0, `subscriptions/acknowledged {"notifications":{"toolsListChanged":true}}`, "tools/list_changed {}"},
+		"no stream":     {func(a *announcer) { a.noStream = true }, 0, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			watched(t, false, test.change, func(t *testing.T, a *announcer, p *mcpool.Pool) {
+				e := listenTo(t, p, nobody, mcpool.Filter{Tools: true, URIs: []string{"a", "none"}})
+				time.Sleep(test.after)
+				if got := e.heard(); got != test.first {
+					t.Errorf("heard %q, want %q", got, test.first)
+				}
+				if _, err := p.CallTool(t.Context(), "x", nil); err != nil {
+					t.Error(err)
+				}
+				a.announce("notifications/tools/list_changed", `{}`)
+				if got := e.heard(); got != test.then {
+					t.Errorf("heard %q, want %q", got, test.then)
+				}
+				time.Sleep(time.Hour)
+				if n := p.Stats(); n.Closed[mcpool.ClosedLost]+n.Closed[mcpool.ClosedUnhealthy] != 0 {
+					t.Errorf("connections closed: %v", n.Closed)
+				}
+				e.leave()
+				<-e.err
+			})
+		})
+	}
+}
+
+// A connection that is listened to is in use, but is replaced like any other.
+func TestWatchedConnectionsAreKeptAndReplaced(t *testing.T) {
+	bothEras(t, nil, func(t *testing.T, a *announcer, p *mcpool.Pool) {
+		e := listenTo(t, p, nobody, mcpool.Filter{Tools: true})
+		e.heard()
+		time.Sleep(time.Hour)
+		if _, opened, _ := a.state(); opened != 1 || e.heard() != "" {
+			t.Errorf("%d streams in an hour without use, want 1", opened)
+		}
+		p.Reset()
+		time.Sleep(5 * time.Second)
+		if open, opened, _ := a.state(); open != 1 || opened != 2 || e.heard() != "tools/list_changed " {
+			t.Errorf("after a reset %d streams are open, %d were opened", open, opened)
+		}
+		e.leave()
+		<-e.err
+	})
+}
+
+// What one principal hears another does not, and each stream is authorized
+// for its own.
+func TestPrincipalsWatchApart(t *testing.T) {
+	bothEras(t, nil, func(t *testing.T, a *announcer, p *mcpool.Pool) {
+		hers, his := listenTo(t, p, ann, mcpool.Filter{URIs: []string{"a"}}), listenTo(t, p, bob, mcpool.Filter{URIs: []string{"a"}})
+		hers.heard()
+		his.heard()
+		a.mu.Lock()
+		if len(a.streams) != 2 {
+			t.Errorf("%d streams for two principals", len(a.streams))
+		}
+		one := slices.Collect(maps.Keys(a.streams))[0]
+		with := json.RawMessage(`{"uri":"a"}`)
+		one.send <- string(jsonrpc.AppendRequest(nil, nil, "notifications/resources/updated", with))
+		a.mu.Unlock()
+		if got := hers.heard() + his.heard(); got != updatedA {
+			t.Errorf("one stream was told, and %q was heard", got)
+		}
+		for _, e := range []*ear{hers, his} {
+			e.leave()
+			<-e.err
+		}
+	})
+}
+
+// Who shared a watch before a Reload shares it no longer than that allows.
+func TestReloadPartsWatchers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &announcer{heeds: heedsAll}
+		s := &server{}
+		config := mcpool.DefaultConfig()
+		config.Sharing = mcpool.ShareAll
+		p := s.poolOver(t, a, func(c *mcpool.Config) { *c = config })
+		hers, his := listenTo(t, p, ann, mcpool.Filter{Tools: true}), listenTo(t, p, bob, mcpool.Filter{Tools: true})
+		hers.heard()
+		his.heard()
+		if open, _, _ := a.state(); open != 1 {
+			t.Errorf("%d streams where all share", open)
+		}
+		config.Sharing = mcpool.SharePrincipal
+		if err := p.Reload(mcpool.Server{Name: "test", URL: "http://server.test/mcp", RoundTripper: &s.network}, &config); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		if open, _, _ := a.state(); open != 2 {
+			t.Errorf("%d streams for two principals", open)
+		}
+		if h, b := hers.heard(), his.heard(); h != "tools/list_changed " || b != h {
+			t.Errorf("heard %q and %q, want that all may have changed", h, b)
+		}
+		hers.leave()
+		<-hers.err
+		closePool(t, p)
+		if err := <-his.err; !errors.Is(err, mcpool.ErrPoolClosed) {
+			t.Errorf("Watch ended with %v", err)
+		}
+		if err := p.Watch(t.Context(), ann, mcpool.Filter{}, nil); !errors.Is(err, mcpool.ErrPoolClosed) {
+			t.Errorf("Watch of a closed pool: %v", err)
+		}
+	})
+}
