@@ -22,7 +22,9 @@ type Server struct {
 	// letters, digits, '-', '_' and '.'.
 	Name string
 
-	// URL of the MCP endpoint, http or https, for streamable HTTP.
+	// URL of the MCP endpoint, http or https, for streamable HTTP. One at a
+	// Unix socket is written with the percent-encoded path of the socket as
+	// host: http+unix://%2Frun%2Fmcp.sock/mcp.
 	URL string
 	// Header is sent with every request, for instance a token that never
 	// changes.
@@ -38,9 +40,21 @@ type Server struct {
 	// RoundTripper makes the requests; nil for a transport of ours, tuned for
 	// many calls to one host.
 	RoundTripper http.RoundTripper
-	// DialContext opens our transport's TCP connections; nil for a
-	// net.Dialer. It goes with a nil RoundTripper only.
+	// DialContext opens our transport's TCP connections, and those to a Unix
+	// socket; nil for a net.Dialer. It goes with a nil RoundTripper only.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// CAFile names a file of certificates in PEM: authorities that a server
+	// over https may have its certificate from, beside those of the system. It
+	// is read when the pool is made, and by [Pool.Reload] if the server has
+	// changed. It goes with a nil RoundTripper only.
+	CAFile string
+	// CertFile and KeyFile name the files of a client certificate, with the
+	// intermediate ones behind it, and of its key, both in PEM, for a server
+	// over https that asks for one. They are read when the pool is made, and
+	// again for each TLS handshake: put new files in their place before the
+	// certificate expires. Until both match, the last that did is used. They
+	// go with a nil RoundTripper only.
+	CertFile, KeyFile string
 
 	// Command is the program to start, for a server over stdio; Args are its
 	// arguments.
@@ -51,9 +65,19 @@ type Server struct {
 	// Dir is where the program runs; "" for this process's folder.
 	Dir string
 
+	// MaxMessageBytes bounds one message of a server with a URL or a Command,
+	// decompressed: a call in flight may take twice that much memory. A larger
+	// one fails its call over HTTP, and over stdio the connection. 0 for
+	// [DefaultMaxMessageBytes]; at most 1 GiB.
+	MaxMessageBytes int
+
 	// Handler is a server in this process.
 	Handler rpc.Handler
 }
+
+// DefaultMaxMessageBytes is the MaxMessageBytes of a [Server] that has none:
+// 64 MiB.
+const DefaultMaxMessageBytes = transport.DefaultMaxMessageBytes
 
 // kind is the one of URL, Command and Handler that is given.
 func (s *Server) kind() string {
@@ -68,7 +92,8 @@ func (s *Server) kind() string {
 
 var serverName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
-// endpoint checks s and returns how to reach it. It does no I/O.
+// endpoint checks s and returns how to reach it. It does no I/O but reading
+// the files of certificates.
 func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
 	if !serverName.MatchString(s.Name) {
 		return nil, fmt.Errorf("server name %q: want 1 to 64 letters, digits, '-', '_' and '.'", s.Name)
@@ -85,21 +110,25 @@ func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
 	switch {
 	case ways != 1:
 		err = errors.New("give exactly one of URL, Command and Handler")
-	case s.RoundTripper != nil && s.DialContext != nil:
-		err = errors.New("a DialContext has no use beside a RoundTripper: dial in that")
-	case s.URL == "" && (s.Header != nil || s.Tokens != nil || s.RoundTripper != nil || s.DialContext != nil):
-		err = errors.New("fields Header, Tokens, RoundTripper and DialContext go with a URL")
+	case s.URL == "" && (s.Header != nil || s.Tokens != nil || s.RoundTripper != nil || s.DialContext != nil ||
+		s.CAFile != "" || s.CertFile != "" || s.KeyFile != ""):
+		err = errors.New("fields Header, Tokens, RoundTripper, DialContext, CAFile, CertFile and KeyFile go with a URL")
 	case s.Tokens != nil && s.authorized():
 		err = errors.New("give either Tokens or an Authorization in Header or URL: a request has room for one")
 	case s.Command == "" && (s.Args != nil || s.Env != nil || s.Dir != ""):
 		err = errors.New("fields Args, Env and Dir go with a Command")
+	case s.Handler != nil && s.MaxMessageBytes != 0:
+		err = errors.New("a MaxMessageBytes goes with a URL or a Command")
 	case s.URL != "":
 		endpoint, err = transport.HTTP(s.URL, transport.HTTPOptions{
-			Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext, Log: log,
+			Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext,
+			CAFile: s.CAFile, CertFile: s.CertFile, KeyFile: s.KeyFile,
+			MaxMessageBytes: s.MaxMessageBytes, Log: log,
 		})
 	case s.Command != "":
 		endpoint, err = transport.Stdio(transport.Command{
-			Path: s.Command, Args: s.Args, Env: append(os.Environ(), s.Env...), Dir: s.Dir, Log: log,
+			Path: s.Command, Args: s.Args, Env: append(os.Environ(), s.Env...), Dir: s.Dir,
+			MaxMessageBytes: s.MaxMessageBytes, Log: log,
 		})
 	default:
 		endpoint = transport.InProcess(s.Name, s.Handler)

@@ -4,11 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 )
-
-var errTooLarge = fmt.Errorf("a message is larger than %d MiB", maxMessage>>20)
 
 // An eventReader reads a stream of server-sent events (WHATWG HTML, 9.2.6) as
 // far as MCP uses them: the data of events of type message.
@@ -91,7 +88,7 @@ func (r *eventReader) readLine(used int) ([]byte, error) {
 		end := lineEnd(chunk)
 		r.line = append(r.line, chunk[:min(end, len(chunk))]...)
 		if used+len(r.line) > r.limit {
-			return nil, errTooLarge
+			return nil, tooLarge(r.limit)
 		}
 		if end < len(chunk) {
 			r.wasCR = chunk[end] == '\r'
