@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -201,14 +202,34 @@ type sent struct {
 	asked  atomic.Bool // it has asked for a network connection, so it does tell
 	linked atomic.Bool // it has one
 	wrote  atomic.Bool // the headers have been written, or are about to be
+	secure atomic.Pointer[tls.Conn]
 }
 
 func (s *sent) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		GetConn:      func(string) { s.asked.Store(true) },
-		GotConn:      func(httptrace.GotConnInfo) { s.linked.Store(true) },
+		GetConn: func(string) { s.asked.Store(true) },
+		GotConn: func(info httptrace.GotConnInfo) {
+			s.linked.Store(true)
+			secure, _ := info.Conn.(*tls.Conn)
+			s.secure.Store(secure)
+		},
 		WroteHeaders: func() { s.wrote.Store(true) },
 	}
+}
+
+// cause returns the error of a request with why its TLS connection was lost.
+// With TLS 1.3 a server refuses a client certificate when we have taken the
+// handshake for done. If HTTP/2 hears of that before its first request,
+// net/http does not say why; the connection still does, to whoever reads on.
+func (s *sent) cause(err error) error {
+	secure := s.secure.Load()
+	if secure == nil || err.Error() != "http2: client conn could not be established" {
+		return err
+	}
+	if _, why := secure.Read(make([]byte, 1)); why != nil {
+		return fmt.Errorf("%w: %w", err, why)
+	}
+	return err
 }
 
 // send makes one request. The failure, if any, knows nothing of sessions: Dead
@@ -246,7 +267,7 @@ func authorizationOf(request *http.Request) string { return request.Header.Get(h
 
 // failure says what became of a request that got no response.
 func (e *httpEndpoint) failure(ctx context.Context, err error, s *sent, authorization string) *Failure {
-	err = diagnose(err)
+	err = diagnose(s.cause(err))
 	var op *net.OpError
 	var lasting *lastingError
 	unreachable := errors.As(err, &op) && op.Op == "dial" || s.asked.Load() && !s.linked.Load()
@@ -254,9 +275,7 @@ func (e *httpEndpoint) failure(ctx context.Context, err error, s *sent, authoriz
 	if unreachable || s.asked.Load() && !s.wrote.Load() {
 		fate = NotSent
 	} else if errors.As(err, &lasting) {
-		// With TLS 1.3 a server refuses a client certificate when the request
-		// is on its way already, and does not look at it.
-		fate = Refused
+		fate = Refused // in the handshake, though the request was on its way
 	}
 	if ctx.Err() != nil {
 		return &Failure{Fate: fate, Err: context.Cause(ctx)}

@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 )
 
@@ -98,33 +99,30 @@ func diagnose(err error) error {
 		return &lastingError{err, "the server speaks HTTP without TLS, so its URL is an http one"}
 	case alerted(err, certificateAlerts):
 		return &lastingError{err, "the server wants a client certificate that it trusts: cert_file and key_file (CertFile, KeyFile)"}
-	case alerted(err, versionAlerts):
+	case alerted(err, handshakeFailure):
+		return &lastingError{err, "the server may want a client certificate: cert_file and key_file (CertFile, KeyFile)"}
+	case alerted(err, protocolVersion):
 		return &lastingError{err, "the server speaks neither TLS 1.2 nor 1.3"}
 	}
 	return err
 }
 
-// The alerts that mean one thing (RFC 8446, 6.2). A handshake_failure may mean
-// anything, also a server in trouble.
+// Alerts by which a server says that it will not have us (RFC 8446, 6.2).
 var (
-	// bad_certificate to certificate_unknown, unknown_ca, access_denied,
-	// certificate_required
+	// bad_certificate, unsupported_, _revoked, _expired, _unknown, unknown_ca,
+	// access_denied, certificate_required
 	certificateAlerts = []tls.AlertError{42, 43, 44, 45, 46, 48, 49, 116}
-	versionAlerts     = []tls.AlertError{70} // protocol_version
+	// No common way to encrypt, and with TLS 1.2 also no client certificate
+	// (RFC 5246, 7.4.6).
+	handshakeFailure = []tls.AlertError{40}
+	protocolVersion  = []tls.AlertError{70}
 )
 
 // alerted reports whether the server ended the handshake by one of the alerts.
 // Over TCP, crypto/tls gives an alert a type that it keeps to itself, with the
 // text of the public one.
 func alerted(err error, alerts []tls.AlertError) bool {
-	var op *net.OpError
-	if !errors.As(err, &op) || op.Op != "remote error" {
-		return false
-	}
-	for _, alert := range alerts {
-		if op.Err.Error() == alert.Error() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(alerts, func(alert tls.AlertError) bool {
+		return strings.Contains(err.Error(), "remote error: "+alert.Error())
+	})
 }
