@@ -3,7 +3,6 @@ package transport
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"io"
 )
 
@@ -22,23 +21,20 @@ func newEventReader(stream io.Reader, limit int) *eventReader {
 }
 
 // next returns the data of the next message event that has any; the caller may
-// keep it. The error is io.EOF at the end of the stream.
+// keep it. The error is io.EOF at the end of the stream. An event that it cuts
+// short is dropped, as the standard has it, also if all that is missing is the
+// blank line: its type might have come behind its data.
 func (r *eventReader) next() ([]byte, error) {
 	var data []byte
 	lines, foreign := 0, false // lines of data; the event is of another type
 	for {
 		line, err := r.readLine(len(data))
-		if err != nil && !errors.Is(err, io.EOF) {
+		if err != nil {
 			return nil, err
 		}
-		// The standard drops an event that the stream's end cuts short. A JSON
-		// message that is whole needs no blank line to prove it.
 		if len(line) == 0 {
 			if len(data) > 0 && !foreign {
 				return data, nil
-			}
-			if err != nil {
-				return nil, err
 			}
 			data, lines, foreign = nil, 0, false
 			continue
@@ -62,15 +58,11 @@ func (r *eventReader) next() ([]byte, error) {
 
 // readLine returns the next line without its end, which is CR, LF or CRLF. It
 // is valid until the next call. used is what the event has of the limit so
-// far. At the end of the stream the last line may come without an end, and
-// io.EOF after it.
+// far. A last line without an end is dropped.
 func (r *eventReader) readLine(used int) ([]byte, error) {
 	r.line = r.line[:0]
 	for {
 		if _, err := r.in.Peek(1); err != nil {
-			if len(r.line) > 0 && errors.Is(err, io.EOF) {
-				return r.line, nil
-			}
 			return nil, err
 		}
 		chunk, _ := r.in.Peek(r.in.Buffered())
