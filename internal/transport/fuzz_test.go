@@ -62,17 +62,16 @@ func FuzzReadLine(f *testing.F) {
 			}
 			want = append(want, strings.TrimRight(line, "\r"))
 		}
-		for name, in := range map[string]io.Reader{
-			"at once":       strings.NewReader(stream),
-			"byte for byte": iotest.OneByteReader(strings.NewReader(stream)),
-			"EOF with data": iotest.DataErrReader(strings.NewReader(stream)),
+		for name, in := range map[string]func(io.Reader) io.Reader{
+			"at once":       func(r io.Reader) io.Reader { return r },
+			"byte for byte": iotest.OneByteReader,
+			"EOF with data": iotest.DataErrReader,
 		} {
 			for _, size := range []int{16, 4096} {
-				got, err := readLines(in, size, limit)
+				got, err := readLines(in(strings.NewReader(stream)), size, limit)
 				if !slices.Equal(got, want) || errors.Is(err, errTooLarge) != tooLarge || err != nil && !tooLarge {
 					t.Errorf("%s, %d: got %q, %v, want %q, too large %v", name, size, got, err, want, tooLarge)
 				}
-				in = strings.NewReader(stream)
 			}
 		}
 	})
