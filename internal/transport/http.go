@@ -140,17 +140,16 @@ func newHTTPTransport(socket string, options HTTPOptions, log *slog.Logger) (*ht
 	if err != nil {
 		return nil, err
 	}
-	dial, proxy := options.DialContext, http.ProxyFromEnvironment
+	dial := options.DialContext
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
 	if socket != "" {
 		over := dial
 		dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return over(ctx, "unix", socket) }
-		proxy = nil
 	}
 	return &http.Transport{
-		Proxy:                  proxy,
+		Proxy:                  http.ProxyFromEnvironment, // none for localhost, so none for sockets
 		OnProxyConnectResponse: proxyRefusal,
 		DialContext:            dial,
 		TLSClientConfig:        secure,
