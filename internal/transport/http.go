@@ -128,7 +128,7 @@ func parseURL(raw string) (u *url.URL, socket string, err error) {
 		return nil, "", errors.New("the URL of the server cannot be parsed")
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, "", errors.New("the URL of the server is not absolute: want http://host/path, https://host/path or http+unix://%2Fpath%2Fof%2Fsocket/path")
+		return nil, "", errors.New("the URL of the server is not absolute: want http://host/path or https://host/path, or for a socket http+unix://%2Fpath%2Fof%2Fsocket/path")
 	}
 	return u, socket, nil
 }
