@@ -260,7 +260,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 		}
 
 		l.hint += `,"long":"` + strings.Repeat("x", 1<<20) + `"`
-		if read(5000) == read(5000) {
+		if first, second := read(5000), read(5000); first == second {
 			t.Error("an answer of more than a megabyte was kept")
 		}
 		l.hint = strings.Replace(l.hint, strings.Repeat("x", 1<<19), "", 1)

@@ -880,6 +880,10 @@ func TestNewRefusesBadServers(t *testing.T) {
 		"args without cmd":    {Name: "x", URL: "http://a", Args: []string{"b"}},
 		"header without URL":  {Name: "x", Handler: handler, Header: map[string][]string{}},
 		"dialer beside other": {Name: "x", URL: "http://a", RoundTripper: &mcptest.Network{}, DialContext: dial},
+		"CA without URL":      {Name: "x", Command: "b", CAFile: "ca.pem"},
+		"CA that is missing":  {Name: "x", URL: "https://a", CAFile: "testdata/none.pem"},
+		"bound on a handler":  {Name: "x", Handler: handler, MaxMessageBytes: 1},
+		"negative bound":      {Name: "x", URL: "http://a", MaxMessageBytes: -1},
 	} {
 		if p, err := mcpool.New(s, nil); err == nil {
 			p.Close(t.Context())

@@ -27,7 +27,9 @@ type Server struct {
 	// speaks is asked once, and again when it says otherwise.
 	Protocol string
 
-	// URL of the MCP endpoint, http or https, for streamable HTTP.
+	// URL of the MCP endpoint, http or https, for streamable HTTP. One at a
+	// Unix socket is written with the percent-encoded path of the socket as
+	// host: http+unix://%2Frun%2Fmcp.sock/mcp.
 	URL string
 	// Header is sent with every request, for instance a token that never
 	// changes.
@@ -43,9 +45,21 @@ type Server struct {
 	// RoundTripper makes the requests; nil for a transport of ours, tuned for
 	// many calls to one host.
 	RoundTripper http.RoundTripper
-	// DialContext opens our transport's TCP connections; nil for a
-	// net.Dialer. It goes with a nil RoundTripper only.
+	// DialContext opens our transport's TCP connections, and those to a Unix
+	// socket; nil for a net.Dialer. It goes with a nil RoundTripper only.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// CAFile names a file of certificates in PEM: authorities that a server
+	// over https may have its certificate from, beside those of the system. It
+	// is read when the pool is made, and by [Pool.Reload] if the server has
+	// changed. It goes with a nil RoundTripper only.
+	CAFile string
+	// CertFile and KeyFile name the files of a client certificate, with the
+	// intermediate ones behind it, and of its key, both in PEM, for a server
+	// over https that asks for one. They are read when the pool is made, and
+	// again for each TLS handshake: put new files in their place before the
+	// certificate expires. Until both match, the last that did is used. They
+	// go with a nil RoundTripper only.
+	CertFile, KeyFile string
 
 	// Command is the program to start, for a server over stdio; Args are its
 	// arguments.
@@ -56,6 +70,12 @@ type Server struct {
 	// Dir is where the program runs; "" for this process's folder.
 	Dir string
 
+	// MaxMessageBytes bounds one message of a server with a URL or a Command,
+	// decompressed: a call in flight may take twice that much memory. A larger
+	// one fails its call over HTTP, and over stdio the connection. 0 for
+	// [DefaultMaxMessageBytes]; at most 1 GiB.
+	MaxMessageBytes int
+
 	// Handler is a server in this process.
 	Handler rpc.Handler
 }
@@ -63,6 +83,10 @@ type Server struct {
 // Protocols returns the versions of MCP that [Server.Protocol] may be, the
 // newest first.
 func Protocols() []string { return transport.Protocols() }
+
+// DefaultMaxMessageBytes is the MaxMessageBytes of a [Server] that has none:
+// 64 MiB.
+const DefaultMaxMessageBytes = transport.DefaultMaxMessageBytes
 
 // kind is the one of URL, Command and Handler that is given.
 func (s *Server) kind() string {
@@ -78,7 +102,7 @@ func (s *Server) kind() string {
 var serverName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
 // endpoint checks s and returns how to reach it, with what is known of it. It
-// does no I/O.
+// does no I/O but reading the files of certificates.
 func (s *Server) endpoint(config *Config, known *known) (*transport.Endpoint, error) {
 	if !serverName.MatchString(s.Name) {
 		return nil, fmt.Errorf("server name %q: want 1 to 64 letters, digits, '-', '_' and '.'", s.Name)
@@ -95,25 +119,28 @@ func (s *Server) endpoint(config *Config, known *known) (*transport.Endpoint, er
 	switch {
 	case ways != 1:
 		err = errors.New("give exactly one of URL, Command and Handler")
-	case s.RoundTripper != nil && s.DialContext != nil:
-		err = errors.New("a DialContext has no use beside a RoundTripper: dial in that")
-	case s.URL == "" && (s.Header != nil || s.Tokens != nil || s.RoundTripper != nil || s.DialContext != nil):
-		err = errors.New("fields Header, Tokens, RoundTripper and DialContext go with a URL")
+	case s.URL == "" && (s.Header != nil || s.Tokens != nil || s.RoundTripper != nil || s.DialContext != nil ||
+		s.CAFile != "" || s.CertFile != "" || s.KeyFile != ""):
+		err = errors.New("fields Header, Tokens, RoundTripper, DialContext, CAFile, CertFile and KeyFile go with a URL")
 	case s.Tokens != nil && s.authorized():
 		err = errors.New("give either Tokens or an Authorization in Header or URL: a request has room for one")
 	case s.Handler != nil && s.Protocol != "":
 		err = errors.New("a Protocol has no use beside a Handler: it is called without one")
 	case s.Command == "" && (s.Args != nil || s.Env != nil || s.Dir != ""):
 		err = errors.New("fields Args, Env and Dir go with a Command")
+	case s.Handler != nil && s.MaxMessageBytes != 0:
+		err = errors.New("a MaxMessageBytes goes with a URL or a Command")
 	case s.URL != "":
 		endpoint, err = transport.HTTP(s.URL, transport.HTTPOptions{
 			Protocol: s.Protocol, Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext,
-			ParamHeaders: known.hints.paramHeaders, Changed: known.cache.changed, Log: log,
+			ParamHeaders: known.hints.paramHeaders, Changed: known.cache.changed,
+			CAFile: s.CAFile, CertFile: s.CertFile, KeyFile: s.KeyFile,
+			MaxMessageBytes: s.MaxMessageBytes, Log: log,
 		})
 	case s.Command != "":
 		endpoint, err = transport.Stdio(transport.Command{
 			Path: s.Command, Args: s.Args, Env: append(os.Environ(), s.Env...), Dir: s.Dir,
-			Protocol: s.Protocol, Changed: known.cache.changed, Log: log,
+			Protocol: s.Protocol, Changed: known.cache.changed, MaxMessageBytes: s.MaxMessageBytes, Log: log,
 		})
 	default:
 		endpoint = transport.InProcess(s.Name, s.Handler)

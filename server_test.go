@@ -2,12 +2,20 @@ package mcpool_test
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
@@ -34,6 +42,78 @@ func TestServerTakesADialer(t *testing.T) {
 	if _, err := call(t.Context(), p, nobody, "echo", "1"); err != nil || dials.Load() == 0 {
 		t.Errorf("%d dials, %v", dials.Load(), err)
 	}
+}
+
+// TestServerWithCertificates has a pool make calls over TLS, with a client
+// certificate, and keep its connections when the same files are named again.
+func TestServerWithCertificates(t *testing.T) {
+	authority := mcptest.NewAuthority(t)
+	handler := &mcptest.Server{}
+	web := httptest.NewUnstartedServer(handler)
+	web.TLS = &tls.Config{
+		Certificates: []tls.Certificate{*authority.Issue(t, "server", nil)},
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientCAs:    authority.Pool,
+	}
+	web.Config.ErrorLog = log.New(io.Discard, "", 0)
+	web.StartTLS()
+	defer web.Close()
+	server := mcpool.Server{
+		Name: "test", URL: web.URL, CAFile: authority.CAFile(t),
+		CertFile: filepath.Join(t.TempDir(), "cert.pem"), KeyFile: filepath.Join(t.TempDir(), "key.pem"),
+	}
+	mcptest.WritePair(t, authority.Issue(t, "client", nil), server.CertFile, server.KeyFile)
+	p, err := mcpool.New(server, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := call(t.Context(), p, nobody, "echo", "1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Reload(server, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := handler.Sessions(); n != 1 {
+		t.Errorf("%d sessions, want the first to be kept", n)
+	}
+
+	// What waiting does not cure is told at once, with what does.
+	server.CAFile = ""
+	if err := p.Reload(server, nil); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	_, err = call(t.Context(), p, nobody, "echo", "1")
+	if !errors.Is(err, mcpool.ErrUnavailable) || !strings.Contains(err.Error(), "ca_file (CAFile)") || time.Since(began) > 10*time.Second {
+		t.Errorf("after %v: %v", time.Since(began), err)
+	}
+	closePool(t, p)
+}
+
+func TestServerAtASocketWithABound(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewUnstartedServer(&mcptest.Server{})
+	_ = web.Listener.Close()
+	web.Listener = listener
+	web.Start()
+	defer web.Close()
+	p, err := mcpool.New(mcpool.Server{Name: "test", URL: "http+unix://" + url.PathEscape(socket) + "/mcp", MaxMessageBytes: 1000}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call(t.Context(), p, nobody, "echo", "1"); err != nil {
+		t.Error(err)
+	}
+	if _, err := call(t.Context(), p, nobody, "echo", strings.Repeat("x", 1000)); err == nil || !strings.Contains(err.Error(), "max_message_bytes") {
+		t.Errorf("got %v", err)
+	}
+	closePool(t, p)
 }
 
 // headerTripper is a RoundTripper of a user's own.

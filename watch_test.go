@@ -244,6 +244,7 @@ func watched(t *testing.T, modern bool, change func(*announcer), test func(t *te
 		p := s.poolOver(t, a, nil)
 		test(t, a, p)
 		closePool(t, p)
+		synctest.Wait()
 		if open, _, _ := a.state(); open != 0 {
 			t.Errorf("%d streams are open after Close", open)
 		}

@@ -24,7 +24,12 @@
 //
 // An entry of mcpServers, or of servers as VS Code calls it, has a url
 // (streamable HTTP) with headers, or a command with args, env, envFile and
-// cwd; the last two are relative to the folder of the file. "type" may say
+// cwd. For an https url there are ca_file, and cert_file with key_file: PEM
+// files of authorities to trust beside those of the system, and of a client
+// certificate, which is read again when it is replaced. A url such as
+// http+unix://%2Frun%2Fmcp.sock/mcp is one of a Unix socket. max_message_bytes
+// bounds one message of the server, see [mcpool.Server]. Paths are relative to
+// the folder of the file. "type" may say
 // which of the two is meant; the older transport, sse, is refused. "protocol"
 // may be the one version of MCP to speak ("2025-06-18"), auto for what the
 // server speaks. An entry with

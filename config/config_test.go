@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/config"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
 // server makes what a server with the default settings is read as.
@@ -186,6 +187,29 @@ func TestProtocol(t *testing.T) {
 	}
 	if a, b := c.Servers[0].Protocol, c.Servers[1].Protocol; a != "2025-06-18" || b != "" {
 		t.Errorf("got %q and %q", a, b)
+	}
+	for _, s := range c.Servers {
+		usable(t, s)
+	}
+}
+
+func TestHowAServerIsReached(t *testing.T) {
+	dir := t.TempDir()
+	authority := mcptest.NewAuthority(t)
+	mcptest.WritePair(t, authority.Issue(t, "client", nil), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	ca := authority.CAFile(t)
+	c, err := config.Parse([]byte(`{"mcpServers": {
+		"a": {"url": "HTTPS://a/mcp", "ca_file": "`+ca+`", "cert_file": "cert.pem", "key_file": "./key.pem"},
+		"b": {"url": "http+unix://%2Frun%2Fb.sock/mcp", "ca_file": "", "max_message_bytes": 1000000},
+		"c": {"command": "c", "max_message_bytes": "2000000"},
+	}}`), filepath.Join(dir, "mcp.json"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, command := c.Servers[0], c.Servers[1], c.Servers[2]
+	if a.CAFile != ca || a.CertFile != filepath.Join(dir, "cert.pem") || a.KeyFile != filepath.Join(dir, "key.pem") ||
+		b.URL != "http+unix://%2Frun%2Fb.sock/mcp" || b.MaxMessageBytes != 1000000 || command.MaxMessageBytes != 2000000 {
+		t.Errorf("got %+v", c.Servers)
 	}
 	for _, s := range c.Servers {
 		usable(t, s)

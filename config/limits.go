@@ -19,16 +19,7 @@ func (r *reader) limits(n *node) *mcpool.Limits {
 	}
 	l := new(mcpool.Limits)
 	for _, child := range r.mapping(n, limitKeys) {
-		before := len(r.errs)
-		value := r.text(child)
-		if len(r.errs) > before {
-			continue
-		}
-		count, err := strconv.Atoi(value)
-		if err != nil || count < 0 || count > maxLimit {
-			r.refuse(child, "value %q: want a whole number from 0, which is no limit, to %d", child.text, maxLimit)
-			continue
-		}
+		count := r.count(child, maxLimit, "no limit")
 		switch child.key {
 		case "max_connections":
 			l.MaxConnections = count
@@ -39,4 +30,19 @@ func (r *reader) limits(n *node) *mcpool.Limits {
 		}
 	}
 	return l
+}
+
+// count returns a whole number of at most most; zero says what 0 is.
+func (r *reader) count(n *node, most int, zero string) int {
+	before := len(r.errs)
+	value := r.text(n)
+	if len(r.errs) > before {
+		return 0
+	}
+	count, err := strconv.Atoi(value)
+	if err != nil || count < 0 || count > most {
+		r.refuse(n, "value %q: want a whole number from 0, which is %s, to %d", n.text, zero, most)
+		return 0
+	}
+	return count
 }

@@ -74,6 +74,15 @@ var bad = map[string]struct {
 	"envFile":          {entry(`"command": "a", "envFile": "/s3cret"`), []string{"mcpServers.x.envFile: no such file"}},
 	"envFile's lines":  {entry(`"command": "a", "envFile": "refuse_test.go"`), []string{"mcpServers.x.envFile: line 1: want NAME=value"}},
 
+	"socket":            {entry(`"url": "http+unix://s3cret.sock/mcp"`), []string{"mcpServers.x.url: want an http or https URL, or one of a socket such as http+unix://%2Frun%2Fmcp.sock/mcp"}},
+	"ca_file":           {entry("\n" + `"url": "https://a", "ca_file": "/s3cret"`), []string{"mcp:2: mcpServers.x.ca_file: no such file"}},
+	"caFile":            {entry(`"url": "https://a", "caFile": "/s3cret"`), []string{"mcpServers.x.caFile: unknown key; did you mean ca_file?"}},
+	"key_file alone":    {entry(`"url": "https://a", "key_file": "refuse_test.go"`), []string{"mcpServers.x: cert_file and key_file go together"}},
+	"ca_file, http":     {entry(`"url": "http://a", "ca_file": "refuse_test.go"`), []string{"mcpServers.x: ca_file, cert_file and key_file go with an https url"}},
+	"ca_file, socket":   {entry(`"url": "http+unix://%2Fa/", "ca_file": "refuse_test.go"`), []string{"mcpServers.x: ca_file, cert_file and key_file go with an https url"}},
+	"ca_file, command":  {entry(`"command": "a", "ca_file": "refuse_test.go"`), []string{"mcpServers.x: ca_file, cert_file and key_file go with an https url"}},
+	"max_message_bytes": {entry(`"url": "https://a", "max_message_bytes": "64MB"`), []string{`mcpServers.x.max_message_bytes: value "64MB": want a whole number from 0, which is the default, to 1073741824`}},
+
 	"name empty":       {`{"mcpServers": {"": {"url": "https://a"}}}`, []string{`mcpServers."": its name: want 1 to 64`}},
 	"name of others":   {`{"mcpServers": {"☃": {"url": "https://a"}}}`, []string{`mcpServers.☃: its name: want 1 to 64`}},
 	"name too long":    {`{"mcpServers": {"` + strings.Repeat("a", 65) + `": {"url": "https://a"}}}`, []string{"its name: want 1 to 64"}},

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"errors"
+	"io/fs"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -24,7 +27,10 @@ var topKeys = keys{
 
 // serverKeys are those of an entry of mcpServers.
 var serverKeys = keys{
-	read: []string{"type", "url", "headers", "command", "args", "env", "envFile", "cwd", "protocol", "disabled", "pool"},
+	read: []string{
+		"type", "url", "headers", "command", "args", "env", "envFile", "cwd", "disabled", "pool",
+		"protocol", "ca_file", "cert_file", "key_file", "max_message_bytes",
+	},
 	ignored: []string{
 		"_comment", "//",
 		"description", "icon", "iconPath", // for people
@@ -137,6 +143,14 @@ func (r *reader) server(entry *node, s *Server) {
 			s.Dir = r.path(n)
 		case "protocol":
 			s.Protocol = r.protocol(n)
+		case "ca_file":
+			s.CAFile = r.file(n)
+		case "cert_file":
+			s.CertFile = r.file(n)
+		case "key_file":
+			s.KeyFile = r.file(n)
+		case "max_message_bytes":
+			s.MaxMessageBytes = r.count(n, mostMessageBytes, "the default")
 		case "pool":
 			r.ownPool(n, s)
 		}
@@ -149,6 +163,9 @@ func (r *reader) server(entry *node, s *Server) {
 		r.refuse(entry, "%s", complaint)
 	}
 }
+
+// mostMessageBytes is the most that MaxMessageBytes of [mcpool.Server] takes.
+const mostMessageBytes = 1 << 30
 
 // mismatch says what of an entry does not go together. A client leaves the
 // keys of the other kind empty rather than out, so empty ones are no mistake.
@@ -166,6 +183,10 @@ func mismatch(s *Server, kind string) string {
 		return "args, env, envFile and cwd go with a command, not with a url"
 	case s.Command != "" && len(s.Header) > 0:
 		return "headers go with a url, not with a command"
+	case (s.CAFile != "" || s.CertFile != "" || s.KeyFile != "") && !strings.HasPrefix(strings.ToLower(s.URL), "https://"):
+		return "ca_file, cert_file and key_file go with an https url"
+	case (s.CertFile != "") != (s.KeyFile != ""):
+		return "cert_file and key_file go together: want both or neither"
 	}
 	return ""
 }
@@ -205,12 +226,18 @@ func (r *reader) url(n *node) string {
 	if text == "" || len(r.errs) > before {
 		return ""
 	}
+	if socketURL.MatchString(text) {
+		return text
+	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		r.refuse(n, "want an http or https URL")
+		r.refuse(n, "want an http or https URL, or one of a socket such as http+unix://%%2Frun%%2Fmcp.sock/mcp")
 	}
 	return text
 }
+
+// socketURL is the URL of a server at a Unix socket, whose host is a path.
+var socketURL = regexp.MustCompile(`^http\+unix://%2[Ff][^/?#@]+([/?#]|$)`)
 
 // header returns headers, nil if there are none.
 func (r *reader) header(n *node) http.Header {
@@ -263,6 +290,29 @@ func (r *reader) path(n *node) string {
 		return path
 	}
 	return filepath.Join(r.folder, path)
+}
+
+// file returns the path of a file that is there.
+func (r *reader) file(n *node) string {
+	before := len(r.errs)
+	path := r.path(n)
+	if path == "" || len(r.errs) > before {
+		return ""
+	}
+	if _, err := os.Stat(path); err != nil {
+		r.refuse(n, "%w", withoutPath(err))
+	}
+	return path
+}
+
+// withoutPath returns what is wrong with a file without its path, which may
+// come from a variable.
+func withoutPath(err error) error {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		return pathErr.Err
+	}
+	return err
 }
 
 // database reads an entry of databases.

@@ -188,7 +188,7 @@ func readLine(in *bufio.Reader, limit int) ([]byte, error) {
 		chunk, err := in.ReadSlice('\n')
 		line = append(line, chunk...)
 		if len(line) > limit+1 {
-			return line[:limit], errTooLarge
+			return line[:limit], tooLarge(limit)
 		}
 		if !errors.Is(err, bufio.ErrBufferFull) {
 			return bytes.TrimRight(line, "\r\n"), err

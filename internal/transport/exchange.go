@@ -12,10 +12,6 @@ import (
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
-// maxMessage bounds one message of a server in bytes: a JSON body, an event
-// of a stream, a line of a child.
-const maxMessage = 64 << 20
-
 // An exchange is one request under way: what is sent for it, and what becomes
 // of the messages that come for it. Its methods are called by the goroutine of
 // the call alone, so that nothing reaches the caller's Events once the call

@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 )
 
 // HTTPOptions are how a server is reached over HTTP. The zero value is a
@@ -28,8 +30,9 @@ type HTTPOptions struct {
 	// idle TCP connections for 45 s, the proxy of the environment, and no
 	// limit on how long an answer may take, which is for the ctx of the call.
 	RoundTripper http.RoundTripper
-	// DialContext opens the TCP connections of our own transport. Nil means a
-	// net.Dialer with a timeout of 30 s.
+	// DialContext opens the TCP connections of our own transport, or those to
+	// a socket, whose network is "unix". Nil means a net.Dialer with a timeout
+	// of 30 s.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 	// ParamHeaders returns the arguments of a tool that its calls repeat in
 	// headers, as far as known, if the server is modern; nil for none. It must
@@ -41,6 +44,19 @@ type HTTPOptions struct {
 	// Protocol is the one MCP version to speak; "" for the best that the
 	// server speaks.
 	Protocol string
+	// CAFile names a file of PEM certificates of authorities, which our own
+	// transport trusts beside those of the system. It is read by HTTP.
+	CAFile string
+	// CertFile and KeyFile name the files of a client certificate, with the
+	// intermediate ones behind it, and of its key, both PEM, which our own
+	// transport shows to a server that asks. HTTP reads them, and each TLS
+	// handshake anew: one that begins after they were replaced has the new
+	// certificate. Until both match, the last that did is used.
+	CertFile, KeyFile string
+	// MaxMessageBytes bounds one message of the server: a JSON body or an event
+	// of a stream, unpacked. A larger one fails its call alone. Zero means
+	// [DefaultMaxMessageBytes].
+	MaxMessageBytes int
 	// Log gets what no caller is told. Nil means none.
 	Log *slog.Logger
 }
@@ -50,16 +66,17 @@ type HTTPOptions struct {
 // Authorization. Redirects are not followed: headers carry secrets that are
 // for this server alone.
 //
+// A server at a Unix socket has a URL such as
+// http+unix://%2Frun%2Fmcp.sock/mcp, whose host is the absolute path of the
+// socket, percent-encoded. The Host of its requests is localhost, and no proxy
+// is used.
+//
 // Nothing listens for what the server sends outside of calls: no GET stream is
 // opened.
 func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
-	u, err := url.Parse(rawURL)
+	u, socket, err := parseURL(rawURL)
 	if err != nil {
-		// The error of url.Parse quotes the URL, and secrets with it.
-		return nil, errors.New("the URL of the server cannot be parsed")
-	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, errors.New("the URL of the server is not absolute: want http://host/path or https://host/path")
+		return nil, err
 	}
 	version, err := parseProtocol(options.Protocol)
 	if err != nil {
@@ -74,6 +91,15 @@ func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 		tripper:      options.RoundTripper,
 		log:          options.Log,
 	}
+	if socket != "" {
+		e.where = "unix:" + socket
+	}
+	if e.limit, err = messageLimit(options.MaxMessageBytes); err != nil {
+		return nil, err
+	}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
 	if e.header == nil {
 		e.header = make(http.Header)
 	}
@@ -87,25 +113,65 @@ func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 	e.url = u
 	e.header.Set("Content-Type", "application/json")
 	e.header.Set("Accept", "application/json, text/event-stream")
-	if e.tripper == nil {
-		e.own = newHTTPTransport(options.DialContext)
+	certified := options.CAFile != "" || options.CertFile != "" || options.KeyFile != ""
+	switch {
+	case certified && u.Scheme != "https":
+		return nil, errors.New("certificates go with an https URL: over any other nothing is encrypted")
+	case e.tripper != nil && (certified || socket != "" || options.DialContext != nil):
+		return nil, errors.New("a RoundTripper makes its own connections: it goes with no certificates, no DialContext and no http+unix URL")
+	case e.tripper == nil:
+		if e.own, err = newHTTPTransport(socket, options, e.log); err != nil {
+			return nil, err
+		}
 		e.tripper = e.own
-	}
-	if e.log == nil {
-		e.log = slog.New(slog.DiscardHandler)
 	}
 	return &Endpoint{opener: e}, nil
 }
 
-func newHTTPTransport(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Transport {
+// parseURL reads the URL of a server. For one at a Unix socket it returns the
+// path of the socket as well, and the URL has the host localhost.
+func parseURL(raw string) (u *url.URL, socket string, err error) {
+	if rest, unix := strings.CutPrefix(raw, "http+unix://"); unix {
+		// url.Parse allows no slash in a host, also none that is encoded.
+		end := strings.IndexAny(rest+"/", "/?#")
+		socket, err = url.PathUnescape(rest[:end])
+		if err != nil || !strings.HasPrefix(socket, "/") || strings.ContainsFunc(socket, unicode.IsControl) {
+			return nil, "", errors.New("the URL of the server has no socket: want http+unix://%2Fpath%2Fof%2Fsocket/path")
+		}
+		raw = "http://localhost" + rest[end:]
+	}
+	if u, err = url.Parse(raw); err != nil {
+		// The error of url.Parse quotes the URL, and secrets with it.
+		return nil, "", errors.New("the URL of the server cannot be parsed")
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, "", errors.New("the URL of the server is not absolute: want http://host/path or https://host/path, or for a socket http+unix://%2Fpath%2Fof%2Fsocket/path")
+	}
+	return u, socket, nil
+}
+
+// newHTTPTransport returns our own transport, to a socket or for "" to the
+// host of the URL.
+func newHTTPTransport(socket string, options HTTPOptions, log *slog.Logger) (*http.Transport, error) {
+	secure, err := newTLS(options.CAFile, options.CertFile, options.KeyFile, log)
+	if err != nil {
+		return nil, err
+	}
+	dial := options.DialContext
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
+	if socket != "" {
+		over := dial
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return over(ctx, "unix", socket) }
+	}
 	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         dial,
-		ForceAttemptHTTP2:   true, // a DialContext of one's own turns it off
-		TLSHandshakeTimeout: 10 * time.Second,
+		Proxy:                  http.ProxyFromEnvironment, // none for localhost, so none for sockets
+		OnProxyConnectResponse: proxyRefusal,
+		DialContext:            dial,
+		TLSClientConfig:        secure,
+		ForceAttemptHTTP2:      true, // a DialContext of one's own turns it off
+		TLSHandshakeTimeout:    10 * time.Second,
 		// One server, many callers: with the default of 2 idle connections,
 		// 64 callers open some 500 connections a second.
 		MaxIdleConnsPerHost: 256,
@@ -113,7 +179,20 @@ func newHTTPTransport(dial func(ctx context.Context, network, addr string) (net.
 		// that we close first and no call is written to a closed connection.
 		IdleConnTimeout: 45 * time.Second,
 		HTTP2:           &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+	}, nil
+}
+
+// proxyRefusal says that a proxy does not connect us to the server: net/http
+// has the text of the status alone, which reads as if the server had sent it.
+func proxyRefusal(_ context.Context, proxy *url.URL, _ *http.Request, response *http.Response) error {
+	err := fmt.Errorf("the proxy %s does not connect: HTTP %d %s", proxy.Host, response.StatusCode, http.StatusText(response.StatusCode))
+	switch response.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+		return &lastingError{err, "HTTPS_PROXY and NO_PROXY of the environment say which proxy is used, with which credentials"}
 	}
+	return err
 }
 
 // An httpEndpoint makes the requests of all connections to one server.
@@ -125,6 +204,7 @@ type httpEndpoint struct {
 	secrets  *strings.Replacer // of header and URL; see blot
 	tripper  http.RoundTripper
 	own      *http.Transport // nil if the RoundTripper was given
+	limit    int             // of a message, in bytes
 	log      *slog.Logger
 
 	paramHeaders func(tool string) []ParamHeader
@@ -142,14 +222,34 @@ type sent struct {
 	asked  atomic.Bool // it has asked for a network connection, so it does tell
 	linked atomic.Bool // it has one
 	wrote  atomic.Bool // the headers have been written, or are about to be
+	secure atomic.Pointer[tls.Conn]
 }
 
 func (s *sent) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		GetConn:      func(string) { s.asked.Store(true) },
-		GotConn:      func(httptrace.GotConnInfo) { s.linked.Store(true) },
+		GetConn: func(string) { s.asked.Store(true) },
+		GotConn: func(info httptrace.GotConnInfo) {
+			s.linked.Store(true)
+			secure, _ := info.Conn.(*tls.Conn)
+			s.secure.Store(secure)
+		},
 		WroteHeaders: func() { s.wrote.Store(true) },
 	}
+}
+
+// cause returns the error of a request with why its TLS connection was lost.
+// With TLS 1.3 a server refuses a client certificate when we have taken the
+// handshake for done. If HTTP/2 hears of that before its first request,
+// net/http does not say why; the connection still does, to whoever reads on.
+func (s *sent) cause(err error) error {
+	secure := s.secure.Load()
+	if secure == nil || err.Error() != "http2: client conn could not be established" {
+		return err
+	}
+	if _, why := secure.Read(make([]byte, 1)); why != nil {
+		return fmt.Errorf("%w: %w", err, why)
+	}
+	return err
 }
 
 // send makes one request. The failure, if any, knows nothing of sessions: Dead
@@ -187,11 +287,15 @@ func authorizationOf(request *http.Request) string { return request.Header.Get(h
 
 // failure says what became of a request that got no response.
 func (e *httpEndpoint) failure(ctx context.Context, err error, s *sent, authorization string) *Failure {
+	err = diagnose(s.cause(err))
 	var op *net.OpError
+	var lasting *lastingError
 	unreachable := errors.As(err, &op) && op.Op == "dial" || s.asked.Load() && !s.linked.Load()
 	fate := MayHaveRun
 	if unreachable || s.asked.Load() && !s.wrote.Load() {
 		fate = NotSent
+	} else if errors.As(err, &lasting) {
+		fate = Refused // in the handshake, though the request was on its way
 	}
 	if ctx.Err() != nil {
 		return &Failure{Fate: fate, Err: context.Cause(ctx)}

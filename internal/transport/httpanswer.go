@@ -72,7 +72,7 @@ func (c *httpConn) read(ctx context.Context, response *http.Response, x *exchang
 
 // readBody reads the answer from a body that is one JSON message.
 func (c *httpConn) readBody(ctx context.Context, response *http.Response, x *exchange) (json.RawMessage, error) {
-	body, err := readAll(response, maxMessage)
+	body, err := readAll(response, c.server.limit)
 	if err != nil {
 		return nil, c.cut(ctx, x, err)
 	}
@@ -233,20 +233,20 @@ func (c *httpConn) sessionLost(response *http.Response, said error) *Failure {
 }
 
 // readAll reads a body of at most limit bytes.
-func readAll(response *http.Response, limit int64) ([]byte, error) {
+func readAll(response *http.Response, limit int) ([]byte, error) {
 	const trusted = 1 << 20 // a length claimed is not yet a length sent
 	size := response.ContentLength
 	switch {
-	case size > limit:
-		return nil, errTooLarge
+	case size > int64(limit):
+		return nil, tooLarge(limit)
 	case 0 <= size && size <= trusted:
 		body := make([]byte, size)
 		_, err := io.ReadFull(response.Body, body)
 		return body, err
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
-	if err == nil && int64(len(body)) > limit {
-		err = errTooLarge
+	body, err := io.ReadAll(io.LimitReader(response.Body, int64(limit)+1))
+	if err == nil && len(body) > limit {
+		err = tooLarge(limit)
 	}
 	return body, err
 }

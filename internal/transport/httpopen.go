@@ -106,8 +106,14 @@ func (c *httpConn) initialize(ctx context.Context, caps rpc.Capabilities, given 
 func (e *httpEndpoint) openError(ctx context.Context, err error) *OpenError {
 	open := &OpenError{Err: err}
 	var status *StatusError
+	var lasting *lastingError
 	if errors.As(err, &status) {
-		open.Permanent = status.Status == http.StatusUnauthorized || status.Status == http.StatusForbidden
+		switch status.Status {
+		case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+			open.Permanent = true
+		}
+	} else {
+		open.Permanent = errors.As(err, &lasting)
 	}
 	var failure *Failure
 	if errors.As(err, &failure) {

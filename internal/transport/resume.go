@@ -8,8 +8,6 @@ import (
 	"mime"
 	"net/http"
 	"time"
-
-	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 )
 
 const (
@@ -40,7 +38,7 @@ type eventStream struct {
 func (c *httpConn) newEventStream(response *http.Response, authorize Authorize) *eventStream {
 	return &eventStream{
 		conn: c, body: response.Body, authorize: authorize,
-		events: newEventReader(hearing{response.Body, c.life}, maxMessage),
+		events: newEventReader(hearing{response.Body, c.life}, c.server.limit),
 	}
 }
 
@@ -54,7 +52,7 @@ var errStreamEnded = errors.New("the stream ended before it")
 func (s *eventStream) next(ctx context.Context) ([]byte, error) {
 	for {
 		data, err := s.events.next()
-		if errors.Is(err, io.EOF) || err == nil && s.events.cut && jsonrpc.Valid(data) != nil {
+		if errors.Is(err, io.EOF) {
 			err = errStreamEnded
 		}
 		switch {

@@ -3,14 +3,10 @@ package transport
 import (
 	"bufio"
 	"bytes"
-	"errors"
-	"fmt"
 	"io"
 	"strconv"
 	"time"
 )
-
-var errTooLarge = fmt.Errorf("a message is larger than %d MiB", maxMessage>>20)
 
 // maxEventID bounds, in bytes, the id of an event: it goes into a header. An
 // event with a longer one counts as one without.
@@ -26,7 +22,6 @@ type eventReader struct {
 	begun bool   // the byte order mark is behind us
 	wasCR bool   // the last line ended with CR: an LF that follows belongs to it
 
-	cut   bool          // the last event came without its end
 	id    string        // of the last event that came whole; "" for none
 	retry time.Duration // how long the server wants to be left alone after the stream; -1 if it does not say
 }
@@ -44,27 +39,22 @@ func (r *eventReader) on(stream io.Reader) *eventReader {
 }
 
 // next returns the data of the next message event that has any; the caller may
-// keep it. The error is io.EOF at the end of the stream.
+// keep it. The error is io.EOF at the end of the stream. An event that it cuts
+// short is dropped, as the standard has it, also if all that is missing is the
+// blank line: its type might have come behind its data.
 func (r *eventReader) next() ([]byte, error) {
 	var data []byte
 	lines, foreign := 0, false // lines of data; the event is of another type
 	id := r.id
 	for {
 		line, err := r.readLine(len(data))
-		if err != nil && !errors.Is(err, io.EOF) {
+		if err != nil {
 			return nil, err
 		}
-		// The standard drops an event that the stream's end cuts short. A JSON
-		// message that is whole needs no blank line to prove it.
 		if len(line) == 0 {
-			if r.cut = err != nil; !r.cut {
-				r.id = id
-			}
+			r.id = id
 			if len(data) > 0 && !foreign {
 				return data, nil
-			}
-			if err != nil {
-				return nil, err
 			}
 			data, lines, foreign = nil, 0, false
 			continue
@@ -96,15 +86,11 @@ func (r *eventReader) next() ([]byte, error) {
 
 // readLine returns the next line without its end, which is CR, LF or CRLF. It
 // is valid until the next call. used is what the event has of the limit so
-// far. At the end of the stream the last line may come without an end, and
-// io.EOF after it.
+// far. A last line without an end is dropped.
 func (r *eventReader) readLine(used int) ([]byte, error) {
 	r.line = r.line[:0]
 	for {
 		if _, err := r.in.Peek(1); err != nil {
-			if len(r.line) > 0 && errors.Is(err, io.EOF) {
-				return r.line, nil
-			}
 			return nil, err
 		}
 		chunk, _ := r.in.Peek(r.in.Buffered())
@@ -122,7 +108,7 @@ func (r *eventReader) readLine(used int) ([]byte, error) {
 		end := lineEnd(chunk)
 		r.line = append(r.line, chunk[:min(end, len(chunk))]...)
 		if used+len(r.line) > r.limit {
-			return nil, errTooLarge
+			return nil, tooLarge(r.limit)
 		}
 		if end < len(chunk) {
 			r.wasCR = chunk[end] == '\r'

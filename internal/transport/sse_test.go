@@ -48,8 +48,9 @@ func TestEventReader(t *testing.T) {
 		"byte order mark":     {"\uFEFFdata: a\n\n", []string{"a"}},
 		"mark elsewhere":      {"data: \uFEFFa\n\n", []string{"\uFEFFa"}},
 		"begins like a mark":  {"\u00EF: x\ndata: a\n\n", []string{"a"}},
-		"no blank line":       {"data: a\n\ndata: b\n", []string{"a", "b"}},
-		"no end of line":      {"data: a\n\ndata: b", []string{"a", "b"}},
+		"no blank line":       {"data: a\n\ndata: b\n", []string{"a"}},
+		"no end of line":      {"data: a\n\ndata: b", []string{"a"}},
+		"no end of the blank": {"data: a\r\n\r", []string{"a"}},
 		"blank lines":         {"\n\n\ndata: a\n\n\n\n", []string{"a"}},
 		"colon in the data":   {"data: {\"a\": 1}\n\n", []string{`{"a": 1}`}},
 		"data is all of line": {"data\ndata: a\n\n", []string{"\na"}},
@@ -100,11 +101,40 @@ func TestEventReaderGivesDataAway(t *testing.T) {
 	}
 }
 
-// Whatever the stream, reading it in other pieces gives the same events, and
-// none of them is larger than the limit.
+// standardEvents reads a stream as the standard says, word for word (WHATWG
+// HTML, 9.2.5 and 9.2.6), but for what we leave out: decoding UTF-8, other
+// types of events, and events with empty data.
+func standardEvents(stream string) []string {
+	stream = strings.TrimPrefix(stream, "\uFEFF")
+	// An end of line is CRLF, or LF, or CR alone.
+	stream = strings.ReplaceAll(strings.ReplaceAll(stream, "\r\n", "\n"), "\r", "\n")
+	lines := strings.Split(stream, "\n")
+	var dispatched []string
+	var data, kind string
+	for _, line := range lines[:len(lines)-1] { // what has no end is no line
+		field, value, colon := strings.Cut(line, ":")
+		switch {
+		case line == "":
+			if event := strings.TrimSuffix(data, "\n"); event != "" && (kind == "" || kind == "message") {
+				dispatched = append(dispatched, event)
+			}
+			data, kind = "", ""
+		case colon && field == "": // a comment
+		case field == "event":
+			kind = strings.TrimPrefix(value, " ")
+		case field == "data":
+			data += strings.TrimPrefix(value, " ") + "\n"
+		}
+	}
+	return dispatched
+}
+
+// Whatever the stream, it is read as the standard says; reading it in other
+// pieces gives the same events; and none of them is larger than the limit.
 func FuzzEventReader(f *testing.F) {
 	for _, seed := range []string{
 		"data: a\n\n", "data: a\r\rdata:b\r\n\r\n", "\uFEFFevent: x\ndata: a\n\n", ":\n\n", "data\n\n", "\xEF\xBB", "data: \r\n\n\r",
+		"event: message\ndata: a\ndata: b\n\ndata: c",
 	} {
 		f.Add(seed)
 	}
@@ -119,6 +149,13 @@ func FuzzEventReader(f *testing.F) {
 			if len(data) == 0 || len(data) > limit {
 				t.Errorf("an event of %d bytes", len(data))
 			}
+		}
+		want := standardEvents(stream)
+		if whole, err := readEvents(strings.NewReader(stream), len(stream)); err != nil || !slices.Equal(whole, want) {
+			t.Errorf("got %q, %v, the standard has %q", whole, err, want)
+		}
+		if !slices.Equal(atOnce, want[:min(len(atOnce), len(want))]) || err1 == nil && len(atOnce) != len(want) {
+			t.Errorf("got %q, %v within the limit, the standard has %q", atOnce, err1, want)
 		}
 	})
 }

@@ -42,6 +42,10 @@ type Command struct {
 	// Protocol is the one MCP version to speak; "" for the best that the
 	// server speaks.
 	Protocol string
+	// MaxMessageBytes bounds one message of the child. A larger one ends the
+	// connection, for whose answer it is may stand in what is not read. Zero
+	// means [DefaultMaxMessageBytes].
+	MaxMessageBytes int
 	// Log gets what the child writes to stderr, at level Debug, and what it
 	// writes to stdout that is no message. Nil means none.
 	Log *slog.Logger
@@ -55,6 +59,10 @@ func Stdio(command Command) (*Endpoint, error) {
 	}
 	if command.CloseGrace < 0 {
 		return nil, fmt.Errorf("the close grace of the server is negative: %v", command.CloseGrace)
+	}
+	var err error
+	if command.MaxMessageBytes, err = messageLimit(command.MaxMessageBytes); err != nil {
+		return nil, err
 	}
 	if command.CloseGrace == 0 {
 		command.CloseGrace = DefaultCloseGrace

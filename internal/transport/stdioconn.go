@@ -31,6 +31,7 @@ type stdioConn struct {
 	protocol protocol
 	peer     Peer
 	grace    time.Duration
+	limit    int // of a message, in bytes
 	log      *slog.Logger
 	ids      atomic.Int64
 
@@ -58,6 +59,7 @@ func startStdioConn(command Command, protocol protocol) (*stdioConn, error) {
 		life:      newLife(command.Changed),
 		protocol:  protocol,
 		grace:     command.CloseGrace,
+		limit:     command.MaxMessageBytes,
 		log:       command.Log,
 		queue:     make(chan *outgoing),
 		replies:   make(chan []byte, maxReplies),
@@ -278,7 +280,7 @@ func (c *stdioConn) read() {
 	defer close(c.readDone)
 	in := bufio.NewReaderSize(hearing{c.child.stdout, c.life}, 64<<10)
 	for {
-		line, err := readLine(in, maxMessage)
+		line, err := readLine(in, c.limit)
 		if errors.Is(err, errTooLarge) {
 			// Whose answer it is stands perhaps in what is not read.
 			c.log.Error("the child has written a message that is too large", "error", err)

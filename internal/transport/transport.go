@@ -248,5 +248,28 @@ func (e *StatusError) Error() string {
 	return text
 }
 
+// DefaultMaxMessageBytes is the MaxMessageBytes of [HTTPOptions] and [Command]
+// that have none: 64 MiB.
+const DefaultMaxMessageBytes = 64 << 20
+
+// messageLimit returns the limit in bytes that a MaxMessageBytes means.
+func messageLimit(given int) (int, error) {
+	const most = 1 << 30
+	switch {
+	case given < 0 || given > most:
+		return 0, fmt.Errorf("a message of at most %d bytes makes no sense: want 1 to %d, or 0 for %d", given, most, DefaultMaxMessageBytes)
+	case given == 0:
+		return DefaultMaxMessageBytes, nil
+	}
+	return given, nil
+}
+
+// errTooLarge is found in the error of a message that is larger than its limit.
+var errTooLarge = errors.New("a message is too large")
+
+func tooLarge(limit int) error {
+	return fmt.Errorf("%w: max_message_bytes (MaxMessageBytes) allows %d bytes", errTooLarge, limit)
+}
+
 // errClosed is the cause of calls that Close ended or found ended.
 var errClosed = errors.New("the connection is closed")
