@@ -51,7 +51,7 @@ type owner struct{ principal, revision string }
 // under the server as it was given: after a Reload with another, no token of
 // the old one reaches the new one.
 type accounts struct {
-	tokens func(principal string) rpc.TokenSource // Server.Tokens
+	tokens func(principal string) rpc.TokenSource // Server.Tokens or that of Server.Auth
 	asks   *asks
 
 	mu    sync.Mutex // guards what follows
@@ -214,7 +214,7 @@ func (c *credential) get(ctx context.Context, refused *transport.Refusal, closin
 		}
 		select {
 		case <-a.done:
-			if !wantsScope(refused) || sameChallenge(a.met, &refused.Challenge) {
+			if a.answers(refused) {
 				return a.got, a.err
 			}
 		case <-ctx.Done():
@@ -259,6 +259,15 @@ func (c *credential) next(refused *transport.Refusal) (*ask, *transport.Authoriz
 		go c.ask(c.asking)
 	}
 	return c.asking, nil, nil
+}
+
+// answers reports whether the question was that of a request which was refused
+// so, or not at all.
+func (a *ask) answers(refused *transport.Refusal) bool {
+	if wantsScope(refused) {
+		return sameChallenge(a.met, &refused.Challenge)
+	}
+	return a.met == nil || a.met.Status != http.StatusForbidden
 }
 
 func wantsScope(refused *transport.Refusal) bool {
@@ -326,7 +335,10 @@ type sourceError struct{ err error }
 
 func (e *sourceError) Error() string {
 	var said *oauth2.RetrieveError
+	var ours *grantError
 	switch {
+	case errors.As(e.err, &ours):
+		return ours.Error()
 	case !errors.As(e.err, &said):
 		return fmt.Sprintf("the token source failed: %v", e.err)
 	case said.ErrorCode != "":
@@ -344,7 +356,7 @@ func (e *sourceError) Unwrap() error { return e.err }
 // and costs no connection. It returns the credential of the caller's own
 // source, nil if it has none.
 func (p *Pool) prepare(ctx context.Context, t *terms, who *rpc.Caller) (own *credential, err error) {
-	if t.accounts == nil || who.Token == nil && t.server.Tokens == nil {
+	if t.accounts == nil || who.Token == nil && t.accounts.tokens == nil {
 		return nil, nil
 	}
 	if who.Token != nil && t.sharing() == ShareAll {

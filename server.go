@@ -35,6 +35,10 @@ type Server struct {
 	// Under [ShareAll] all calls are those of the pool's own principal. It
 	// must not block; it does not go with an Authorization in Header or URL.
 	Tokens func(principal string) rpc.TokenSource
+	// Auth is in place of Tokens where all principals are one account at the
+	// server: a [BearerEnv], a [BearerFile] or an [OAuth]. Reload with the same
+	// Auth keeps connections and tokens; with Tokens it cannot tell.
+	Auth Auth
 	// RoundTripper makes the requests; nil for a transport of ours, tuned for
 	// many calls to one host.
 	RoundTripper http.RoundTripper
@@ -53,6 +57,13 @@ type Server struct {
 
 	// Handler is a server in this process.
 	Handler rpc.Handler
+}
+
+// An Auth makes the source of the tokens that all requests to one server carry.
+type Auth interface {
+	// TokenSource returns the source for the server at a URL. It does no I/O;
+	// the error says what makes no sense.
+	TokenSource(serverURL string) (rpc.TokenSource, error)
 }
 
 // kind is the one of URL, Command and Handler that is given.
@@ -87,10 +98,10 @@ func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
 		err = errors.New("give exactly one of URL, Command and Handler")
 	case s.RoundTripper != nil && s.DialContext != nil:
 		err = errors.New("a DialContext has no use beside a RoundTripper: dial in that")
-	case s.URL == "" && (s.Header != nil || s.Tokens != nil || s.RoundTripper != nil || s.DialContext != nil):
-		err = errors.New("fields Header, Tokens, RoundTripper and DialContext go with a URL")
-	case s.Tokens != nil && s.authorized():
-		err = errors.New("give either Tokens or an Authorization in Header or URL: a request has room for one")
+	case s.URL == "" && (s.Header != nil || s.Tokens != nil || s.Auth != nil || s.RoundTripper != nil || s.DialContext != nil):
+		err = errors.New("fields Header, Tokens, Auth, RoundTripper and DialContext go with a URL")
+	case s.Tokens != nil && s.Auth != nil, (s.Tokens != nil || s.Auth != nil) && s.authorized():
+		err = errors.New("give one of Tokens, Auth and an Authorization in Header or URL: a request has room for one")
 	case s.Command == "" && (s.Args != nil || s.Env != nil || s.Dir != ""):
 		err = errors.New("fields Args, Env and Dir go with a Command")
 	case s.URL != "":
@@ -108,6 +119,18 @@ func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
 		return nil, fmt.Errorf("server %s: %w", s.Name, err)
 	}
 	return endpoint, nil
+}
+
+// tokens returns what gives each principal its source, nil for nothing.
+func (s *Server) tokens() (func(principal string) rpc.TokenSource, error) {
+	if s.Auth == nil {
+		return s.Tokens, nil
+	}
+	source, err := s.Auth.TokenSource(s.URL)
+	if err != nil {
+		return nil, fmt.Errorf("server %s: %w", s.Name, err)
+	}
+	return func(string) rpc.TokenSource { return source }, nil
 }
 
 // authorized reports whether requests carry an Authorization that never
