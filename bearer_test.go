@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,14 +17,17 @@ import (
 )
 
 // bearers makes a pool with that Auth, and returns what its next call carries.
-func bearers(t *testing.T, auth mcpool.Auth) (p *mcpool.Pool, carried func() string, refuse func(token string)) {
+func bearers(t *testing.T, auth mcpool.Auth) (p *mcpool.Pool, tripper http.RoundTripper, carried func() string, refuse func(token string)) {
 	s := &server{}
 	s.network.Handler = &s.Server
+	var mu sync.Mutex // guards last and refused
 	var last, refused string
 	s.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
 		if method != "tools/call" { // a health check, say
 			return false
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		last, _ = strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if last == refused {
 			http.Error(w, "not "+last, http.StatusUnauthorized)
@@ -40,17 +44,27 @@ func bearers(t *testing.T, auth mcpool.Auth) (p *mcpool.Pool, carried func() str
 		if _, err := call(t.Context(), p, nobody, "write", fmt.Sprint(n)); err != nil {
 			return err.Error()
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		return last
 	}
-	return p, carried, func(token string) { refused = token }
+	return p, &s.network, carried, func(token string) {
+		mu.Lock()
+		defer mu.Unlock()
+		refused = token
+	}
 }
 
 func TestBearerOfTheEnvironment(t *testing.T) {
 	t.Setenv("MCPOOL_TEST_TOKEN", " one\n")
 	synctest.Test(t, func(t *testing.T) {
-		p, carried, refuse := bearers(t, mcpool.BearerEnv("MCPOOL_TEST_TOKEN"))
+		p, tripper, carried, refuse := bearers(t, mcpool.BearerEnv("MCPOOL_TEST_TOKEN"))
 		if got := carried(); got != "one" {
 			t.Errorf("got %q", got)
+		}
+		same := mcpool.Server{Name: "test", URL: "http://server.test/mcp", RoundTripper: tripper, Auth: mcpool.BearerEnv("MCPOOL_TEST_TOKEN")}
+		if err := p.Reload(same, nil); err != nil || carried() != "one" || p.Stats().Opened != 1 {
+			t.Errorf("after Reload with the same: %d connections, %v", p.Stats().Opened, err)
 		}
 		os.Setenv("MCPOOL_TEST_TOKEN", "two")
 		refuse("one")
@@ -87,7 +101,7 @@ func TestBearerFileIsReadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		p, carried, refuse := bearers(t, mcpool.BearerFile(file))
+		p, _, carried, refuse := bearers(t, mcpool.BearerFile(file))
 		expect := func(name, want string) {
 			t.Helper()
 			if got := carried(); !strings.Contains(got, want) {

@@ -78,6 +78,7 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Unlock()
 	switch document, there := a.documents[place]; {
 	case there:
+		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprint(w, document)
 	case place == "as.test/token", place == "server.test/token":
 		a.grant(w, r)
