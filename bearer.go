@@ -34,8 +34,8 @@ func (name BearerEnv) Token() (*oauth2.Token, error) {
 // file first and rename that: half a token is not told from a whole one.
 type BearerFile string
 
-// fileFresh is how long what was read of a file is used. To read a file of
-// some bytes takes 20 µs; to do it for each request would be too much.
+// fileFresh is how long what was read of a file is used. To open and read it
+// takes some 30 µs, too much for each request.
 const fileFresh = time.Second
 
 // expiryDelta is how long before its end a token is renewed, as package oauth2

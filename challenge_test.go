@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,10 +80,19 @@ func TestSourceIsToldOfChallenges(t *testing.T) {
 		}
 		all.Wait()
 		source.expect(t, "any", "401 base ") // once for all
+		var came atomic.Int64
+		a.server.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
+			// Some are refused when others have another token already.
+			if n := came.Add(1); method == "tools/call" && n <= 20 {
+				time.Sleep(time.Duration(n) * 300 * time.Millisecond)
+			}
+			return a.guard(r, method, w)
+		}
 		for n := range 20 {
 			all.Go(func() { succeed(t, p, "put", fmt.Sprint("put ", n)) })
 		}
 		all.Wait()
+		a.server.Fault = a.guard
 		source.expect(t, "403 admin token-for-base")
 
 		// Its token has lost the first scope; the failure to get another

@@ -229,12 +229,15 @@ func (c *credential) get(ctx context.Context, refused *transport.Refusal, closin
 
 // next returns the question to wait for, or nil and what a request carries.
 func (c *credential) next(refused *transport.Refusal) (*ask, *transport.Authorization, error) {
-	source, _ := c.source.(rpc.ChallengeSource)
+	told := false // whether the source wants to know why
+	if refused != nil {
+		_, told = c.source.(rpc.ChallengeSource)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case wantsScope(refused):
-		if source == nil {
+		if !told {
 			return nil, refused.Carried, nil
 		}
 		if c.held != refused.Carried && sameChallenge(c.met, &refused.Challenge) {
@@ -253,7 +256,7 @@ func (c *credential) next(refused *transport.Refusal) (*ask, *transport.Authoriz
 			return nil, nil, err
 		}
 		c.asking = &ask{done: make(chan struct{}), err: because(ErrCredentials, errNoToken)}
-		if refused != nil && source != nil {
+		if told {
 			c.asking.met = &refused.Challenge
 		}
 		go c.ask(c.asking)

@@ -280,6 +280,30 @@ func TestManyCallersCostOneToken(t *testing.T) {
 	})
 }
 
+// TestLateRefusalCostsNoToken has one principal be refused long after the token
+// was renewed for another.
+func TestLateRefusalCostsNoToken(t *testing.T) {
+	withAuthority(t, func(t *testing.T, a *authority) {
+		p := a.pool(nil)
+		use := func(principal string) {
+			t.Helper()
+			if _, err := call(t.Context(), p, rpc.Caller{Principal: principal}, "write", principal); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Minute)
+		}
+		use("ann")
+		use("bob")
+		a.expect(clientGrant)
+		a.revoke()
+		use("ann")
+		a.expect(clientGrant)
+		use("bob")
+		a.expect()
+		closePool(t, p)
+	})
+}
+
 // TestRefreshOutlivesItsCaller has the only caller go while the authorization
 // server answers.
 func TestRefreshOutlivesItsCaller(t *testing.T) {
@@ -337,9 +361,6 @@ func TestRefreshTokensRotate(t *testing.T) {
 		if err != nil || info.Mode() != 0o600 {
 			t.Errorf("%v, %v", info.Mode(), err)
 		}
-		if left, _ := os.ReadDir(folder); len(left) != 1 {
-			t.Errorf("left behind: %v", left)
-		}
 		if a.reused != 0 || a.refresh == "refresh-tops3cret-0" {
 			t.Errorf("an old refresh token came %d times; the last is %s", a.reused, a.refresh)
 		}
@@ -364,6 +385,9 @@ func TestRefreshTokensRotate(t *testing.T) {
 		time.Sleep(time.Second)
 		succeed(t, p, "write", "after another login")
 		closePool(t, p)
+		if left, _ := os.ReadDir(folder); len(left) != 1 {
+			t.Errorf("left behind: %v", left)
+		}
 	})
 }
 
@@ -728,12 +752,15 @@ func TestReloadOfTheSameAuth(t *testing.T) {
 		}
 		for n, auth := range []mcpool.Auth{
 			a.login(func(o *mcpool.OAuth) { o.Scopes = []string{"x"} }),
-			a.login(func(o *mcpool.OAuth) { o.RoundTripper = headerTripper{&a.server.network} }),
-			mcpool.BearerFile("f"), mcpool.BearerFile("g"), mcpool.BearerEnv("g"), nil,
+			a.login(func(o *mcpool.OAuth) { o.Scopes, o.RoundTripper = []string{"x"}, headerTripper{&a.server.network} }),
+			mcpool.BearerFile("f"),
 		} {
 			reload(auth)
-			if stats := p.Stats(); n == 0 && stats.ClosedTotal() != 1 {
-				t.Errorf("another login closed %d connections", stats.ClosedTotal())
+			if stats := p.Stats(); stats.ClosedTotal() != uint64(n+1) {
+				t.Errorf("login %d closed %d connections", n, stats.ClosedTotal())
+			}
+			if _, isOAuth := auth.(mcpool.OAuth); isOAuth {
+				succeed(t, p, "write", fmt.Sprint("login ", n))
 			}
 		}
 		closePool(t, p)
