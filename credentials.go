@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -50,7 +51,7 @@ type owner struct{ principal, revision string }
 // under the server as it was given: after a Reload with another, no token of
 // the old one reaches the new one.
 type accounts struct {
-	tokens func(principal string) rpc.TokenSource // Server.Tokens
+	tokens func(principal string) rpc.TokenSource // Server.Tokens or that of Server.Auth
 	asks   *asks
 	quiet  quiet // of any account
 
@@ -155,7 +156,7 @@ func (a *account) ofServer() *credential {
 // authorize is the transport.Authorize of what is sent for no call: openings,
 // checks, the ends of sessions. They are of the newest caller's source, so that
 // a session belongs to whom its calls come from.
-func (a *account) authorize(ctx context.Context, refused *transport.Authorization) (*transport.Authorization, error) {
+func (a *account) authorize(ctx context.Context, refused *transport.Refusal) (*transport.Authorization, error) {
 	if a == nil {
 		return nil, nil
 	}
@@ -177,60 +178,112 @@ type credential struct {
 	asks   *asks
 
 	mu     sync.Mutex               // guards what follows; the source is not asked under it
-	token  *oauth2.Token            // the last one; nil before it and after a refusal
+	token  *oauth2.Token            // the last one; nil before it and after a refusal with 401
 	held   *transport.Authorization // the same as it is sent
+	bare   bool                     // nothing is sent until the server wants something
+	met    *rpc.Challenge           // which the token was given for; nil for none
 	asking *ask                     // nil if the source is not being asked
 }
 
 // An ask is one question to a token source, for all who want the answer.
 type ask struct {
-	done chan struct{} // closed when what follows is set
+	met  *rpc.Challenge // nil if the question is for any token
+	done chan struct{}  // closed when what follows is set
 	got  *transport.Authorization
 	err  error
 }
 
 // authorize is the transport.Authorize of the calls that c is for.
-func (c *credential) authorize(ctx context.Context, refused *transport.Authorization) (*transport.Authorization, error) {
+func (c *credential) authorize(ctx context.Context, refused *transport.Refusal) (*transport.Authorization, error) {
 	return c.get(ctx, refused, nil)
 }
 
 // get returns the token there is, or asks the source for another if it expires
 // soon or is the one that was refused. All who come meanwhile get that answer;
-// those who come with an older refusal have it already. The wait ends with ctx,
-// after tokenTimeout, and when closing is closed; that of the others goes on.
-func (c *credential) get(ctx context.Context, refused *transport.Authorization, closing <-chan struct{}) (*transport.Authorization, error) {
-	c.mu.Lock()
-	if refused != nil && c.held == refused {
-		c.token, c.held = nil, nil
-	}
-	if c.token.Valid() { // for 10 s or more, as package oauth2 has it
-		defer c.mu.Unlock()
-		return c.held, nil
-	}
-	a := c.asking
-	if a == nil {
-		if err := c.asks.begin(); err != nil {
-			c.mu.Unlock()
-			return nil, err
+// those who come with an older refusal have it already. Only who is refused for
+// want of scope has a question of his own, and leaves the token to the others.
+// The wait ends with ctx, after tokenTimeout, and when closing is closed; that
+// of the others goes on.
+func (c *credential) get(ctx context.Context, refused *transport.Refusal, closing <-chan struct{}) (*transport.Authorization, error) {
+	var timer *time.Timer
+	for {
+		a, held, err := c.next(refused)
+		if a == nil {
+			return held, err
 		}
-		a = &ask{done: make(chan struct{}), err: because(ErrCredentials, errNoToken)}
-		c.asking = a
-		go c.ask(a)
+		if timer == nil {
+			timer = time.NewTimer(tokenTimeout)
+			defer timer.Stop()
+		}
+		select {
+		case <-a.done:
+			if a.answers(refused) {
+				return a.got, a.err
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-closing:
+			return nil, ErrPoolClosed
+		case <-timer.C:
+			return nil, because(ErrCredentials, errSlowSource)
+		}
 	}
-	c.mu.Unlock()
+}
 
-	timer := time.NewTimer(tokenTimeout)
-	defer timer.Stop()
-	select {
-	case <-a.done:
-		return a.got, a.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-closing:
-		return nil, ErrPoolClosed
-	case <-timer.C:
-		return nil, because(ErrCredentials, errSlowSource)
+// next returns the question to wait for, or nil and what a request carries.
+func (c *credential) next(refused *transport.Refusal) (*ask, *transport.Authorization, error) {
+	told := false // whether the source wants to know why
+	if refused != nil {
+		_, told = c.source.(rpc.ChallengeSource)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case wantsScope(refused):
+		if !told {
+			return nil, refused.Carried, nil
+		}
+		if c.held != refused.Carried && sameChallenge(c.met, &refused.Challenge) {
+			return nil, c.held, nil
+		}
+	case refused != nil && c.held == refused.Carried:
+		c.token, c.held, c.bare = nil, nil, false
+		fallthrough
+	default:
+		if c.bare || c.token.Valid() { // for 10 s or more, as package oauth2 has it
+			return nil, c.held, nil
+		}
+	}
+	if c.asking == nil {
+		if err := c.asks.begin(); err != nil {
+			return nil, nil, err
+		}
+		c.asking = &ask{done: make(chan struct{}), err: because(ErrCredentials, errNoToken)}
+		if told {
+			c.asking.met = &refused.Challenge
+		}
+		go c.ask(c.asking)
+	}
+	return c.asking, nil, nil
+}
+
+// answers reports whether the question was that of a request which was refused
+// so, or not at all.
+func (a *ask) answers(refused *transport.Refusal) bool {
+	if wantsScope(refused) {
+		return sameChallenge(a.met, &refused.Challenge)
+	}
+	return a.met == nil || a.met.Status != http.StatusForbidden
+}
+
+func wantsScope(refused *transport.Refusal) bool {
+	return refused != nil && refused.Challenge.Status == http.StatusForbidden
+}
+
+// sameChallenge reports whether the server wants the same, whatever it was
+// sent.
+func sameChallenge(a, b *rpc.Challenge) bool {
+	return a != nil && a.Status == b.Status && slices.Equal(a.WWWAuthenticate, b.WWWAuthenticate)
 }
 
 // ask asks the source. A token that it gives is used even if it expires soon:
@@ -239,18 +292,31 @@ func (c *credential) ask(a *ask) {
 	defer c.asks.end()
 	defer close(a.done)
 	var token *oauth2.Token
+	bare := false
 	defer func() { // a source that ends the goroutine has given no token
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.asking = nil
-		if a.err == nil {
-			c.token, c.held = token, a.got
+		if a.err != nil {
+			return
 		}
+		if c.held != nil && a.got != nil && c.held.Value == a.got.Value {
+			a.got = c.held // which was not refused
+		}
+		c.token, c.held, c.bare, c.met = token, a.got, bare, a.met
 	}()
-	token, err := c.source.Token()
+	source, answers := c.source.(rpc.ChallengeSource)
+	var err error
+	if a.met != nil {
+		token, err = source.TokenFor(*a.met)
+	} else {
+		token, err = c.source.Token()
+	}
 	switch {
 	case err != nil:
 		a.err = because(ErrCredentials, &sourceError{err})
+	case token == nil && answers && a.met == nil:
+		a.err, bare = nil, true
 	case token == nil || token.AccessToken == "":
 	default:
 		a.got, a.err = authorization(token)
@@ -275,7 +341,10 @@ type sourceError struct{ err error }
 
 func (e *sourceError) Error() string {
 	var said *oauth2.RetrieveError
+	var ours *grantError
 	switch {
+	case errors.As(e.err, &ours):
+		return ours.Error()
 	case !errors.As(e.err, &said):
 		return fmt.Sprintf("the token source failed: %v", e.err)
 	case said.ErrorCode != "":
@@ -293,7 +362,7 @@ func (e *sourceError) Unwrap() error { return e.err }
 // and costs no connection. It returns the credential of the caller's own
 // source, nil if it has none.
 func (p *Pool) prepare(ctx context.Context, t *terms, who *rpc.Caller) (own *credential, err error) {
-	if t.accounts == nil || who.Token == nil && t.server.Tokens == nil {
+	if t.accounts == nil || who.Token == nil && t.accounts.tokens == nil {
 		return nil, nil
 	}
 	if who.Token != nil && t.sharing() == ShareAll {

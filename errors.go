@@ -38,8 +38,9 @@ var (
 	// 30 s; or a caller brings its own where all callers share.
 	ErrCredentials = errors.New("no credentials for the call")
 	// ErrRefused: the server turned the call away without running it, as with
-	// HTTP 401 or 429. A token that is refused with 401 was renewed before, or
-	// its source has no other.
+	// HTTP 401, 403 or 429. A token that is refused with 401 was renewed before,
+	// or its source has no other; so was one that has too little scope, if its
+	// source is an [rpc.ChallengeSource].
 	ErrRefused = errors.New("server refused the call")
 )
 

@@ -127,7 +127,7 @@ func TestDependenciesStayInTheirRoom(t *testing.T) {
 		"github.com/goccy/go-yaml":               {"config/"},
 		"github.com/tailscale/hujson":            {"config/"},
 		"github.com/prometheus/client_golang":    {"admin/"},
-		"golang.org/x/oauth2":                    {"rpc/", "credentials.go"},
+		"golang.org/x/oauth2":                    {"rpc/", "credentials.go", "bearer.go", "oauth.go"},
 		"pgregory.net/rapid":                     {"internal/pooltest/"},
 	}
 	sources(t, func(file, _ string) {

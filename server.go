@@ -42,6 +42,10 @@ type Server struct {
 	// Under [ShareAll] all calls are those of the pool's own principal. It
 	// must not block; it does not go with an Authorization in Header or URL.
 	Tokens func(principal string) rpc.TokenSource
+	// Auth is in place of Tokens where all principals are one account at the
+	// server: a [BearerEnv], a [BearerFile] or an [OAuth]. Reload with the same
+	// Auth keeps connections and tokens; with Tokens it cannot tell.
+	Auth Auth
 	// RoundTripper makes the requests; nil for a transport of ours, tuned for
 	// many calls to one host.
 	RoundTripper http.RoundTripper
@@ -88,6 +92,13 @@ func Protocols() []string { return transport.Protocols() }
 // 64 MiB.
 const DefaultMaxMessageBytes = transport.DefaultMaxMessageBytes
 
+// An Auth makes the source of the tokens that all requests to one server carry.
+type Auth interface {
+	// TokenSource returns the source for the server at a URL. It does no I/O;
+	// the error says what makes no sense.
+	TokenSource(serverURL string) (rpc.TokenSource, error)
+}
+
 // kind is the one of URL, Command and Handler that is given.
 func (s *Server) kind() string {
 	switch {
@@ -119,11 +130,11 @@ func (s *Server) endpoint(config *Config, known *known) (*transport.Endpoint, er
 	switch {
 	case ways != 1:
 		err = errors.New("give exactly one of URL, Command and Handler")
-	case s.URL == "" && (s.Header != nil || s.Tokens != nil || s.RoundTripper != nil || s.DialContext != nil ||
+	case s.URL == "" && (s.Header != nil || s.Tokens != nil || s.Auth != nil || s.RoundTripper != nil || s.DialContext != nil ||
 		s.CAFile != "" || s.CertFile != "" || s.KeyFile != ""):
-		err = errors.New("fields Header, Tokens, RoundTripper, DialContext, CAFile, CertFile and KeyFile go with a URL")
-	case s.Tokens != nil && s.authorized():
-		err = errors.New("give either Tokens or an Authorization in Header or URL: a request has room for one")
+		err = errors.New("fields Header, Tokens, Auth, RoundTripper, DialContext, CAFile, CertFile and KeyFile go with a URL")
+	case s.Tokens != nil && s.Auth != nil, (s.Tokens != nil || s.Auth != nil) && s.authorized():
+		err = errors.New("give one of Tokens, Auth and an Authorization in Header or URL: a request has room for one")
 	case s.Handler != nil && s.Protocol != "":
 		err = errors.New("a Protocol has no use beside a Handler: it is called without one")
 	case s.Command == "" && (s.Args != nil || s.Env != nil || s.Dir != ""):
@@ -149,6 +160,18 @@ func (s *Server) endpoint(config *Config, known *known) (*transport.Endpoint, er
 		return nil, fmt.Errorf("server %s: %w", s.Name, err)
 	}
 	return endpoint, nil
+}
+
+// tokens returns what gives each principal its source, nil for nothing.
+func (s *Server) tokens() (func(principal string) rpc.TokenSource, error) {
+	if s.Auth == nil {
+		return s.Tokens, nil
+	}
+	source, err := s.Auth.TokenSource(s.URL)
+	if err != nil {
+		return nil, fmt.Errorf("server %s: %w", s.Name, err)
+	}
+	return func(string) rpc.TokenSource { return source }, nil
 }
 
 // authorized reports whether requests carry an Authorization that never

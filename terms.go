@@ -53,22 +53,43 @@ func newTerms(server Server, config *Config, old *terms) (*terms, error) {
 	}
 	var err error
 	t.known, t.links = newKnown(), new(sync.WaitGroup)
-	t.endpoint, err = server.endpoint(&t.config, t.known)
-	if server.URL != "" {
-		t.accounts = newAccounts(server.Tokens, t.asks)
+	if t.endpoint, err = server.endpoint(&t.config, t.known); err != nil {
+		return nil, err
 	}
-	return t, err
+	if server.URL != "" {
+		tokens, err := server.tokens()
+		if err != nil {
+			return nil, err
+		}
+		t.accounts = newAccounts(tokens, t.asks)
+	}
+	return t, nil
 }
 
 // same reports whether connections to s are as good as connections to other.
 // Functions cannot be compared: a server with Tokens or a DialContext is
 // another one.
 func (s Server) same(other Server) bool {
-	if !identical(s.RoundTripper, other.RoundTripper) || !identical(s.Handler, other.Handler) {
+	if !identical(s.RoundTripper, other.RoundTripper) || !identical(s.Handler, other.Handler) || !sameAuth(s.Auth, other.Auth) {
 		return false
 	}
 	s.RoundTripper, other.RoundTripper, s.Handler, other.Handler = nil, nil, nil, nil
+	s.Auth, other.Auth = nil, nil
 	return reflect.DeepEqual(s, other)
+}
+
+// sameAuth reports whether two logins are one.
+func sameAuth(a, b Auth) bool {
+	one, isOAuth := a.(OAuth)
+	other, isToo := b.(OAuth)
+	if !isOAuth || !isToo {
+		return identical(a, b)
+	}
+	if !identical(one.RoundTripper, other.RoundTripper) {
+		return false
+	}
+	one.RoundTripper, other.RoundTripper = nil, nil
+	return reflect.DeepEqual(one, other)
 }
 
 // identical reports whether two values of interface types are one.

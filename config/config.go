@@ -37,6 +37,19 @@
 // are ignored, and keys that would change what a server may do are refused; both
 // are listed beside the code that reads entries. Any other key is an error.
 //
+// The auth of a url, in place of an Authorization in its headers, has one of:
+//
+//	{"bearer_env": "NAME"}                 a token in the environment
+//	{"bearer_file": "path"}                a token in a file, read again when it changes
+//	{"client_id": "…",                     OAuth 2.1, without a person
+//	 "client_secret": "…",                 or client_secret_file; neither for a public client
+//	 "refresh_token_file": "path",         that of a login; it is replaced when the token is
+//	 "scopes": ["…"], "issuer": "https…"}  optional
+//
+// See [mcpool.BearerEnv], [mcpool.BearerFile] and [mcpool.OAuth]. Paths are
+// relative to the folder of the file, and what is in those files is not looked
+// at before it is needed. All clients are one account at such a server.
+//
 // An entry of databases has a dsn, which is used as it is: it becomes a
 // database server in this process. The dsn "sample" is a small database that
 // comes with mcpool.

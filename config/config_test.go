@@ -216,6 +216,26 @@ func TestHowAServerIsReached(t *testing.T) {
 	}
 }
 
+func TestAuth(t *testing.T) {
+	t.Setenv("MCPOOL_TEST_TOKEN", "s3cret")
+	for text, want := range map[string]mcpool.Auth{
+		`{"bearer_env": "MCPOOL_TEST_TOKEN"}`:                         mcpool.BearerEnv("MCPOOL_TEST_TOKEN"),
+		`{"bearer_file": "tokens/a"}`:                                 mcpool.BearerFile("/etc/tokens/a"),
+		`{"bearer_file": "/run/a", "//": "mounted"}`:                  mcpool.BearerFile("/run/a"),
+		`{"client_id": "a", "client_secret": "${MCPOOL_TEST_TOKEN}"}`: mcpool.OAuth{ClientID: "a", ClientSecret: "s3cret"},
+		`{"client_id": "a", "client_secret_file": "b", "refresh_token_file": "c", "scopes": ["d", "e"], "issuer": "https://f"}`: mcpool.OAuth{
+			ClientID: "a", ClientSecretFile: "/etc/b", RefreshTokenFile: "/etc/c", Scopes: []string{"d", "e"}, Issuer: "https://f"},
+		`null`: nil,
+	} {
+		c, err := config.Parse([]byte(`{"mcpServers": {"x": {"url": "https://a", "auth": `+text+`}}}`), "/etc/mcp.json", nil)
+		if err != nil || !reflect.DeepEqual(c.Servers[0].Auth, want) {
+			t.Errorf("%s: %+v, %v", text, c, err)
+			continue
+		}
+		usable(t, c.Servers[0])
+	}
+}
+
 func TestNamesBecomeSafe(t *testing.T) {
 	for key, want := range map[string]string{
 		"My Server":                  "My-Server",

@@ -28,7 +28,7 @@ var topKeys = keys{
 // serverKeys are those of an entry of mcpServers.
 var serverKeys = keys{
 	read: []string{
-		"type", "url", "headers", "command", "args", "env", "envFile", "cwd", "disabled", "pool",
+		"type", "url", "headers", "auth", "command", "args", "env", "envFile", "cwd", "disabled", "pool",
 		"protocol", "ca_file", "cert_file", "key_file", "max_message_bytes",
 	},
 	ignored: []string{
@@ -48,9 +48,8 @@ var serverKeys = keys{
 		"working_directory": "write it as cwd",
 
 		// What authenticates a client with the server.
-		"auth":          "logging in is not supported: give the credentials in headers",
-		"oauth":         "logging in is not supported: give the credentials in headers",
-		"headersHelper": "running a program for headers is not supported: give them in headers",
+		"oauth":         "logging in by a person is not supported: give the credentials in auth",
+		"headersHelper": "running a program for headers is not supported: give them in headers, or in auth",
 
 		// What keeps a client or a server from something. Without it they
 		// would be allowed more than the file says.
@@ -123,6 +122,7 @@ func (r *reader) server(entry *node, s *Server) {
 	before := len(r.errs)
 	var kind string
 	var ownEnv, fileEnv []string
+	var auth *node
 	for _, n := range r.mapping(entry, serverKeys) {
 		switch n.key {
 		case "type":
@@ -131,6 +131,8 @@ func (r *reader) server(entry *node, s *Server) {
 			s.URL = r.url(n)
 		case "headers":
 			s.Header = r.header(n)
+		case "auth":
+			auth = n
 		case "command":
 			s.Command = r.text(n)
 		case "args":
@@ -162,6 +164,13 @@ func (r *reader) server(entry *node, s *Server) {
 	if complaint := mismatch(s, kind); complaint != "" {
 		r.refuse(entry, "%s", complaint)
 	}
+	if auth == nil {
+		return
+	}
+	if u, err := url.Parse(s.URL); s.Header["Authorization"] != nil || err == nil && u.User != nil {
+		r.refuse(auth, "beside an Authorization in headers or a user in the url: want one of them")
+	}
+	s.Auth = r.auth(auth, s.URL)
 }
 
 // mostMessageBytes is the most that MaxMessageBytes of [mcpool.Server] takes.

@@ -57,7 +57,8 @@ type Caller struct {
 // A TokenSource gives access tokens. Its Token is called when there is no
 // token, when the last one is about to expire, and when the server has refused
 // it; it may be called from several goroutines at once, and should be bounded
-// in time, since no ctx ends it. Sources that are equal by == are one source.
+// in time, since no ctx ends it. Sources that are equal by == are one source. One
+// that wants to know what the server said is a [ChallengeSource].
 type TokenSource = oauth2.TokenSource
 
 // Capabilities says which requests of a server a caller can answer while its

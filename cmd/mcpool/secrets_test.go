@@ -28,6 +28,8 @@ func TestSecretsAreNotInWhatARefusalSays(t *testing.T) {
 		"an env file":              `{"mcpServers": {"a": {"command": "b", "envFile": "${MCPOOL_TEST_SECRET}"}}}`,
 		"a setting":                `{"mcpServers": {"a": {"url": "https://a"}}, "pool": {"max_connections": "${MCPOOL_TEST_SECRET}"}}`,
 		"a type":                   `{"mcpServers": {"a": {"url": "https://a", "type": "${MCPOOL_TEST_SECRET}"}}}`,
+		"an auth of two ways":      `{"mcpServers": {"a": {"url": "https://a", "auth": {"bearer_file": "${MCPOOL_TEST_SECRET}", "client_id": "b", "client_secret": "${MCPOOL_TEST_SECRET}"}}}}`,
+		"an auth's issuer":         `{"mcpServers": {"a": {"url": "https://a", "auth": {"client_id": "b", "client_secret": "${MCPOOL_TEST_SECRET}", "issuer": "http://${MCPOOL_TEST_SECRET}"}}}}`,
 		"a variable":               `{"mcpServers": {"a": {"url": "https://a", "headers": {"X": "${MCPOOL_TEST_SECRET} ${MCPOOL_TEST_NOT_SET}"}}}}`,
 		"an environment variable":  `{"mcpServers": {"a": {"command": "b", "env": {"A=B": "${MCPOOL_TEST_SECRET}"}}}}`,
 	} {

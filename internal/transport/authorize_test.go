@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -57,7 +58,7 @@ func (g *gate) taken() []string {
 func carries(name string) Authorize {
 	var mu sync.Mutex
 	n := 0
-	return func(context.Context, *Authorization) (*Authorization, error) {
+	return func(context.Context, *Refusal) (*Authorization, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		n++
@@ -120,13 +121,13 @@ func TestRefusedRequestsAreMadeOnceMore(t *testing.T) {
 	g := &gate{shut: func(carried string) bool { return carried != "Bearer second" }}
 	server := &mcptest.Server{Fault: g.fault}
 	authorize := func() Authorize {
-		given := map[*Authorization]bool{nil: true}
+		given := map[*Authorization]bool{}
 		var mu sync.Mutex
-		return func(_ context.Context, refused *Authorization) (*Authorization, error) {
+		return func(_ context.Context, refused *Refusal) (*Authorization, error) {
 			mu.Lock()
 			defer mu.Unlock()
-			if !given[refused] {
-				t.Errorf("refused %v was never given", refused)
+			if refused != nil && (!given[refused.Carried] || refused.Challenge.Token != "first" || refused.Challenge.Status != 401) {
+				t.Errorf("refused was what never was: %v", refused)
 			}
 			a := &Authorization{"Bearer first"}
 			if refused != nil {
@@ -179,7 +180,7 @@ func TestAuthorizationThatIsNotHelped(t *testing.T) {
 		"fails when refused":   {gives: []answer{{value: "Bearer 1"}, {err: sourceFails}}, fate: Refused, sent: 1, cause: sourceFails},
 		"the same again":       {gives: []answer{{value: "Bearer 1"}, {value: "Bearer 1"}}, fate: Refused, sent: 1},
 		"another, refused too": {gives: []answer{{value: "Bearer 1"}, {value: "Bearer 2"}}, fate: Refused, sent: 2},
-		"nothing":              {gives: []answer{{}}, fate: Refused, sent: 1},
+		"nothing":              {gives: []answer{{}, {}}, fate: Refused, sent: 1},
 		"nothing any more":     {gives: []answer{{value: "Bearer 1"}, {}}, fate: Refused, sent: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -187,7 +188,7 @@ func TestAuthorizationThatIsNotHelped(t *testing.T) {
 			conn := open(t, inBubble(t, &mcptest.Server{Fault: g.fault}), Legacy)
 			g.taken()
 			g.shut = func(string) bool { return true }
-			_, err := conn.Call(t.Context(), mcptest.CallTool("echo", args{"id": "a"}), func(context.Context, *Authorization) (*Authorization, error) {
+			_, err := conn.Call(t.Context(), mcptest.CallTool("echo", args{"id": "a"}), func(context.Context, *Refusal) (*Authorization, error) {
 				if len(test.gives) == 0 {
 					t.Fatal("asked once too often")
 				}
@@ -212,6 +213,81 @@ func TestAuthorizationThatIsNotHelped(t *testing.T) {
 	}
 }
 
+// TestChallenges has a server refuse one request again and again, in
+// different ways.
+func TestChallenges(t *testing.T) {
+	stepUp := `Bearer error="insufficient_scope", scope="x y"`
+	type refusal struct {
+		status    int
+		challenge string
+	}
+	for name, test := range map[string]struct {
+		refusals []refusal // of the first requests, the others are answered
+		sent     int
+		status   int // the call fails with; 0 if it does not
+	}{
+		"401":                           {[]refusal{{401, `Bearer resource_metadata="m"`}}, 2, 0},
+		"403":                           {[]refusal{{403, stepUp}}, 2, 0},
+		"401, then 403":                 {[]refusal{{401, ""}, {403, stepUp}}, 3, 0},
+		"403, then 401":                 {[]refusal{{403, stepUp}, {401, ""}}, 3, 0},
+		"401 twice":                     {[]refusal{{401, ""}, {401, ""}}, 2, 401},
+		"403 twice":                     {[]refusal{{403, stepUp}, {403, `Bearer error="insufficient_scope", scope="z"`}}, 2, 403},
+		"no end of it":                  {[]refusal{{401, ""}, {403, stepUp}, {401, ""}, {403, stepUp}}, 3, 401},
+		"403 for another reason":        {[]refusal{{403, `Bearer error="invalid_token"`}}, 1, 403},
+		"403 without a reason":          {[]refusal{{403, ""}}, 1, 403},
+		"403 with a reason of others":   {[]refusal{{403, `DPoP error="insufficient_scope"`}}, 1, 403},
+		"another status with challenge": {[]refusal{{400, stepUp}}, 1, 400},
+		"challenge beyond all measure":  {[]refusal{{401, "Bearer scope=" + strings.Repeat("x", 9<<10)}}, 2, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sent := 0
+			server := &mcptest.Server{Fault: onMethod("tools/call", func(w http.ResponseWriter, r *http.Request) {
+				if got, want := r.Header.Get("Authorization"), fmt.Sprint("Bearer ", sent); got != want {
+					t.Errorf("request %d carried %q", sent, got)
+				}
+				if sent++; sent > len(test.refusals) {
+					reply(200, "application/json", `{"jsonrpc":"2.0","id":ID,"result":{}}`)(w, r)
+					return
+				}
+				w.Header().Set("WWW-Authenticate", test.refusals[sent-1].challenge)
+				http.Error(w, "no", test.refusals[sent-1].status)
+			})}
+			conn := open(t, inBubble(t, server), Legacy)
+			asked := 0
+			_, err := conn.Call(t.Context(), mcptest.CallTool("echo", args{"id": "a"}), func(_ context.Context, refused *Refusal) (*Authorization, error) {
+				if (refused == nil) != (asked == 0) {
+					t.Errorf("question %d: %v", asked, refused)
+				}
+				if refused != nil {
+					was := test.refusals[asked-1]
+					want := rpc.Challenge{Status: was.status, WWWAuthenticate: []string{was.challenge}, Token: fmt.Sprint(asked - 1)}
+					if len(was.challenge) > maxChallenges {
+						want.WWWAuthenticate = nil
+					}
+					if !reflect.DeepEqual(refused.Challenge, want) {
+						t.Errorf("question %d: got %+v, want %+v", asked, refused.Challenge, want)
+					}
+				}
+				asked++
+				return &Authorization{fmt.Sprint("Bearer ", asked-1)}, nil
+			})
+			var status *StatusError
+			switch {
+			case test.status == 0 && err != nil:
+				t.Error(err)
+			case test.status != 0:
+				wantFailure(t, err, Refused, false)
+				if !errors.As(err, &status) || status.Status != test.status {
+					t.Errorf("got %v", err)
+				}
+			}
+			if sent != test.sent {
+				t.Errorf("sent %d times, want %d", sent, test.sent)
+			}
+		})
+	}
+}
+
 // TestWaitForAnAuthorizationEndsWithItsCall cancels a call that waits, before
 // anything is sent and after it was refused.
 func TestWaitForAnAuthorizationEndsWithItsCall(t *testing.T) {
@@ -221,7 +297,7 @@ func TestWaitForAnAuthorizationEndsWithItsCall(t *testing.T) {
 		g.shut = func(string) bool { return true }
 		why := errors.New("changed my mind")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		_, err := conn.Call(ctx, mcptest.CallTool("echo", args{"id": "a"}), func(ctx context.Context, refused *Authorization) (*Authorization, error) {
+		_, err := conn.Call(ctx, mcptest.CallTool("echo", args{"id": "a"}), func(ctx context.Context, refused *Refusal) (*Authorization, error) {
 			if fate == Refused && refused == nil {
 				return &Authorization{"Bearer 1"}, nil
 			}
