@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/transport"
 	"github.com/mcpool-dev/mcpool/rpc"
@@ -43,13 +44,21 @@ type Server struct {
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// Command is the program to start, for a server over stdio; Args are its
-	// arguments.
+	// arguments. A value in Args that looks like a secret (--name=value, the
+	// argument after --token and the like, the password of a URL) is kept out
+	// of logs and errors if it has 8 bytes or more.
 	Command string
 	Args    []string
-	// Env is added to this process's environment, as NAME=value.
+	// Env is added to this process's environment, as NAME=value. Its values of
+	// 8 bytes or more are kept out of logs and errors, where the server writes
+	// them as they are.
 	Env []string
 	// Dir is where the program runs; "" for this process's folder.
 	Dir string
+	// CloseGrace is how long the program has to exit when its input is closed,
+	// and again when it and all it has started have been sent SIGTERM; then
+	// they are killed. No call waits for that. Default 0: 300 ms.
+	CloseGrace time.Duration
 
 	// Handler is a server in this process.
 	Handler rpc.Handler
@@ -91,15 +100,16 @@ func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
 		err = errors.New("fields Header, Tokens, RoundTripper and DialContext go with a URL")
 	case s.Tokens != nil && s.authorized():
 		err = errors.New("give either Tokens or an Authorization in Header or URL: a request has room for one")
-	case s.Command == "" && (s.Args != nil || s.Env != nil || s.Dir != ""):
-		err = errors.New("fields Args, Env and Dir go with a Command")
+	case s.Command == "" && (s.Args != nil || s.Env != nil || s.Dir != "" || s.CloseGrace != 0):
+		err = errors.New("fields Args, Env, Dir and CloseGrace go with a Command")
 	case s.URL != "":
 		endpoint, err = transport.HTTP(s.URL, transport.HTTPOptions{
 			Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext, Log: log,
 		})
 	case s.Command != "":
 		endpoint, err = transport.Stdio(transport.Command{
-			Path: s.Command, Args: s.Args, Env: append(os.Environ(), s.Env...), Dir: s.Dir, Log: log,
+			Path: s.Command, Args: s.Args, Inherited: os.Environ(), Env: s.Env, Dir: s.Dir,
+			CloseGrace: s.CloseGrace, Log: log,
 		})
 	default:
 		endpoint = transport.InProcess(s.Name, s.Handler)

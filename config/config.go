@@ -24,8 +24,10 @@
 //
 // An entry of mcpServers, or of servers as VS Code calls it, has a url
 // (streamable HTTP) with headers, or a command with args, env, envFile and
-// cwd; the last two are relative to the folder of the file. "type" may say
-// which of the two is meant; the older transport, sse, is refused. An entry with
+// cwd; the last two are relative to the folder of the file. close_grace is how
+// long the command has to exit before it is told to, and before it is killed, in
+// seconds (0.5) or as a duration ("500ms"); 0 means the default, see
+// [mcpool.Server]. "type" may say which of the two is meant; the older transport, sse, is refused. An entry with
 // "disabled": true is not looked at. Keys that clients write for their own use
 // are ignored, and keys that would change what a server may do are refused; both
 // are listed beside the code that reads entries. Any other key is an error.

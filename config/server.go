@@ -6,7 +6,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 	"unicode"
+
+	"github.com/mcpool-dev/mcpool"
 )
 
 // topKeys are those of a file.
@@ -21,7 +24,7 @@ var topKeys = keys{
 
 // serverKeys are those of an entry of mcpServers.
 var serverKeys = keys{
-	read: []string{"type", "url", "headers", "command", "args", "env", "envFile", "cwd", "disabled", "pool"},
+	read: []string{"type", "url", "headers", "command", "args", "env", "envFile", "cwd", "close_grace", "disabled", "pool"},
 	ignored: []string{
 		"_comment", "//",
 		"description", "icon", "iconPath", // for people
@@ -132,6 +135,8 @@ func (r *reader) server(entry *node, s *Server) {
 			fileEnv = r.envFile(n)
 		case "cwd":
 			s.Dir = r.path(n)
+		case "close_grace":
+			s.CloseGrace = r.period(n)
 		case "pool":
 			r.ownPool(n, s)
 		}
@@ -157,8 +162,8 @@ func mismatch(s *Server, kind string) string {
 		return "type stdio wants a command, not a url"
 	case kind == "http" && s.Command != "":
 		return "type http wants a url, not a command"
-	case s.URL != "" && (len(s.Args) > 0 || len(s.Env) > 0 || s.Dir != ""):
-		return "args, env, envFile and cwd go with a command, not with a url"
+	case s.URL != "" && (len(s.Args) > 0 || len(s.Env) > 0 || s.Dir != "" || s.CloseGrace != 0):
+		return "args, env, envFile, cwd and close_grace go with a command, not with a url"
 	case s.Command != "" && len(s.Header) > 0:
 		return "headers go with a url, not with a command"
 	}
@@ -246,6 +251,20 @@ func (r *reader) path(n *node) string {
 		return path
 	}
 	return filepath.Join(r.folder, path)
+}
+
+// period returns a time.
+func (r *reader) period(n *node) time.Duration {
+	before := len(r.errs)
+	text := r.text(n)
+	if len(r.errs) > before {
+		return 0
+	}
+	d, err := mcpool.ParseDuration(text)
+	if err != nil {
+		r.refuse(n, "value %q: %w", n.text, err)
+	}
+	return d
 }
 
 // database reads an entry of databases.

@@ -30,14 +30,19 @@ const probeSilence = 2 * time.Second
 type Command struct {
 	Path string   // the program; looked up in our PATH if it has no slash
 	Args []string // its arguments, without its name
-	Env  []string // its whole environment, as "KEY=value"; nothing is inherited
-	Dir  string   // where it runs; empty means where we do
+	// Inherited and Env are its whole environment, as "KEY=value"; of two values
+	// the last counts. Those of Env are its own: they are kept out of what is
+	// logged, and of errors, as are arguments that look like secrets (see
+	// blotter).
+	Inherited, Env []string
+	Dir            string // where it runs; empty means where we do
 	// CloseGrace is how long the child has to exit when its input is closed,
 	// and again when its process group has been sent SIGTERM; then the group is
 	// killed. Zero means DefaultCloseGrace.
 	CloseGrace time.Duration
-	// Log gets what the child writes to stderr, at level Debug, and what it
-	// writes to stdout that is no message. Nil means none.
+	// Log gets what the child writes to stderr, at level Debug; what it writes
+	// to stdout that is no message; and its last words when it ends by itself,
+	// both at level Warn. Nil means none.
 	Log *slog.Logger
 }
 
@@ -56,13 +61,18 @@ func Stdio(command Command) (*Endpoint, error) {
 	if command.Log == nil {
 		command.Log = slog.New(slog.DiscardHandler)
 	}
-	command.Args, command.Env = slices.Clone(command.Args), slices.Clone(command.Env)
-	return &Endpoint{opener: &stdioEndpoint{command, probeSilence}}, nil
+	command.Args = slices.Clone(command.Args)
+	command.Inherited, command.Env = slices.Clone(command.Inherited), slices.Clone(command.Env)
+	blot := newBlotter(command.Env, command.Args)
+	command.Log = blot.logger(command.Log)
+	return &Endpoint{opener: &stdioEndpoint{command, blot, probeSilence, maxMessage}}, nil
 }
 
 type stdioEndpoint struct {
 	command Command
+	blot    *blotter
 	silence time.Duration // probeSilence, but for tests
+	limit   int           // maxMessage, but for tests
 }
 
 func (e *stdioEndpoint) close() {}
@@ -91,11 +101,12 @@ func (e *stdioEndpoint) open(ctx context.Context, era Era, caps rpc.Capabilities
 	if err != nil {
 		return c, c.openError(ctx, err)
 	}
+	c.opened.Store(true)
 	return c, nil
 }
 
 func (e *stdioEndpoint) start() (*stdioConn, error) {
-	c, err := startStdioConn(e.command)
+	c, err := e.startConn()
 	if err != nil {
 		// Limits of the system pass; a command that is not there does not come.
 		permanent := errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) ||
@@ -220,7 +231,7 @@ func (c *stdioConn) openError(ctx context.Context, err error) *OpenError {
 	if ctx.Err() != nil {
 		open.Err = fmt.Errorf("opening: %w", context.Cause(ctx))
 	}
-	open.Err = fmt.Errorf("%s: %w", c.child.name, open.Err)
+	open.Err = fmt.Errorf("%s: %w", c.child.name, c.blot.error(open.Err))
 	if said := c.child.lastWords(); said != "" {
 		open.Err = fmt.Errorf("%w; its last words:\n%s", open.Err, said)
 	}

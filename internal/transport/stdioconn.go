@@ -27,11 +27,14 @@ const maxReplies = 16
 // whether it comes from Close or from the child.
 type stdioConn struct {
 	*life
-	child *child
-	peer  Peer
-	grace time.Duration
-	log   *slog.Logger
-	ids   atomic.Int64
+	child  *child
+	peer   Peer
+	grace  time.Duration
+	limit  int // of a message, in bytes
+	log    *slog.Logger
+	blot   *blotter
+	ids    atomic.Int64
+	opened atomic.Bool
 
 	queue   chan *outgoing // unbuffered: what is taken is being written
 	replies chan []byte
@@ -41,6 +44,8 @@ type stdioConn struct {
 	readDone  chan struct{}
 	writeDone chan struct{}
 	ended     chan struct{} // closed when all of it is over
+
+	lost error // why the reader has given up; set before readDone is closed
 
 	mu      sync.Mutex // guards flights
 	flights map[int64]*flight
@@ -52,11 +57,13 @@ type outgoing struct {
 	begun bool // some of it was written; set by the writer, read after ended
 }
 
-func startStdioConn(command Command) (*stdioConn, error) {
+func (e *stdioEndpoint) startConn() (*stdioConn, error) {
 	c := &stdioConn{
 		life:      newLife(),
-		grace:     command.CloseGrace,
-		log:       command.Log,
+		grace:     e.command.CloseGrace,
+		limit:     e.limit,
+		log:       e.command.Log,
+		blot:      e.blot,
 		queue:     make(chan *outgoing),
 		replies:   make(chan []byte, maxReplies),
 		died:      make(chan struct{}),
@@ -67,7 +74,7 @@ func startStdioConn(command Command) (*stdioConn, error) {
 		flights:   make(map[int64]*flight),
 	}
 	var err error
-	if c.child, err = startChild(command, command.Log, c.spawn); err != nil {
+	if c.child, err = startChild(e.command, e.blot, c.spawn); err != nil {
 		return nil, err
 	}
 	c.spawn(c.read)
@@ -106,8 +113,11 @@ func (c *stdioConn) exchange(ctx context.Context, era Era, call rpc.Call, own bo
 	}
 	defer c.land(f)
 	answered, result, err := c.await(ctx, f, nil)
-	if answered == nil && ctx.Err() != nil && call.Method != methodInitialize {
-		if failure := (*Failure)(nil); errors.As(err, &failure) {
+	if failure := (*Failure)(nil); errors.As(err, &failure) {
+		switch {
+		case answered != nil: // it is about what the child said
+			failure.Err = c.blot.error(failure.Err)
+		case ctx.Err() != nil && call.Method != methodInitialize:
 			failure.Settled = c.withdraw(cancelled(f.x.id, context.Cause(ctx)))
 		}
 	}
@@ -167,7 +177,7 @@ func (c *stdioConn) hand(ctx context.Context, out *outgoing) *Failure {
 	case <-c.ctx.Done():
 		return &Failure{Fate: NotSent, Dead: true, Err: errClosed}
 	case <-c.writeDone:
-		return &Failure{Fate: NotSent, Dead: true, Err: c.child.gone()}
+		return &Failure{Fate: NotSent, Dead: true, Err: c.gone()}
 	}
 }
 
@@ -216,7 +226,7 @@ func (c *stdioConn) await(ctx context.Context, a, b *flight) (*flight, json.RawM
 		case <-c.ctx.Done():
 			failure = &Failure{Fate: MayHaveRun, Dead: true, Err: errClosed}
 		case <-c.ended:
-			failure = &Failure{Fate: NotSent, Dead: true, Err: c.child.gone()}
+			failure = &Failure{Fate: NotSent, Dead: true, Err: c.gone()}
 			if a.begun {
 				failure.Fate = MayHaveRun
 			}
@@ -232,21 +242,38 @@ func (c *stdioConn) land(f *flight) {
 	f.x.end()
 }
 
+// gone says why no more calls can be made.
+func (c *stdioConn) gone() error {
+	select {
+	case <-c.readDone:
+		if c.lost != nil {
+			return c.lost
+		}
+	default:
+	}
+	return c.child.gone()
+}
+
 // attend waits for the end of the connection, by Close or by itself, and sees
 // to it that nothing is left.
 func (c *stdioConn) attend() {
+	died := true
 	select {
 	case <-c.ctx.Done():
+		died = false
 	case <-c.readDone:
-		close(c.died)
 	case <-c.writeDone:
-		close(c.died)
 	case <-c.child.exited:
+	}
+	if died {
 		close(c.died)
 	}
 	close(c.ending)
 	c.child.end(c.readDone, c.last.Done(), c.grace)
 	<-c.writeDone
+	if died && c.opened.Load() { // otherwise Open says it
+		c.log.Warn("the child has ended by itself", "error", c.gone(), "last words", c.child.lastWords())
+	}
 	close(c.ended)
 }
 
@@ -274,19 +301,52 @@ func (c *stdioConn) read() {
 	defer close(c.readDone)
 	in := bufio.NewReaderSize(hearing{c.child.stdout, c.life}, 64<<10)
 	for {
-		line, err := readLine(in, maxMessage)
-		if errors.Is(err, errTooLarge) {
-			// Whose answer it is stands perhaps in what is not read.
-			c.log.Error("the child has written a message that is too large", "error", err)
-			return
-		}
-		if len(bytes.TrimSpace(line)) > 0 {
-			c.route(line)
+		line, err := readLine(in, c.limit)
+		if text := bytes.TrimSpace(line.text); line.cut {
+			if c.lost = c.routeCut(line); c.lost != nil {
+				return
+			}
+		} else if len(text) > 0 && text[0] == '[' {
+			c.routeBatch(line.text)
+		} else if len(text) > 0 {
+			c.route(line.text)
 		}
 		if err != nil {
 			return
 		}
 	}
+}
+
+// routeBatch takes in the messages of a batch, as servers of MCP 2025-03-26
+// may send it.
+func (c *stdioConn) routeBatch(line []byte) {
+	messages, _ := jsonrpc.Elements(line)
+	for _, message := range messages {
+		c.route(message)
+	}
+	if len(messages) == 0 { // which route says
+		c.route(line)
+	}
+}
+
+// routeCut has the call fail whose answer is too large to be taken in. The
+// error is that it cannot be known whose answer it is.
+func (c *stdioConn) routeCut(l line) error {
+	id, kind := jsonrpc.Outline(l.text, l.tail)
+	switch {
+	case kind == jsonrpc.Response && id != nil:
+		if to := c.flight(id); to != nil {
+			to.put(mail{jsonrpc.Message{ID: id}, errTooLarge})
+		}
+		return nil
+	case kind == jsonrpc.Request && id != nil:
+		c.reply(jsonrpc.AppendError(nil, id, rpc.Errorf(rpc.CodeInvalidRequest, "%v", errTooLarge)), nil)
+		fallthrough
+	case kind == jsonrpc.Request:
+		c.log.Warn("a message of the child was dropped", "error", errTooLarge)
+		return nil
+	}
+	return fmt.Errorf("whose answer it is does not show in what is read of it: %w", errTooLarge)
 }
 
 // route gives a message of the child to the call it is for. A response has the
