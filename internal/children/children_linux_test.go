@@ -93,9 +93,8 @@ func beParent(start func(*exec.Cmd, *os.File) error) {
 func beStubborn() {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 	fmt.Println("ready")
-	for {
-		time.Sleep(time.Hour)
-	}
+	time.Sleep(time.Minute) // not for ever, should the test fail
+	os.Exit(0)
 }
 
 // A parent is a process that has started a child.
@@ -132,8 +131,8 @@ func startParent(t *testing.T, as string, command ...string) *parent {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		_ = p.Wait()
-		<-p.gone
 		hold.Close()
+		<-p.gone
 	})
 	line, _ := bufio.NewReader(stdout).ReadString('\n')
 	p.started = below(p.Process.Pid)
@@ -197,7 +196,10 @@ func TestSupervisorEndsWhatIsLeft(t *testing.T) {
 		"a wrapper that is gone":    {"sh", "-c", `"$0" & exit`, self},
 		"the wrapper of one, twice": {"sh", "-c", `"$0" & "$0"; true`, self},
 	} {
-		t.Run(name, func(t *testing.T) { startParent(t, "supervised", command...).kill(t) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			startParent(t, "supervised", command...).kill(t)
+		})
 	}
 }
 
@@ -208,7 +210,10 @@ func TestSupervisorEndsChildWhoseGroupItWasNotTold(t *testing.T) {
 		"no wrapper": {os.Args[0]},
 		"a wrapper":  {"sh", "-c", `"$0"; true`, os.Args[0]},
 	} {
-		t.Run(name, func(t *testing.T) { startParent(t, "dies before it tells", command...).kill(t) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			startParent(t, "dies before it tells", command...).kill(t)
+		})
 	}
 }
 
@@ -300,10 +305,15 @@ func TestSupervisorForgetsWhatIsOver(t *testing.T) {
 func TestChildOutlivesThreads(t *testing.T) {
 	var child *Child
 	var in, out *os.File
-	doom := func(f func()) {
+	var doom func(f func())
+	doom = func(f func()) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			runtime.LockOSThread() // and never unlocked
+			if syscall.Gettid() == os.Getpid() {
+				doom(f) // not here: the main thread does not end
+				return
+			}
 			f()
 		})
 		wg.Wait()

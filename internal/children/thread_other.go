@@ -2,6 +2,8 @@
 
 package children
 
+import "syscall"
+
 // A thread is where children are started; it matters on Linux only.
 type thread struct{}
 
@@ -9,3 +11,5 @@ func enterThread() *thread { return nil }
 
 func (*thread) do(f func()) { f() }
 func (*thread) leave()      {}
+
+func dieWithUs(*syscall.SysProcAttr) {}
