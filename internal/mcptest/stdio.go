@@ -24,7 +24,8 @@ const (
 	Normal         = "normal"          // a legacy server without faults
 	Modern         = "modern"          // a modern one
 	SlowStart      = "slow-start"      // begins to read after its argument, a duration
-	Stubborn       = "stubborn"        // ignores the end of stdin, and SIGTERM
+	Stubborn       = "stubborn"        // ignores the end of stdin, SIGTERM and SIGHUP
+	Heedless       = "heedless"        // ignores the end of stdin alone
 	Deaf           = "deaf"            // stops reading stdin when it is initialized
 	Chatty         = "chatty"          // writes lines to stdout that are no messages
 	Dead           = "dead"            // exits at once with status 3 and five lines on stderr
@@ -124,7 +125,7 @@ func (c *childServer) main(args []string) {
 		}
 		time.Sleep(delay)
 	case Stubborn:
-		signal.Ignore(syscall.SIGTERM)
+		signal.Ignore(syscall.SIGTERM, syscall.SIGHUP)
 	}
 	in := bufio.NewReader(os.Stdin)
 	for {
@@ -139,7 +140,7 @@ func (c *childServer) main(args []string) {
 		}
 		c.take(&m)
 	}
-	if c.mode == Stubborn {
+	if c.mode == Stubborn || c.mode == Heedless {
 		time.Sleep(time.Hour)
 	}
 }
