@@ -57,10 +57,10 @@ func TestServerThatExitsAtOnceIsRestartedWithBackOff(t *testing.T) {
 // SIGTERM and SIGKILL.
 func TestCloseGraceIsTheServers(t *testing.T) {
 	for name, test := range map[string]struct {
-		grace, least, most time.Duration
+		grace, least time.Duration
 	}{
-		"given":      {50 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond},
-		"by default": {0, 600 * time.Millisecond, 2 * time.Second},
+		"given":      {450 * time.Millisecond, 900 * time.Millisecond},
+		"by default": {0, 600 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -75,8 +75,8 @@ func TestCloseGraceIsTheServers(t *testing.T) {
 			}
 			began := time.Now()
 			closePool(t, p)
-			if took := time.Since(began); took < test.least || took > test.most {
-				t.Errorf("Close took %v, want %v to %v", took, test.least, test.most)
+			if took := time.Since(began); took < test.least || took > test.least+5*time.Second {
+				t.Errorf("Close took %v, want %v", took, test.least)
 			}
 		})
 	}

@@ -16,10 +16,11 @@ import (
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
-// How a child behaves. The tools are those of [Server], and two more:
+// How a child behaves. The tools are those of [Server], and three more:
 //
-//	exit {code}   exits in the middle of the call, with a line on stderr
-//	deafen {ms}   answers, and stops reading stdin for that long; 0 is for ever
+//	exit {code}              exits in the middle of the call, with a line on stderr
+//	deafen {ms}              answers, and stops reading stdin for that long; 0 is for ever
+//	misbehave {text, steps}  answers in the way that text says, such as [StrayLine]
 const (
 	Normal         = "normal"          // a legacy server without faults
 	Modern         = "modern"          // a modern one
@@ -220,6 +221,11 @@ func (c *childServer) answer(ctx context.Context, m jsonrpc.Message) {
 		if c.mode == DiesInCall || name == "exit" {
 			fmt.Fprintln(os.Stderr, "exit in a call")
 			os.Exit(4)
+		}
+		var args arguments
+		raw, _ := jsonrpc.Get(m.Params, "arguments")
+		if _ = json.Unmarshal(raw, &args); name == "misbehave" && c.misbehave(&m, &args) {
+			return
 		}
 	}
 	result, e := c.engine.answer(ctx, &m, "", c)

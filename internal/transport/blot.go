@@ -137,3 +137,11 @@ func (l blottedLog) Handle(ctx context.Context, r slog.Record) error {
 	})
 	return l.Handler.Handle(ctx, clean)
 }
+
+func (l blottedLog) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return blottedLog{l.Handler.WithAttrs(attrs), l.blot}
+}
+
+func (l blottedLog) WithGroup(name string) slog.Handler {
+	return blottedLog{l.Handler.WithGroup(name), l.blot}
+}
