@@ -18,7 +18,7 @@ const module = "github.com/mcpool-dev/mcpool"
 // floors are the packages from the ground up: each imports only those on
 // lower floors.
 var floors = [][]string{
-	1: {"rpc", "internal/slots", "internal/jsonrpc"},
+	1: {"rpc", "internal/slots", "internal/jsonrpc", "internal/children"},
 	2: {"internal/transport", "dbserver"},
 	3: {"."},
 	4: {"dbplugin", "gateway"},
@@ -27,7 +27,7 @@ var floors = [][]string{
 }
 
 // above3 may not be imported by packages above the third floor.
-var above3 = []string{"internal/transport", "internal/slots"}
+var above3 = []string{"internal/transport", "internal/slots", "internal/children"}
 
 // rpc alone is on the ground: the rest of its floor stands on it.
 const ground = "rpc"

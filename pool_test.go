@@ -873,6 +873,8 @@ func TestNewRefusesBadServers(t *testing.T) {
 	for name, s := range map[string]mcpool.Server{
 		"no way to reach it":  {Name: "x"},
 		"two ways":            {Name: "x", URL: "http://a", Command: "b"},
+		"close grace of URL":  {Name: "x", URL: "http://a", CloseGrace: 1},
+		"negative grace":      {Name: "x", Command: "b", CloseGrace: -1},
 		"no name":             {URL: "http://a"},
 		"name with a slash":   {Name: "a/b", URL: "http://a"},
 		"relative URL":        {Name: "x", URL: "/mcp"},

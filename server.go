@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/transport"
 	"github.com/mcpool-dev/mcpool/rpc"
@@ -66,17 +67,25 @@ type Server struct {
 	CertFile, KeyFile string
 
 	// Command is the program to start, for a server over stdio; Args are its
-	// arguments.
+	// arguments. A value in Args that looks like a secret (--name=value, the
+	// argument after --token and the like, the password of a URL) is kept out
+	// of logs and errors if it has 8 bytes or more.
 	Command string
 	Args    []string
-	// Env is added to this process's environment, as NAME=value.
+	// Env is added to this process's environment, as NAME=value. Its values of
+	// 8 bytes or more are kept out of logs and errors, where the server writes
+	// them as they are.
 	Env []string
 	// Dir is where the program runs; "" for this process's folder.
 	Dir string
+	// CloseGrace is how long the program has to exit when its input is closed,
+	// and again when it and all it has started have been sent SIGTERM; then
+	// they are killed. No call waits for that. Default 0: 300 ms.
+	CloseGrace time.Duration
 
 	// MaxMessageBytes bounds one message of a server with a URL or a Command,
 	// decompressed: a call in flight may take twice that much memory. A larger
-	// one fails its call over HTTP, and over stdio the connection. 0 for
+	// one fails its call alone. 0 for
 	// [DefaultMaxMessageBytes]; at most 1 GiB.
 	MaxMessageBytes int
 
@@ -137,8 +146,8 @@ func (s *Server) endpoint(config *Config, known *known) (*transport.Endpoint, er
 		err = errors.New("give one of Tokens, Auth and an Authorization in Header or URL: a request has room for one")
 	case s.Handler != nil && s.Protocol != "":
 		err = errors.New("a Protocol has no use beside a Handler: it is called without one")
-	case s.Command == "" && (s.Args != nil || s.Env != nil || s.Dir != ""):
-		err = errors.New("fields Args, Env and Dir go with a Command")
+	case s.Command == "" && (s.Args != nil || s.Env != nil || s.Dir != "" || s.CloseGrace != 0):
+		err = errors.New("fields Args, Env, Dir and CloseGrace go with a Command")
 	case s.Handler != nil && s.MaxMessageBytes != 0:
 		err = errors.New("a MaxMessageBytes goes with a URL or a Command")
 	case s.URL != "":
@@ -150,7 +159,7 @@ func (s *Server) endpoint(config *Config, known *known) (*transport.Endpoint, er
 		})
 	case s.Command != "":
 		endpoint, err = transport.Stdio(transport.Command{
-			Path: s.Command, Args: s.Args, Env: append(os.Environ(), s.Env...), Dir: s.Dir,
+			Path: s.Command, Args: s.Args, Inherited: os.Environ(), Env: s.Env, Dir: s.Dir, CloseGrace: s.CloseGrace,
 			Protocol: s.Protocol, Changed: known.cache.changed, MaxMessageBytes: s.MaxMessageBytes, Log: log,
 		})
 	default:

@@ -29,7 +29,9 @@
 // certificate, which is read again when it is replaced. A url such as
 // http+unix://%2Frun%2Fmcp.sock/mcp is one of a Unix socket. max_message_bytes
 // bounds one message of the server, see [mcpool.Server]. Paths are relative to
-// the folder of the file. "type" may say
+// the folder of the file. close_grace is how long a
+// command has to exit before it is told to, and before it is killed, in
+// seconds (0.5) or as a duration ("500ms"); 0 means the default. "type" may say
 // which of the two is meant; the older transport, sse, is refused. "protocol"
 // may be the one version of MCP to speak ("2025-06-18"), auto for what the
 // server speaks. An entry with

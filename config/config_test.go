@@ -106,6 +106,7 @@ func ours() []config.Server {
 		server(func(s *config.Server) {
 			s.Name, s.Command, s.Args = "shell", "sh", []string{"-c", `echo "${HOME}"`}
 			s.Env = []string{"PORT=8080", "DEBUG=true", "RATIO=1.10"}
+			s.CloseGrace = 1500 * time.Millisecond
 		}),
 		server(func(s *config.Server) { s.Name, s.Database = "sales", "postgres://me:s3cret@db/sales" }),
 		server(func(s *config.Server) { s.Name, s.Database = "try-it", config.Sample }),

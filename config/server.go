@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/mcpool-dev/mcpool"
@@ -28,7 +29,7 @@ var topKeys = keys{
 // serverKeys are those of an entry of mcpServers.
 var serverKeys = keys{
 	read: []string{
-		"type", "url", "headers", "auth", "command", "args", "env", "envFile", "cwd", "disabled", "pool",
+		"type", "url", "headers", "auth", "command", "args", "env", "envFile", "cwd", "close_grace", "disabled", "pool",
 		"protocol", "ca_file", "cert_file", "key_file", "max_message_bytes",
 	},
 	ignored: []string{
@@ -153,6 +154,8 @@ func (r *reader) server(entry *node, s *Server) {
 			s.KeyFile = r.file(n)
 		case "max_message_bytes":
 			s.MaxMessageBytes = r.count(n, mostMessageBytes, "the default")
+		case "close_grace":
+			s.CloseGrace = r.period(n)
 		case "pool":
 			r.ownPool(n, s)
 		}
@@ -188,8 +191,8 @@ func mismatch(s *Server, kind string) string {
 		return "type stdio wants a command, not a url"
 	case kind == "http" && s.Command != "":
 		return "type http wants a url, not a command"
-	case s.URL != "" && (len(s.Args) > 0 || len(s.Env) > 0 || s.Dir != ""):
-		return "args, env, envFile and cwd go with a command, not with a url"
+	case s.URL != "" && (len(s.Args) > 0 || len(s.Env) > 0 || s.Dir != "" || s.CloseGrace != 0):
+		return "args, env, envFile, cwd and close_grace go with a command, not with a url"
 	case s.Command != "" && len(s.Header) > 0:
 		return "headers go with a url, not with a command"
 	case (s.CAFile != "" || s.CertFile != "" || s.KeyFile != "") && !strings.HasPrefix(strings.ToLower(s.URL), "https://"):
@@ -322,6 +325,20 @@ func withoutPath(err error) error {
 		return pathErr.Err
 	}
 	return err
+}
+
+// period returns a time.
+func (r *reader) period(n *node) time.Duration {
+	before := len(r.errs)
+	text := r.text(n)
+	if len(r.errs) > before {
+		return 0
+	}
+	d, err := mcpool.ParseDuration(text)
+	if err != nil {
+		r.refuse(n, "value %q: %w", n.text, err)
+	}
+	return d
 }
 
 // database reads an entry of databases.

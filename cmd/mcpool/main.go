@@ -12,6 +12,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+
+	"github.com/mcpool-dev/mcpool"
 )
 
 const usage = `mcpool keeps connections to MCP servers open and shares them.
@@ -42,6 +44,7 @@ func usagef(format string, args ...any) error {
 }
 
 func main() {
+	mcpool.Supervise()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal is the command's, or ends the process
 	os.Exit(run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}))

@@ -16,15 +16,17 @@ import (
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
-// How a child behaves. The tools are those of [Server], and two more:
+// How a child behaves. The tools are those of [Server], and three more:
 //
-//	exit {code}   exits in the middle of the call, with a line on stderr
-//	deafen {ms}   answers, and stops reading stdin for that long; 0 is for ever
+//	exit {code}              exits in the middle of the call, with a line on stderr
+//	deafen {ms}              answers, and stops reading stdin for that long; 0 is for ever
+//	misbehave {text, steps}  answers in the way that text says, such as [StrayLine]
 const (
 	Normal         = "normal"          // a legacy server without faults
 	Modern         = "modern"          // a modern one
 	SlowStart      = "slow-start"      // begins to read after its argument, a duration
-	Stubborn       = "stubborn"        // ignores the end of stdin, and SIGTERM
+	Stubborn       = "stubborn"        // ignores the end of stdin, SIGTERM and SIGHUP
+	Heedless       = "heedless"        // ignores the end of stdin alone
 	Deaf           = "deaf"            // stops reading stdin when it is initialized
 	Chatty         = "chatty"          // writes lines to stdout that are no messages
 	Dead           = "dead"            // exits at once with status 3 and five lines on stderr
@@ -124,7 +126,7 @@ func (c *childServer) main(args []string) {
 		}
 		time.Sleep(delay)
 	case Stubborn:
-		signal.Ignore(syscall.SIGTERM)
+		signal.Ignore(syscall.SIGTERM, syscall.SIGHUP)
 	}
 	in := bufio.NewReader(os.Stdin)
 	for {
@@ -139,7 +141,7 @@ func (c *childServer) main(args []string) {
 		}
 		c.take(&m)
 	}
-	if c.mode == Stubborn {
+	if c.mode == Stubborn || c.mode == Heedless {
 		time.Sleep(time.Hour)
 	}
 }
@@ -219,6 +221,11 @@ func (c *childServer) answer(ctx context.Context, m jsonrpc.Message) {
 		if c.mode == DiesInCall || name == "exit" {
 			fmt.Fprintln(os.Stderr, "exit in a call")
 			os.Exit(4)
+		}
+		var args arguments
+		raw, _ := jsonrpc.Get(m.Params, "arguments")
+		if _ = json.Unmarshal(raw, &args); name == "misbehave" && c.misbehave(&m, &args) {
+			return
 		}
 	}
 	result, e := c.engine.answer(ctx, &m, "", c)

@@ -10,17 +10,23 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/mcpool-dev/mcpool/internal/children"
 )
 
 const (
 	// maxLogLine bounds, in bytes, a line of the child's that is logged.
 	maxLogLine = 2048
+	// endBytes bounds what is kept of the beginning, and of the end, of a line
+	// that is too long.
+	endBytes = 4096
 	// tailLines and tailBytes bound what is kept of the child's stderr, for
-	// the error of an opening that failed.
+	// the error of an opening that failed, and for the log when it dies.
 	tailLines = 4
 	tailBytes = 500
 	// pipeGrace is how long the pipes of a killed child are read to their end.
@@ -30,12 +36,13 @@ const (
 
 // A child is a server's process, and the group of whatever it starts.
 type child struct {
+	*children.Child
 	name   string
-	cmd    *exec.Cmd
-	stdin  io.WriteCloser
+	stdin  *os.File
 	stdout io.ReadCloser
 	stderr io.ReadCloser
 	log    *slog.Logger
+	blot   *blotter
 
 	exited  chan struct{} // closed when the child is reaped
 	drained chan struct{} // closed when its stderr has ended
@@ -47,30 +54,35 @@ type child struct {
 
 // startChild starts the child in a process group of its own. Its goroutines
 // are started by spawn and end after end.
-func startChild(command Command, log *slog.Logger, spawn func(func())) (*child, error) {
+func startChild(command Command, blot *blotter, spawn func(func())) (*child, error) {
 	p := &child{
 		name:    filepath.Base(command.Path),
-		cmd:     exec.Command(command.Path, command.Args...),
-		log:     log,
+		log:     command.Log,
+		blot:    blot,
 		exited:  make(chan struct{}),
 		drained: make(chan struct{}),
 	}
-	p.cmd.Dir = command.Dir
-	p.cmd.Env = append([]string{}, command.Env...) // nil would mean our own
-	ownGroup(p.cmd)
-	var errs [3]error
-	p.stdin, errs[0] = p.cmd.StdinPipe()
-	p.stdout, errs[1] = p.cmd.StdoutPipe()
-	p.stderr, errs[2] = p.cmd.StderrPipe()
-	if err := errors.Join(errs[:]...); err != nil {
+	cmd := exec.Command(command.Path, command.Args...)
+	cmd.Dir = command.Dir
+	cmd.Env = slices.Concat([]string{}, command.Inherited, command.Env) // nil would mean our own
+	in, stdin, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	cmd.Stdin, p.stdin = in, stdin
+	var errs [2]error
+	p.stdout, errs[0] = cmd.StdoutPipe()
+	p.stderr, errs[1] = cmd.StderrPipe()
+	if err = errors.Join(errs[:]...); err == nil {
+		p.Child, err = children.Start(cmd, p.stdin, p.log)
+	}
+	if err != nil {
 		for _, pipe := range []io.Closer{p.stdin, p.stdout, p.stderr} {
 			if pipe != nil {
 				_ = pipe.Close()
 			}
 		}
-		return nil, err
-	}
-	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
 	spawn(p.wait)
@@ -81,7 +93,7 @@ func startChild(command Command, log *slog.Logger, spawn func(func())) (*child, 
 // wait reaps the child. It is not the Wait of the command, which would close
 // the pipes before all is read.
 func (p *child) wait() {
-	p.state, _ = p.cmd.Process.Wait()
+	p.state, _ = p.Process.Wait()
 	close(p.exited)
 }
 
@@ -92,10 +104,11 @@ func (p *child) drain() {
 	in := bufio.NewReader(p.stderr)
 	for {
 		line, err := readLine(in, maxLogLine)
-		if errors.Is(err, errTooLarge) {
-			err = skipLine(in)
+		text := strings.TrimSpace(strings.ToValidUTF8(string(line.text), ""))
+		if line.cut {
+			text += "…"
 		}
-		if text := strings.TrimSpace(strings.ToValidUTF8(string(line), "")); text != "" {
+		if text = p.blot.text(text); text != "" {
 			p.log.Debug("the child wrote to stderr", "line", text)
 			p.keep(text)
 		}
@@ -146,12 +159,13 @@ func (p *child) end(eof, hurry <-chan struct{}, grace time.Duration) {
 	// A wrapper may be gone before the server, which is gone when it no longer
 	// holds stdout.
 	if !p.goneWithin(grace, eof, hurry) {
-		signalGroup(p.cmd.Process, syscall.SIGTERM)
+		p.Signal(syscall.SIGTERM)
 		p.goneWithin(grace, eof, hurry)
 	}
 	// Also when all seem gone: one may have closed stdout and live on.
-	signalGroup(p.cmd.Process, syscall.SIGKILL)
+	p.Signal(syscall.SIGKILL)
 	<-p.exited
+	p.Release()
 	for _, pipe := range []struct {
 		file io.Closer
 		end  <-chan struct{}
@@ -180,27 +194,41 @@ func (p *child) goneWithin(grace time.Duration, eof, hurry <-chan struct{}) bool
 	return true
 }
 
-// readLine returns the next line without its end; the caller may keep it. A
-// line of more than limit bytes is errTooLarge, with its beginning.
-func readLine(in *bufio.Reader, limit int) ([]byte, error) {
-	var line []byte
+// A line is one line of what a child writes, without its end.
+type line struct {
+	text []byte
+	// cut tells that the line is longer than it may be. Then text is its
+	// beginning and tail its end, and no more than endBytes are kept of either.
+	cut  bool
+	tail []byte
+}
+
+// readLine reads a line to its end, of at most limit bytes if it is not to be
+// cut. The caller may keep what it is given. The last line of all comes with
+// the error.
+func readLine(in *bufio.Reader, limit int) (line, error) {
+	var l line
 	for {
 		chunk, err := in.ReadSlice('\n')
-		line = append(line, chunk...)
-		if len(line) > limit+1 {
-			return line[:limit], tooLarge(limit)
+		switch {
+		case l.cut:
+			l.tail = append(l.tail, last(chunk, endBytes)...)
+			l.tail = append(l.tail[:0], last(l.tail, endBytes)...)
+		case len(l.text)+len(chunk) > limit:
+			l.cut = true
+			l.tail = append(bytes.Clone(last(l.text, endBytes)), last(chunk, endBytes)...)
+			head := min(limit, endBytes)
+			l.text = bytes.Clone(l.text[:min(len(l.text), head)]) // so that the rest is freed
+			l.text = append(l.text, chunk[:min(len(chunk), head-len(l.text))]...)
+		default:
+			l.text = append(l.text, chunk...)
 		}
 		if !errors.Is(err, bufio.ErrBufferFull) {
-			return bytes.TrimRight(line, "\r\n"), err
+			l.text = bytes.TrimRight(l.text, "\r\n")
+			return l, err
 		}
 	}
 }
 
-// skipLine skips what is left of a line.
-func skipLine(in *bufio.Reader) error {
-	for {
-		if _, err := in.ReadSlice('\n'); !errors.Is(err, bufio.ErrBufferFull) {
-			return err
-		}
-	}
-}
+// last returns the last n bytes at most.
+func last(b []byte, n int) []byte { return b[max(0, len(b)-n):] }

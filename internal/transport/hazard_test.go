@@ -391,7 +391,7 @@ func TestHazard12_ChildKilled(t *testing.T) {
 		sleepers = append(sleepers, begin(context.Background(), t, conn, "sleep", args{"ms": 60000}))
 	}
 	mustEcho(t, conn, "so the others are written")
-	process := conn.(*stdioConn).child.cmd.Process
+	process := conn.(*stdioConn).child.Process
 	if err := process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -424,7 +424,7 @@ func TestHazard13_WrapperSwallowsSignals(t *testing.T) {
 	conn := open(t, endpoint, Legacy)
 	mustEcho(t, conn, "first")
 	faulty := begin(context.Background(), t, conn, "sleep", args{"ms": 60000})
-	group := conn.(*stdioConn).child.cmd.Process.Pid
+	group := conn.(*stdioConn).child.Process.Pid
 	if n := groupSize(t, group); n < 2 {
 		t.Fatalf("%d processes in the group, want the shell and the server", n)
 	}

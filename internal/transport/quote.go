@@ -3,6 +3,7 @@ package transport
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -46,27 +47,33 @@ const secretLength = 8
 // header values, and the credentials and query values of the URL, all of which
 // a server may well repeat in what it says.
 func secrets(header http.Header, u *url.URL) *strings.Replacer {
-	var pairs []string
-	hide := func(secret string) {
-		if len(secret) >= secretLength {
-			pairs = append(pairs, secret, "***")
-		}
-	}
+	var hidden []string
 	for _, values := range header {
 		for _, value := range values {
-			hide(value)
+			hidden = append(hidden, value)
 			if _, credentials, ok := strings.Cut(value, " "); ok { // Bearer …, Basic …
-				hide(credentials)
+				hidden = append(hidden, credentials)
 			}
 		}
 	}
 	if password, ok := u.User.Password(); ok {
-		hide(password)
+		hidden = append(hidden, password)
 	}
 	for _, values := range u.Query() {
-		for _, value := range values {
-			hide(value)
-		}
+		hidden = append(hidden, values...)
+	}
+	return replacer(hidden)
+}
+
+// replacer blots out those of the texts that count as secrets.
+func replacer(hidden []string) *strings.Replacer {
+	hidden = slices.DeleteFunc(slices.Clone(hidden), func(s string) bool { return len(s) < secretLength })
+	// Of two that begin alike the first is replaced: the end of the longer one
+	// would stay.
+	slices.SortFunc(hidden, func(a, b string) int { return len(b) - len(a) })
+	var pairs []string
+	for _, secret := range hidden {
+		pairs = append(pairs, secret, "***")
 	}
 	return strings.NewReplacer(pairs...)
 }

@@ -47,7 +47,7 @@ func TestOfficialSDK(t *testing.T) {
 	}
 	overStdio := func(t *testing.T) *Endpoint {
 		return stdioWith(t, func(c *Command) {
-			c.Env = append(os.Environ(), "TRANSPORT_SDK_CHILD=1", "GORACE=atexit_sleep_ms=0")
+			c.Inherited = append(os.Environ(), "TRANSPORT_SDK_CHILD=1", "GORACE=atexit_sleep_ms=0")
 		}, mcptest.Normal)
 	}
 	for name, test := range map[string]struct {

@@ -30,8 +30,12 @@ const probeSilence = 2 * time.Second
 type Command struct {
 	Path string   // the program; looked up in our PATH if it has no slash
 	Args []string // its arguments, without its name
-	Env  []string // its whole environment, as "KEY=value"; nothing is inherited
-	Dir  string   // where it runs; empty means where we do
+	// Inherited and Env are its whole environment, as "KEY=value"; of two values
+	// the last counts. Those of Env are its own: they are kept out of what is
+	// logged, and of errors, as are arguments that look like secrets (see
+	// blotter).
+	Inherited, Env []string
+	Dir            string // where it runs; empty means where we do
 	// CloseGrace is how long the child has to exit when its input is closed,
 	// and again when its process group has been sent SIGTERM; then the group is
 	// killed. Zero means DefaultCloseGrace.
@@ -42,12 +46,13 @@ type Command struct {
 	// Protocol is the one MCP version to speak; "" for the best that the
 	// server speaks.
 	Protocol string
-	// MaxMessageBytes bounds one message of the child. A larger one ends the
-	// connection, for whose answer it is may stand in what is not read. Zero
-	// means [DefaultMaxMessageBytes].
+	// MaxMessageBytes bounds one message of the child. A larger one fails its
+	// call alone, or ends the connection if it does not say whose answer it is.
+	// Zero means [DefaultMaxMessageBytes].
 	MaxMessageBytes int
-	// Log gets what the child writes to stderr, at level Debug, and what it
-	// writes to stdout that is no message. Nil means none.
+	// Log gets what the child writes to stderr, at level Debug; what it writes
+	// to stdout that is no message; and its last words when it ends by itself,
+	// both at level Warn. Nil means none.
 	Log *slog.Logger
 }
 
@@ -70,17 +75,21 @@ func Stdio(command Command) (*Endpoint, error) {
 	if command.Log == nil {
 		command.Log = slog.New(slog.DiscardHandler)
 	}
-	command.Args, command.Env = slices.Clone(command.Args), slices.Clone(command.Env)
 	version, err := parseProtocol(command.Protocol)
 	if err != nil {
 		return nil, err
 	}
-	return &Endpoint{opener: &stdioEndpoint{command, version, probeSilence}}, nil
+	command.Args = slices.Clone(command.Args)
+	command.Inherited, command.Env = slices.Clone(command.Inherited), slices.Clone(command.Env)
+	blot := newBlotter(command.Env, command.Args)
+	command.Log = blot.logger(command.Log)
+	return &Endpoint{opener: &stdioEndpoint{command, version, blot, probeSilence}}, nil
 }
 
 type stdioEndpoint struct {
 	command  Command
 	protocol protocol
+	blot     *blotter
 	silence  time.Duration // probeSilence, but for tests
 }
 
@@ -112,11 +121,12 @@ func (e *stdioEndpoint) open(ctx context.Context, known Known, caps rpc.Capabili
 	if err != nil {
 		return c, c.openError(ctx, err)
 	}
+	c.opened.Store(true)
 	return c, nil
 }
 
 func (e *stdioEndpoint) start() (*stdioConn, error) {
-	c, err := startStdioConn(e.command, e.protocol)
+	c, err := e.startConn()
 	if err != nil {
 		// Limits of the system pass; a command that is not there does not come.
 		permanent := errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) ||
@@ -241,7 +251,7 @@ func (c *stdioConn) openError(ctx context.Context, err error) *OpenError {
 	if ctx.Err() != nil {
 		open.Err = fmt.Errorf("opening: %w", context.Cause(ctx))
 	}
-	open.Err = fmt.Errorf("%s: %w", c.child.name, open.Err)
+	open.Err = fmt.Errorf("%s: %w", c.child.name, c.blot.error(open.Err))
 	if said := c.child.lastWords(); said != "" {
 		open.Err = fmt.Errorf("%w; its last words:\n%s", open.Err, said)
 	}

@@ -27,7 +27,7 @@ func stdio(t testing.TB, mode string, args ...string) *Endpoint {
 func stdioWith(t testing.TB, change func(*Command), mode string, args ...string) *Endpoint {
 	t.Helper()
 	var command Command
-	command.Path, command.Args, command.Env = mcptest.Child(mode, args...)
+	command.Path, command.Args, command.Inherited = mcptest.Child(mode, args...)
 	change(&command)
 	endpoint, err := Stdio(command)
 	if err != nil {
@@ -201,8 +201,9 @@ func TestStdioEnvIsExact(t *testing.T) {
 	endpoint := stdioWith(t, func(c *Command) {
 		c.Args = []string{"-c", `env > "$0"; exec "$1"`, file, c.Path}
 		c.Path = "/bin/sh"
-		c.Env = slices.DeleteFunc(c.Env, func(s string) bool { return strings.HasPrefix(s, "OURS=") })
-		c.Env = append(c.Env, "THEIRS=1")
+		c.Inherited = slices.DeleteFunc(c.Inherited, func(s string) bool { return strings.HasPrefix(s, "OURS=") })
+		c.Inherited = append(c.Inherited, "THEIRS=0")
+		c.Env = []string{"THEIRS=1"} // of two the last counts
 	}, mcptest.Normal)
 	open(t, endpoint, Legacy)
 	env, err := os.ReadFile(file)
@@ -312,24 +313,28 @@ func TestStdioBadAnswers(t *testing.T) {
 }
 
 func TestReadLineBounds(t *testing.T) {
-	in := bufio.NewReaderSize(strings.NewReader("short\r\n"+strings.Repeat("x", 300)+"\nnext\nlast"), 16)
-	for _, want := range []struct {
-		line string
-		err  error
-	}{
-		{"short", nil},
-		{strings.Repeat("x", 100), errTooLarge},
-		{"next", nil},
-		{"last", io.EOF},
-		{"", io.EOF},
-	} {
-		line, err := readLine(in, 100)
-		if string(line) != want.line || !errors.Is(err, want.err) {
-			t.Errorf("got %q, %v, want %q, %v", line, err, want.line, want.err)
-		}
-		if errors.Is(err, errTooLarge) {
-			if err := skipLine(in); err != nil {
-				t.Error(err)
+	long := func(n int) string { return strings.Repeat("0123456789", n/10) }
+	for _, buffer := range []int{16, 100, 64 << 10} { // a line ends within what is read, or at its edge
+		for _, n := range []int{90, 100, 110, 300, 10000, 20000} {
+			in := bufio.NewReaderSize(strings.NewReader("short\r\n"+long(n)+"\nnext\nlast"), buffer)
+			for _, want := range []struct {
+				text string
+				cut  bool
+				err  error
+			}{
+				{"short", false, nil},
+				{long(n)[:min(n, 100)], n > 99, nil}, // with its end
+				{"next", false, nil},
+				{"last", false, io.EOF},
+				{"", false, io.EOF},
+			} {
+				line, err := readLine(in, 100)
+				if string(line.text) != want.text || line.cut != want.cut || err != want.err {
+					t.Fatalf("buffer %d, %d bytes: got %q, %v, %v, want %q, %v, %v", buffer, n, line.text, line.cut, err, want.text, want.cut, want.err)
+				}
+				if tail := strings.TrimSpace(string(line.tail)); line.cut && (!strings.HasSuffix(long(n), tail) || len(line.tail) != min(n+1, endBytes)) {
+					t.Fatalf("buffer %d, %d bytes: the end is %d bytes, %q", buffer, n, len(line.tail), tail)
+				}
 			}
 		}
 	}

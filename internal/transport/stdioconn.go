@@ -34,6 +34,8 @@ type stdioConn struct {
 	limit    int // of a message, in bytes
 	log      *slog.Logger
 	ids      atomic.Int64
+	blot     *blotter
+	opened   atomic.Bool
 
 	queue   chan *outgoing // unbuffered: what is taken is being written
 	replies chan []byte
@@ -43,6 +45,8 @@ type stdioConn struct {
 	readDone  chan struct{}
 	writeDone chan struct{}
 	ended     chan struct{} // closed when all of it is over
+
+	lost error // why the reader has given up; set before readDone is closed
 
 	mu      sync.Mutex // guards flights
 	flights map[int64]*flight
@@ -54,13 +58,14 @@ type outgoing struct {
 	begun bool // some of it was written; set by the writer, read after ended
 }
 
-func startStdioConn(command Command, protocol protocol) (*stdioConn, error) {
+func (e *stdioEndpoint) startConn() (*stdioConn, error) {
 	c := &stdioConn{
-		life:      newLife(command.Changed),
-		protocol:  protocol,
-		grace:     command.CloseGrace,
-		limit:     command.MaxMessageBytes,
-		log:       command.Log,
+		life:      newLife(e.command.Changed),
+		protocol:  e.protocol,
+		grace:     e.command.CloseGrace,
+		limit:     e.command.MaxMessageBytes,
+		log:       e.command.Log,
+		blot:      e.blot,
 		queue:     make(chan *outgoing),
 		replies:   make(chan []byte, maxReplies),
 		died:      make(chan struct{}),
@@ -71,7 +76,7 @@ func startStdioConn(command Command, protocol protocol) (*stdioConn, error) {
 		flights:   make(map[int64]*flight),
 	}
 	var err error
-	if c.child, err = startChild(command, command.Log, c.spawn); err != nil {
+	if c.child, err = startChild(e.command, e.blot, c.spawn); err != nil {
 		return nil, err
 	}
 	c.spawn(c.read)
@@ -112,8 +117,11 @@ func (c *stdioConn) exchange(ctx context.Context, era Era, call rpc.Call, own bo
 	}
 	defer c.land(f)
 	answered, result, err := c.await(ctx, f, nil)
-	if answered == nil && ctx.Err() != nil && call.Method != methodInitialize {
-		if failure := (*Failure)(nil); errors.As(err, &failure) {
+	if failure := (*Failure)(nil); errors.As(err, &failure) {
+		switch {
+		case answered != nil: // it is about what the child said
+			failure.Err = c.blot.error(failure.Err)
+		case ctx.Err() != nil && call.Method != methodInitialize:
 			failure.Settled = c.withdraw(cancelled(f.x.id, context.Cause(ctx)))
 		}
 	}
@@ -173,7 +181,7 @@ func (c *stdioConn) hand(ctx context.Context, out *outgoing) *Failure {
 	case <-c.ctx.Done():
 		return &Failure{Fate: NotSent, Dead: true, Err: errClosed}
 	case <-c.writeDone:
-		return &Failure{Fate: NotSent, Dead: true, Err: c.child.gone()}
+		return &Failure{Fate: NotSent, Dead: true, Err: c.gone()}
 	}
 }
 
@@ -222,7 +230,7 @@ func (c *stdioConn) await(ctx context.Context, a, b *flight) (*flight, json.RawM
 		case <-c.ctx.Done():
 			failure = &Failure{Fate: MayHaveRun, Dead: true, Err: errClosed}
 		case <-c.ended:
-			failure = &Failure{Fate: NotSent, Dead: true, Err: c.child.gone()}
+			failure = &Failure{Fate: NotSent, Dead: true, Err: c.gone()}
 			if a.begun {
 				failure.Fate = MayHaveRun
 			}
@@ -238,21 +246,38 @@ func (c *stdioConn) land(f *flight) {
 	f.x.end()
 }
 
+// gone says why no more calls can be made.
+func (c *stdioConn) gone() error {
+	select {
+	case <-c.readDone:
+		if c.lost != nil {
+			return c.lost
+		}
+	default:
+	}
+	return c.child.gone()
+}
+
 // attend waits for the end of the connection, by Close or by itself, and sees
 // to it that nothing is left.
 func (c *stdioConn) attend() {
+	died := true
 	select {
 	case <-c.ctx.Done():
+		died = false
 	case <-c.readDone:
-		close(c.died)
 	case <-c.writeDone:
-		close(c.died)
 	case <-c.child.exited:
+	}
+	if died {
 		close(c.died)
 	}
 	close(c.ending)
 	c.child.end(c.readDone, c.last.Done(), c.grace)
 	<-c.writeDone
+	if died && c.opened.Load() { // otherwise Open says it
+		c.log.Warn("the child has ended by itself", "error", c.gone(), "last words", c.child.lastWords())
+	}
 	close(c.ended)
 }
 
@@ -281,18 +306,51 @@ func (c *stdioConn) read() {
 	in := bufio.NewReaderSize(hearing{c.child.stdout, c.life}, 64<<10)
 	for {
 		line, err := readLine(in, c.limit)
-		if errors.Is(err, errTooLarge) {
-			// Whose answer it is stands perhaps in what is not read.
-			c.log.Error("the child has written a message that is too large", "error", err)
-			return
-		}
-		if len(bytes.TrimSpace(line)) > 0 {
-			c.route(line)
+		if text := bytes.TrimSpace(line.text); line.cut {
+			if c.lost = c.routeCut(line); c.lost != nil {
+				return
+			}
+		} else if len(text) > 0 && text[0] == '[' {
+			c.routeBatch(line.text)
+		} else if len(text) > 0 {
+			c.route(line.text)
 		}
 		if err != nil {
 			return
 		}
 	}
+}
+
+// routeBatch takes in the messages of a batch, as servers of MCP 2025-03-26
+// may send it.
+func (c *stdioConn) routeBatch(line []byte) {
+	messages, _ := jsonrpc.Elements(line)
+	for _, message := range messages {
+		c.route(message)
+	}
+	if len(messages) == 0 { // which route says
+		c.route(line)
+	}
+}
+
+// routeCut has the call fail whose answer is too large to be taken in. The
+// error is that it cannot be known whose answer it is.
+func (c *stdioConn) routeCut(l line) error {
+	id, kind := jsonrpc.Outline(l.text, l.tail)
+	switch {
+	case kind == jsonrpc.Response && id != nil:
+		if to := c.flight(id); to != nil {
+			to.put(mail{jsonrpc.Message{ID: id}, tooLarge(c.limit)})
+		}
+		return nil
+	case kind == jsonrpc.Request && id != nil:
+		c.reply(jsonrpc.AppendError(nil, id, rpc.Errorf(rpc.CodeInvalidRequest, "%v", tooLarge(c.limit))), nil)
+		fallthrough
+	case kind == jsonrpc.Request:
+		c.log.Warn("a message of the child was dropped", "error", tooLarge(c.limit))
+		return nil
+	}
+	return fmt.Errorf("whose answer it is does not show in what is read of it: %w", tooLarge(c.limit))
 }
 
 // route gives a message of the child to the call it is for. A response has the
