@@ -86,6 +86,7 @@ func (c *httpConn) readBody(ctx context.Context, response *http.Response, x *exc
 // readStream reads the answer from an event stream, and what comes before it.
 func (c *httpConn) readStream(ctx context.Context, response *http.Response, x *exchange) (result json.RawMessage, rest bool, err error) {
 	events := newEventReader(hearing{response.Body, c.life}, maxMessage)
+	defer events.release()
 	for {
 		data, err := events.next()
 		if errors.Is(err, io.EOF) {

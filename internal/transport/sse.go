@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 var errTooLarge = fmt.Errorf("a message is larger than %d MiB", maxMessage>>20)
@@ -20,8 +21,23 @@ type eventReader struct {
 	wasCR bool   // the last line ended with CR: an LF that follows belongs to it
 }
 
+// buffers are those of streams that were read: a stream has one event as a
+// rule, which is small beside a buffer.
+var buffers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
+
+// newEventReader reads a stream until release.
 func newEventReader(stream io.Reader, limit int) *eventReader {
-	return &eventReader{in: bufio.NewReader(stream), limit: limit}
+	in := buffers.Get().(*bufio.Reader)
+	in.Reset(stream)
+	return &eventReader{in: in, limit: limit}
+}
+
+// release gives the buffer to another stream, and with it what was read ahead.
+// The reader is of no more use.
+func (r *eventReader) release() {
+	r.in.Reset(nil)
+	buffers.Put(r.in)
+	r.in = nil
 }
 
 // next returns the data of the next message event that has any; the caller may
