@@ -32,9 +32,11 @@ var bareHTTP = []maker{{netHTTPName, openNetHTTP}}
 
 func overHTTP(era transport.Era, answers string) func(string) address {
 	return func(peer string) address {
-		// Its TCP connections outlive the clients, so that no client pays for
-		// them and none is spared.
+		// Its TCP connections outlive the clients, so that none pays for them.
+		// It keeps as many as our own transport does: of the two that are kept
+		// by default one is often still busy with the end of a stream.
 		tripper := http.DefaultTransport.(*http.Transport).Clone()
+		tripper.MaxIdleConnsPerHost = 256
 		return address{url: peer + peerPath(era, answers), tripper: tripper}
 	}
 }
