@@ -17,6 +17,7 @@ import (
 type address struct {
 	url     string
 	tripper http.RoundTripper
+	sse     bool // over HTTP+SSE, which programs have to know
 	child   transport.Era
 }
 
@@ -48,16 +49,12 @@ const (
 	netHTTPName     = "`net/http` alone"
 )
 
-// clients are those that open connections by themselves, as they do unless told
-// otherwise.
+// clients have the settings that they have unless told otherwise.
 func clients() []maker {
-	return []maker{
-		{poolName, openPoolClient},
-		{bareName, openBareClient},
-		{goSDKName, openGoSDK},
-		{mcpGoName, openMCPGo},
-	}
+	return append([]maker{{poolName, openPoolClient}, {bareName, openBareClient}}, rivals()...)
 }
+
+func rivals() []maker { return []maker{{goSDKName, openGoSDK}, {mcpGoName, openMCPGo}} }
 
 // openPoolClient is a program that calls tools through a pool. What connects
 // anew is another principal, who shares no connection with the others.

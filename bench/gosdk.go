@@ -26,7 +26,10 @@ func goSDK(to address, withoutStream bool, options *mcp.ClientSessionOptions) cl
 		connect: func() session {
 			var over mcp.Transport = &mcp.StreamableClientTransport{Endpoint: to.url,
 				HTTPClient: &http.Client{Transport: to.tripper}, DisableStandaloneSSE: withoutStream}
-			if to.url == "" {
+			switch {
+			case to.sse:
+				over = &mcp.SSEClientTransport{Endpoint: to.url, HTTPClient: &http.Client{Transport: to.tripper}}
+			case to.url == "":
 				command := exec.Command(thisProgram())
 				command.Env = append(os.Environ(), to.childEnv()...)
 				over = &mcp.CommandTransport{Command: command}

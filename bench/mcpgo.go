@@ -37,7 +37,11 @@ func openMCPGoAt(ctx context.Context, to address) (*mcpgo.Client, error) {
 	if to.url == "" {
 		return mcpgo.NewStdioMCPClient(thisProgram(), to.childEnv()) // starts by itself
 	}
-	c, err := mcpgo.NewStreamableHttpClient(to.url, transport.WithHTTPBasicClient(&http.Client{Transport: to.tripper}))
+	requests := &http.Client{Transport: to.tripper}
+	c, err := mcpgo.NewStreamableHttpClient(to.url, transport.WithHTTPBasicClient(requests))
+	if to.sse {
+		c, err = mcpgo.NewSSEMCPClient(to.url, transport.WithHTTPClient(requests))
+	}
 	if err != nil {
 		return nil, err
 	}

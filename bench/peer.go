@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/internal/transport"
@@ -121,6 +123,7 @@ func peerHandler() http.Handler {
 			})
 		}
 	}
+	mux.Handle("/legacy/"+ssePath, &ssePeer{streams: map[string]chan<- []byte{}})
 	return mux
 }
 
@@ -167,6 +170,72 @@ func serveHTTP(era transport.Era, stream bool, w http.ResponseWriter, r *http.Re
 		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
-	_, _ = fmt.Fprintf(w, "event: message\ndata: %s\n\n", answer)
+	writeEvent(w, "message", answer)
+}
+
+func writeEvent(w http.ResponseWriter, kind string, data []byte) {
+	_, _ = fmt.Fprintf(w, "event: %s\ndata: %s\n\n", kind, data)
 	w.(http.Flusher).Flush() // an event leaves when it happens, the end of the stream after it
+}
+
+const ssePath = "http+sse"
+
+// An ssePeer is a server over HTTP+SSE (MCP 2024-11-05): a stream is opened
+// with GET and says where requests are posted, and has all answers.
+type ssePeer struct {
+	mu      sync.Mutex // guards what follows
+	last    int
+	streams map[string]chan<- []byte
+}
+
+func (p *ssePeer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := r.URL.Query().Get("stream")
+	switch {
+	case r.Method == http.MethodGet && id == "":
+		p.stream(w, r)
+		return
+	case r.Method != http.MethodPost || id == "": // no streamable HTTP here
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the client has gone
+	}
+	p.mu.Lock()
+	answers := p.streams[id]
+	p.mu.Unlock()
+	m, err := jsonrpc.Parse(body)
+	if err != nil || answers == nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
+	if m.IsRequest() {
+		answers <- peerAnswer(transport.Legacy, &m)
+	}
+}
+
+func (p *ssePeer) stream(w http.ResponseWriter, r *http.Request) {
+	answers := make(chan []byte, 16) // none of the clients has so many calls under way
+	p.mu.Lock()
+	p.last++
+	id := strconv.Itoa(p.last)
+	p.streams[id] = answers
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.streams, id)
+	}()
+	w.Header().Set("Content-Type", "text/event-stream")
+	writeEvent(w, "endpoint", []byte(r.URL.Path+"?stream="+id))
+	for {
+		select {
+		case answer := <-answers:
+			writeEvent(w, "message", answer)
+		case <-r.Context().Done():
+			return
+		}
+	}
 }

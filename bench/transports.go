@@ -14,21 +14,21 @@ import (
 type route struct {
 	name string
 	at   func(peer string) address // peer is the URL of the one over HTTP
-	more []maker                   // beside the clients that take every route
+	by   []maker
 }
 
 func routes() []route {
+	withBase := append(clients(), maker{netHTTPName, openNetHTTP})
 	return []route{
-		{"streamable HTTP, legacy, answers by SSE", overHTTP(transport.Legacy, "sse"), bareHTTP},
-		{"streamable HTTP, legacy, answers in JSON", overHTTP(transport.Legacy, "json"), bareHTTP},
-		{"streamable HTTP, modern, answers by SSE", overHTTP(transport.Modern, "sse"), bareHTTP},
-		{"streamable HTTP, modern, answers in JSON", overHTTP(transport.Modern, "json"), bareHTTP},
-		{"stdio, legacy", overStdio(transport.Legacy), nil},
-		{"stdio, modern", overStdio(transport.Modern), nil},
+		{"streamable HTTP, legacy, answers by SSE", overHTTP(transport.Legacy, "sse"), withBase},
+		{"streamable HTTP, legacy, answers in JSON", overHTTP(transport.Legacy, "json"), withBase},
+		{"streamable HTTP, modern, answers by SSE", overHTTP(transport.Modern, "sse"), withBase},
+		{"streamable HTTP, modern, answers in JSON", overHTTP(transport.Modern, "json"), withBase},
+		{"HTTP+SSE of 2024-11-05", overHTTP(transport.Legacy, ssePath), rivals()}, // ours does not speak it
+		{"stdio, legacy", overStdio(transport.Legacy), clients()},
+		{"stdio, modern", overStdio(transport.Modern), clients()},
 	}
 }
-
-var bareHTTP = []maker{{netHTTPName, openNetHTTP}}
 
 func overHTTP(era transport.Era, answers string) func(string) address {
 	return func(peer string) address {
@@ -37,7 +37,7 @@ func overHTTP(era transport.Era, answers string) func(string) address {
 		// by default one is often still busy with the end of a stream.
 		tripper := http.DefaultTransport.(*http.Transport).Clone()
 		tripper.MaxIdleConnsPerHost = 256
-		return address{url: peer + peerPath(era, answers), tripper: tripper}
+		return address{url: peer + peerPath(era, answers), tripper: tripper, sse: answers == ssePath}
 	}
 }
 
@@ -52,10 +52,10 @@ func reusedName(r route) string { return r.name + ": call" }
 // connection.
 func (r route) cases(peer string) []benchCase {
 	first, reused := benchCase{name: firstName(r), long: true}, benchCase{name: reusedName(r), long: true}
-	for _, m := range clients() {
-		first.open = append(first.open, func() trial { return firstCall(m, r.at(peer)) })
-	}
-	for _, m := range append(clients(), r.more...) {
+	for _, m := range r.by {
+		if m.name != netHTTPName { // which opens nothing
+			first.open = append(first.open, func() trial { return firstCall(m, r.at(peer)) })
+		}
 		reused.open = append(reused.open, func() trial { return reusedCall(m, r.at(peer)) })
 	}
 	return []benchCase{first, reused}
@@ -122,7 +122,7 @@ func measureTransports(rounds int, round time.Duration) string {
 		title string
 		name  func(route) string
 	}{{"call on an open connection", reusedName}, {"first call", firstName}} {
-		fmt.Fprintf(&b, "\n| %s | client | median | processor time | × go-sdk | allocations | bytes |\n"+
+		fmt.Fprintf(&b, "\n| %s | client | median | processor time | × go-sdk | bytes | allocations |\n"+
 			"|---|---|--:|--:|--:|--:|--:|\n", kind.title)
 		for _, route := range routes() {
 			r.clientRows(&b, route, kind.name(route))
@@ -136,7 +136,10 @@ func (r *results) calls() []verdict {
 	var list []verdict
 	for _, route := range routes() {
 		name := reusedName(route)
-		s := r.of(name, bareName)
+		s, ok := r.cases[name][bareName]
+		if !ok {
+			continue
+		}
 		ratio, bytes := paired(s, r.of(name, goSDKName), cpu, ratio), s.median(bytes)
 		list = append(list, verdict{
 			what:   bareName + ": " + name + " with a result of 100 bytes",
@@ -150,14 +153,14 @@ func (r *results) calls() []verdict {
 
 func (r *results) clientRows(b *strings.Builder, route route, name string) {
 	title := route.name
-	for _, m := range append(clients(), route.more...) {
+	for _, m := range route.by {
 		s, ok := r.cases[name][m.name]
 		if !ok {
 			continue
 		}
 		fmt.Fprintf(b, "| %s | %s | %.0f µs | %.0f µs | %.2f | %.0f | %.0f |\n", title, m.name,
 			s.median(p50)/1000, s.median(cpu)/1000, paired(s, r.of(name, goSDKName), cpu, ratio),
-			s.median(allocs), s.median(bytes))
+			s.median(bytes), s.median(allocs))
 		title = ""
 	}
 }
