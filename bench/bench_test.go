@@ -14,6 +14,19 @@ func BenchmarkCases(b *testing.B) {
 	}
 }
 
+// BenchmarkTransports does so with the clients.
+func BenchmarkTransports(b *testing.B) {
+	peer, stop := startPeer()
+	defer stop()
+	for _, route := range routes() {
+		for _, c := range route.cases(peer) {
+			for _, open := range c.open {
+				benchmark(b, c.name, open)
+			}
+		}
+	}
+}
+
 func benchmark(b *testing.B, name string, open func() trial) {
 	t := open()
 	defer t.stop()

@@ -17,6 +17,7 @@ type trial struct {
 	unit    int             // operations in one run
 	run     func(times int) // does times × unit operations
 	stop    func()
+	took    *[]float64 // nanoseconds of each in the last run; nil where they are not timed one by one
 }
 
 // A benchCase is what is measured, and on whom.
@@ -24,6 +25,7 @@ type benchCase struct {
 	name     string
 	procs    int  // GOMAXPROCS; 0 for all there are
 	parallel bool // its goroutines have to run at once, or nothing contends
+	long     bool // its operations take so long that few fit into a round
 	open     []func() trial
 }
 

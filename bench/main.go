@@ -1,5 +1,6 @@
-// Command bench measures the pool beside other pools, in turns, and says which
-// targets are met. README.md has the method and the last figures.
+// Command bench measures the pool beside other pools and its connections beside
+// other clients, in turns, and says which targets are met. README.md has the
+// method and the last figures.
 package main
 
 import (
@@ -10,38 +11,64 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
 
+// A part is measured and written by itself.
+type part struct {
+	name    string
+	measure func(rounds int, round time.Duration) (text string)
+}
+
+func parts() []part {
+	return []part{
+		{"pools", measurePools},
+		{"transports", measureTransports},
+		{"roundtrips", measureRoundTrips},
+	}
+}
+
 func main() {
+	if servePeer() {
+		return
+	}
 	rounds := flag.Int("rounds", 15, "rounds of each case")
 	round := flag.Duration("round", 20*time.Millisecond, "how long a subject runs in a round, at least")
-	write := flag.Bool("write", false, "write the table into README.md in this folder")
+	write := flag.Bool("write", false, "write the tables into README.md in this folder")
+	only := flag.String("only", "", "measure only this part: pools, transports or roundtrips")
 	flag.Parse()
-	if flag.NArg() > 0 || *rounds < 1 {
+	chosen := parts()
+	if *only != "" {
+		chosen = slices.DeleteFunc(chosen, func(p part) bool { return p.name != *only })
+	}
+	if flag.NArg() > 0 || *rounds < 1 || len(chosen) == 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
-	about := machine()
-	text := about + "\n\n" + measureAll(*rounds, *round).table()
-	fmt.Print(text)
-	if *write {
-		if err := writeTable("README.md", text); err != nil {
+	for _, p := range chosen {
+		about := machine()
+		text := about + "\n\n" + p.measure(*rounds, *round)
+		fmt.Print(text, "\n")
+		if !*write {
+			continue
+		}
+		if err := writePart("README.md", p.name, text); err != nil {
 			fmt.Fprintf(os.Stderr, "bench: error: %v\n", err)
 			os.Exit(1)
 		}
 	}
 }
 
-func measureAll(rounds int, round time.Duration) *results {
+func measurePools(rounds int, round time.Duration) string {
 	r := &results{cases: map[string]map[string]series{}}
 	// First, while nothing has grown yet.
 	r.bare, r.pooled, r.engine = idleConnection()
 	for _, together := range cases() {
 		maps.Copy(r.cases, measure(together, rounds, round))
 	}
-	return r
+	return r.table()
 }
 
 // machine says when and on what this runs.
@@ -64,10 +91,14 @@ func processor() string {
 	return runtime.GOARCH
 }
 
-const begin, end = "<!-- figures: written by go run . -write -->\n", "<!-- end of figures -->\n"
+// marks are the lines in README.md between which a part goes.
+func marks(part string) (begin, end string) {
+	return "<!-- " + part + ": written by go run . -write -->\n", "<!-- end of " + part + " -->\n"
+}
 
-// writeTable puts text between the marks in a file.
-func writeTable(file, text string) error {
+// writePart puts the text of a part between its marks in a file.
+func writePart(file, part, text string) error {
+	begin, end := marks(part)
 	old, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -75,7 +106,7 @@ func writeTable(file, text string) error {
 	before, rest, ok := strings.Cut(string(old), begin)
 	_, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		return errors.New(file + " lacks the marks between which the figures go")
+		return errors.New(file + " lacks the marks between which the figures of " + part + " go")
 	}
 	return os.WriteFile(file, []byte(before+begin+text+end+after), 0o644)
 }

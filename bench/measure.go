@@ -12,6 +12,7 @@ import (
 type figure struct {
 	wall, cpu     float64 // nanoseconds
 	allocs, bytes float64
+	p50           float64 // nanoseconds, of operations that are timed one by one
 }
 
 // A series is the figures of one subject in one case, one a round.
@@ -33,7 +34,7 @@ func measure(cases []benchCase, rounds int, atLeast time.Duration) map[string]ma
 			e := &entry{trial: open(), of: c}
 			defer e.stop()
 			round := atLeast
-			if c.parallel {
+			if c.parallel || c.long {
 				round *= longer
 			}
 			c.onProcs(func() { e.times = e.calibrate(round) })
@@ -63,7 +64,8 @@ const (
 	parallelAt = 1.6
 	mostTries  = 8
 	// longer is how many times as long such a round is: the system takes a
-	// while to give the second goroutine a processor of its own.
+	// while to give the second goroutine a processor of its own. A long case
+	// has it too.
 	longer = 5
 )
 
@@ -108,11 +110,15 @@ func (t trial) measure(times int) figure {
 	wall, cpu := time.Since(start), processorTime()-used
 	runtime.ReadMemStats(&after)
 	ops := float64(times * t.unit)
-	return figure{
+	f := figure{
 		wall: float64(wall) / ops, cpu: float64(cpu) / ops,
 		allocs: float64(after.Mallocs-before.Mallocs) / ops,
 		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / ops,
 	}
+	if t.took != nil {
+		f.p50 = median(*t.took)
+	}
+	return f
 }
 
 // processorTime is what the process has used so far, of all processors.
@@ -126,6 +132,7 @@ func wall(f figure) float64   { return f.wall }
 func cpu(f figure) float64    { return f.cpu }
 func allocs(f figure) float64 { return f.allocs }
 func bytes(f figure) float64  { return f.bytes }
+func p50(f figure) float64    { return f.p50 }
 
 func (s series) values(of func(figure) float64) []float64 {
 	list := make([]float64, len(s))

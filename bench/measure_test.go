@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -65,26 +66,38 @@ func TestTargetIsMissedBeyondItsBound(t *testing.T) {
 	}
 }
 
-func TestWriteTableKeepsTheRest(t *testing.T) {
+func TestWritePartKeepsTheRest(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "README.md")
+	begin, end := marks("pools")
+	other, otherEnd := marks("transports")
+	rest := "below\n" + other + "others\n" + otherEnd
+	if err := os.WriteFile(file, []byte("above\n"+begin+end+rest), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, text := range []string{"first\n", "second\n"} {
-		if text == "first\n" {
-			if err := os.WriteFile(file, []byte("above\n"+begin+end+"below\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := writeTable(file, text); err != nil {
+		if err := writePart(file, "pools", text); err != nil {
 			t.Fatal(err)
 		}
 		got, _ := os.ReadFile(file)
-		if want := "above\n" + begin + text + end + "below\n"; string(got) != want {
+		if want := "above\n" + begin + text + end + rest; string(got) != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	if err := os.WriteFile(file, []byte("no marks"), 0o600); err != nil {
+	if writePart(file, "roundtrips", "lost") == nil {
+		t.Error("a part without marks was written")
+	}
+}
+
+// TestReadmeHasRoomForEachPart holds that -write will find its marks.
+func TestReadmeHasRoomForEachPart(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if writeTable(file, "lost") == nil {
-		t.Error("a file without marks was written to")
+	for _, p := range parts() {
+		begin, end := marks(p.name)
+		if _, rest, ok := strings.Cut(string(readme), begin); !ok || !strings.Contains(rest, end) {
+			t.Errorf("README.md lacks the marks of %s", p.name)
+		}
 	}
 }

@@ -55,5 +55,5 @@ func (handler) Do(context.Context, rpc.Call) (rpc.Answer, error) { return rpc.Re
 
 var (
 	result = []byte(`{"content":[{"type":"text","text":"42"}]}`)
-	call   = rpc.Call{Method: "tools/call", Params: []byte(`{"name":"read_data","arguments":{"query":"select 42"}}`)}
+	call   = rpc.Call{Method: callMethod, Params: params}
 )

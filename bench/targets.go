@@ -139,17 +139,7 @@ var why = map[string]string{
 // Markdown.
 func (r *results) table() string {
 	var b strings.Builder
-	b.WriteString("| what | target | figure | |\n|---|---|---|---|\n")
-	for _, v := range r.targets() {
-		met := "met"
-		switch {
-		case v.untold:
-			met = "not told: the machine was too busy"
-		case !v.met:
-			met = "**missed**: " + cmp.Or(v.why, "not known")
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", v.what, v.target, v.figure, met)
-	}
+	writeVerdicts(&b, r.targets())
 	b.WriteString("\n| case | subject | median | least | processor time | processors | allocations | bytes | ratio |\n" +
 		"|---|---|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, together := range cases() {
@@ -160,6 +150,20 @@ func (r *results) table() string {
 	fmt.Fprintf(&b, "\nOn the heap, an idle connection keeps %.0f bytes in our transport alone, %.0f in %s over it, %.0f in %s over nothing.\n",
 		r.bare.bytes, r.pooled.bytes, poolName, r.engine.bytes, engineName)
 	return b.String()
+}
+
+func writeVerdicts(b *strings.Builder, list []verdict) {
+	b.WriteString("| what | target | figure | |\n|---|---|---|---|\n")
+	for _, v := range list {
+		met := "met"
+		switch {
+		case v.untold:
+			met = "not told: the machine was too busy"
+		case !v.met:
+			met = "**missed**: " + cmp.Or(v.why, "not known")
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", v.what, v.target, v.figure, met)
+	}
 }
 
 func (r *results) rows(b *strings.Builder, name string) {

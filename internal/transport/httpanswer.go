@@ -92,6 +92,7 @@ func (c *httpConn) readBody(ctx context.Context, response *http.Response, x *exc
 func (c *httpConn) readStream(ctx context.Context, response *http.Response, x *exchange) (result json.RawMessage, rest io.ReadCloser, err error) {
 	stream := c.newEventStream(response, x.authorize)
 	defer func() {
+		stream.events.release()
 		if rest == nil {
 			stream.close()
 		}

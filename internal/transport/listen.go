@@ -373,7 +373,10 @@ func (c *httpConn) watch(ctx context.Context, authorize Authorize, begun func())
 	}
 	begun()
 	stream := c.newEventStream(response, authorize)
-	defer stream.close()
+	defer func() {
+		stream.events.release()
+		stream.close()
+	}()
 	for {
 		data, err := stream.next(ctx)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"io"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -26,8 +27,23 @@ type eventReader struct {
 	retry time.Duration // how long the server wants to be left alone after the stream; -1 if it does not say
 }
 
+// buffers are those of streams that were read: a stream has one event as a
+// rule, which is small beside a buffer.
+var buffers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
+
+// newEventReader reads a stream until release.
 func newEventReader(stream io.Reader, limit int) *eventReader {
-	return &eventReader{in: bufio.NewReader(stream), limit: limit, retry: -1}
+	in := buffers.Get().(*bufio.Reader)
+	in.Reset(stream)
+	return &eventReader{in: in, limit: limit, retry: -1}
+}
+
+// release gives the buffer to another stream, and with it what was read ahead.
+// The reader is of no more use.
+func (r *eventReader) release() {
+	r.in.Reset(nil)
+	buffers.Put(r.in)
+	r.in = nil
 }
 
 // on returns a reader that goes on with another stream, which takes up this
@@ -35,6 +51,7 @@ func newEventReader(stream io.Reader, limit int) *eventReader {
 func (r *eventReader) on(stream io.Reader) *eventReader {
 	next := newEventReader(stream, r.limit)
 	next.id, next.retry = r.id, r.retry
+	r.release()
 	return next
 }
 

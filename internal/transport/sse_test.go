@@ -12,6 +12,7 @@ import (
 // readEvents returns the data of all events of a stream.
 func readEvents(stream io.Reader, limit int) ([]string, error) {
 	events := newEventReader(stream, limit)
+	defer events.release()
 	var all []string
 	for {
 		data, err := events.next()
@@ -127,6 +128,22 @@ func standardEvents(stream string) []string {
 		}
 	}
 	return dispatched
+}
+
+// What was read of one stream is not changed by the next one in its buffer, and
+// what was read ahead is not found there.
+func TestEventReaderLeavesNothingBehind(t *testing.T) {
+	for range 100 { // not every buffer that is given back is used again
+		events := newEventReader(strings.NewReader("data: aaaa\n\ndata: left\n\n"), 100)
+		first, _ := events.next()
+		events.release()
+		events = newEventReader(strings.NewReader("data: bbbb\n\n"), 100)
+		second, _ := events.next()
+		events.release()
+		if string(first) != "aaaa" || string(second) != "bbbb" {
+			t.Fatalf("got %q, %q", first, second)
+		}
+	}
 }
 
 // Whatever the stream, it is read as the standard says; reading it in other
