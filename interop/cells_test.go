@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -152,8 +153,8 @@ func testRestart(t *testing.T, at *site) {
 	}
 }
 
-// restart sends a signal to the server, or to the children of the pool, and
-// starts the server again.
+// restart sends a signal to the server and starts it again, or to the children
+// of the pool, and waits until they have ended.
 func (at *site) restart(t *testing.T, signal syscall.Signal) {
 	t.Helper()
 	if at.over != stdio {
@@ -161,12 +162,21 @@ func (at *site) restart(t *testing.T, signal syscall.Signal) {
 		at.start(t, at.process.port)
 		return
 	}
-	pids := marked(cellKey + "=" + at.t.Name())
-	if len(pids) == 0 {
+	children := marked(cellKey + "=" + at.t.Name())
+	if len(children) == 0 {
 		t.Error("no process to end")
 	}
-	for _, pid := range pids {
+	for _, pid := range children {
 		_ = syscall.Kill(pid, signal)
+	}
+	for deadline := time.Now().Add(stopping); len(children) > 0; time.Sleep(5 * time.Millisecond) {
+		now := marked(cellKey + "=" + at.t.Name())
+		children = slices.DeleteFunc(children, func(pid int) bool { return !slices.Contains(now, pid) })
+		if time.Now().After(deadline) {
+			for _, pid := range children {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
 	}
 }
 

@@ -136,13 +136,16 @@ func (at *site) start(t *testing.T, port string) {
 	}
 }
 
-// stop sends a signal to the server and what it started, waits until the
-// server has ended, and kills it after 5 s.
+// stopping is how long a server has to obey SIGTERM.
+const stopping = 5 * time.Second
+
+// stop sends a signal to the server and what it started, and waits until the
+// server has ended; what does not obey is killed.
 func (p *process) stop(signal syscall.Signal) {
 	_ = syscall.Kill(-p.cmd.Process.Pid, signal)
 	select {
 	case <-p.exited:
-	case <-time.After(5 * time.Second):
+	case <-time.After(stopping):
 	}
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.exited
