@@ -118,7 +118,7 @@ func (at *site) start(t *testing.T, port string) {
 		}
 	})
 	// Somebody else's server tells us in no other way that it is ready.
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			conn.Close()
