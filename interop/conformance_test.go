@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"syscall"
 	"testing"
 	"time"
-
-	"os"
 )
 
 // TestConformance has the client scenarios of the official suite judge a pool,
