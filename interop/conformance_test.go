@@ -1,0 +1,62 @@
+package interop
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestConformance has the client scenarios of the official suite judge a pool,
+// in both of the suite's versions that are in use. The last stable one knows no
+// modern servers.
+func TestConformance(t *testing.T) {
+	for _, suite := range []struct {
+		name, dir string
+		args      []string
+	}{
+		{"2025-11-25", "conformance-0.2", []string{"--requirements", "2025-11-25"}},
+		{"2026-07-28", "conformance-0.2", []string{"--requirements", "2026-07-28"}},
+		{"stable", "conformance-0.1", []string{"--suite", "all"}},
+	} {
+		t.Run(suite.name, func(t *testing.T) {
+			t.Parallel()
+			node := absolute(filepath.Join(nodeModules, "node/bin/node"))
+			script := absolute(filepath.Join(nodeModules, suite.dir, "dist/index.js"))
+			for _, file := range []string{node, script} {
+				if _, err := os.Stat(file); err != nil {
+					t.Skipf("the conformance suite is not installed, for want of %s: README.md says how", file)
+				}
+			}
+			dir := t.TempDir()
+			client := filepath.Join(dir, "client")
+			if out, err := exec.Command("go", "build", "-o", client, "./client").CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			expected := absolute(filepath.Join("conformance", suite.name+".yml"))
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, node, append([]string{script, "client", "--command", client, "--expected-failures", expected,
+				"--output-dir", dir, "--verbose"}, suite.args...)...)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+			var said, errs bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &said, &errs
+			err := cmd.Run()
+			_, summary, _ := bytes.Cut(said.Bytes(), []byte("=== SUITE SUMMARY ===\n"))
+			summary = regexp.MustCompile("\x1b\\[[0-9]*m").ReplaceAll(summary, nil) // colours
+			t.Logf("%s", summary)
+			if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+				t.Errorf("not as %s says: %v\n%s", expected, err, errs.Bytes()[max(0, errs.Len()-2000):])
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}

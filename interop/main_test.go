@@ -1,0 +1,42 @@
+package interop
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// serveKey in the environment has this program be a server: one of
+// goServers, by its name.
+const serveKey = "MCPOOL_INTEROP_SERVE"
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(serveKey); name != "" {
+		if err := goServers[name](os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if mark := os.Getenv(reapKey); mark != "" {
+		reap(mark)
+		return
+	}
+	mark := strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	os.Setenv(runKey, mark)
+	if err := startReaper(runKey + "=" + mark); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if left := marked(runKey + "=" + mark); len(left) > 0 {
+			fmt.Fprintf(os.Stderr, "processes are left: %v\n", left)
+			code = max(code, 1)
+		}
+		os.Exit(code)
+	}))
+}

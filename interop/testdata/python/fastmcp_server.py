@@ -1,0 +1,32 @@
+"""A server of FastMCP, 3.x or 4.x: fastmcp_server.py stdio|http|sse [--port N] [--stateless]."""
+
+import argparse
+
+import anyio
+from fastmcp import FastMCP
+
+args = argparse.ArgumentParser()
+args.add_argument("transport", choices=["stdio", "http", "sse"])
+args.add_argument("--port", type=int, default=0)
+args.add_argument("--stateless", action="store_true")
+args = args.parse_args()
+
+http = {"port": args.port, "log_level": "WARNING"} if args.port else {}
+if args.stateless:
+    http["stateless_http"] = True
+
+server = FastMCP("fastmcp")
+
+
+@server.tool(annotations={"readOnlyHint": True})
+async def echo(text: str) -> str:
+    return text
+
+
+@server.tool(annotations={"readOnlyHint": True})
+async def sleep(ms: int) -> str:
+    await anyio.sleep(ms / 1000)
+    return "slept"
+
+
+server.run(args.transport, show_banner=False, **http)
