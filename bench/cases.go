@@ -209,7 +209,7 @@ func pooledCall() trial {
 // bareCall is the same call on one of the connections that pool would open.
 func bareCall() trial {
 	endpoint := transport.InProcess("bench", handler{})
-	c, err := endpoint.Open(context.Background(), transport.Unknown, rpc.Capabilities{}, nil)
+	c, err := endpoint.Open(context.Background(), transport.Known{}, rpc.Capabilities{}, nil)
 	must(err)
 	do := func(ctx context.Context, call rpc.Call) (rpc.Answer, error) { return c.Call(ctx, call, nil) }
 	return calls(bareName, do, func() {

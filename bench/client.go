@@ -90,7 +90,7 @@ func openPoolClient(to address) client {
 }
 
 // openBareClient makes calls on one of the connections that a pool would open,
-// and remembers the era of the server as a pool does.
+// and remembers the server as a pool does.
 func openBareClient(to address) client {
 	ctx := context.Background()
 	var endpoint *transport.Endpoint
@@ -98,15 +98,15 @@ func openBareClient(to address) client {
 	if to.url != "" {
 		endpoint, err = transport.HTTP(to.url, transport.HTTPOptions{RoundTripper: to.tripper})
 	} else {
-		endpoint, err = transport.Stdio(transport.Command{Path: thisProgram(), Env: append(os.Environ(), to.childEnv()...)})
+		endpoint, err = transport.Stdio(transport.Command{Path: thisProgram(), Inherited: os.Environ(), Env: to.childEnv()})
 	}
 	must(err)
-	era := transport.Unknown
+	var known transport.Known
 	return client{
 		connect: func() session {
-			c, err := endpoint.Open(ctx, era, rpc.Capabilities{}, nil)
+			c, err := endpoint.Open(ctx, known, rpc.Capabilities{}, nil)
 			must(err)
-			era = c.Peer().Era
+			known = transport.Known{Peer: c.Peer()}
 			return session{
 				call: func() {
 					answer, err := c.Call(ctx, rpc.Call{Method: callMethod, Params: params}, nil)

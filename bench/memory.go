@@ -55,7 +55,7 @@ func openTransports() (close func()) {
 	must(err)
 	conns := make([]transport.Conn, idle)
 	for i := range conns {
-		conns[i], err = endpoint.Open(ctx, transport.Legacy, rpc.Capabilities{}, nil)
+		conns[i], err = endpoint.Open(ctx, transport.Known{Peer: transport.Peer{Era: transport.Legacy}}, rpc.Capabilities{}, nil)
 		must(err)
 	}
 	return func() {

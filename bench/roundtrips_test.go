@@ -13,7 +13,7 @@ func TestRoundTrips(t *testing.T) {
 	defer p.Close()
 	for era, want := range map[transport.Era][3]float64{
 		transport.Legacy: {4, 3, 1},
-		transport.Modern: {2, 2, 1},
+		transport.Modern: {2, 1, 1},
 	} {
 		took := p.travel(maker{poolName, openPoolClient}, era)
 		if got := [3]float64{took.first.requests, took.again.requests, took.later.requests}; got != want {
