@@ -34,6 +34,10 @@ type HTTPOptions struct {
 	// Protocol is the one MCP version to speak; "" for the best that the
 	// server speaks.
 	Protocol string
+	// SSE says that the server speaks the HTTP+SSE transport of MCP 2024-11-05,
+	// and is opened by that alone. Otherwise a server that takes in no request
+	// at its URL is tried with it.
+	SSE bool
 	// Log gets what no caller is told. Nil means none.
 	Log *slog.Logger
 }
@@ -44,7 +48,7 @@ type HTTPOptions struct {
 // for this server alone.
 //
 // Nothing listens for what the server sends outside of calls: no GET stream is
-// opened.
+// opened, but over HTTP+SSE, where everything comes by one.
 func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
@@ -58,8 +62,12 @@ func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	if options.SSE && version == modernVersion {
+		return nil, fmt.Errorf("the HTTP+SSE transport carries no MCP %s", modernVersion)
+	}
 	e := &httpEndpoint{
 		protocol: version,
+		sse:      options.SSE,
 		where:    u.Scheme + "://" + u.Host,
 		header:   options.Header.Clone(),
 		tripper:  options.RoundTripper,
@@ -73,7 +81,9 @@ func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 		credentials := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password))
 		e.header.Set(headerAuthorization, "Basic "+credentials)
 	}
-	e.secrets = secrets(e.header, u)
+	given := *u
+	e.given = &given
+	e.secrets = secrets(e.header, e.given)
 	u.User, u.Fragment = nil, ""
 	e.url = u
 	e.header.Set("Content-Type", "application/json")
@@ -110,7 +120,9 @@ func newHTTPTransport(dial func(ctx context.Context, network, addr string) (net.
 // An httpEndpoint makes the requests of all connections to one server.
 type httpEndpoint struct {
 	protocol protocol
+	sse      bool     // HTTPOptions.SSE
 	url      *url.URL // without credentials
+	given    *url.URL // with them, to blot them out
 	where    string   // scheme and host: a path or query may well be a secret
 	header   http.Header
 	secrets  *strings.Replacer // of header and URL; see blot

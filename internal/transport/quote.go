@@ -43,9 +43,9 @@ func excerpt(said []byte) string {
 const secretLength = 8
 
 // secrets returns what blots out of a text whatever must not be in an error:
-// header values, and the credentials and query values of the URL, all of which
-// a server may well repeat in what it says.
-func secrets(header http.Header, u *url.URL) *strings.Replacer {
+// header values, and the credentials and query values of URLs, all of which a
+// server may well repeat in what it says.
+func secrets(header http.Header, urls ...*url.URL) *strings.Replacer {
 	var pairs []string
 	hide := func(secret string) {
 		if len(secret) >= secretLength {
@@ -60,12 +60,14 @@ func secrets(header http.Header, u *url.URL) *strings.Replacer {
 			}
 		}
 	}
-	if password, ok := u.User.Password(); ok {
-		hide(password)
-	}
-	for _, values := range u.Query() {
-		for _, value := range values {
-			hide(value)
+	for _, u := range urls {
+		if password, ok := u.User.Password(); ok {
+			hide(password)
+		}
+		for _, values := range u.Query() {
+			for _, value := range values {
+				hide(value)
+			}
 		}
 	}
 	return strings.NewReplacer(pairs...)

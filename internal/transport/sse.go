@@ -10,8 +10,12 @@ import (
 
 var errTooLarge = fmt.Errorf("a message is larger than %d MiB", maxMessage>>20)
 
+// messageEvent is the type of the events that carry the messages of MCP, and of
+// those that do not say their type.
+const messageEvent = "message"
+
 // An eventReader reads a stream of server-sent events (WHATWG HTML, 9.2.6) as
-// far as MCP uses them: the data of events of type message.
+// far as MCP uses them: their types and their data.
 type eventReader struct {
 	in    *bufio.Reader
 	limit int    // of an event, in bytes
@@ -24,26 +28,36 @@ func newEventReader(stream io.Reader, limit int) *eventReader {
 	return &eventReader{in: bufio.NewReader(stream), limit: limit}
 }
 
-// next returns the data of the next message event that has any; the caller may
-// keep it. The error is io.EOF at the end of the stream.
+// next returns the data of the next message event, as event does.
 func (r *eventReader) next() ([]byte, error) {
-	var data []byte
-	lines, foreign := 0, false // lines of data; the event is of another type
+	for {
+		kind, data, err := r.event()
+		if err != nil || kind == messageEvent {
+			return data, err
+		}
+	}
+}
+
+// event returns the type and the data of the next event that has any; the
+// caller may keep them. The error is io.EOF at the end of the stream.
+func (r *eventReader) event() (kind string, data []byte, err error) {
+	kind = messageEvent
+	lines := 0 // of data
 	for {
 		line, err := r.readLine(len(data))
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
+			return "", nil, err
 		}
 		// The standard drops an event that the stream's end cuts short. A JSON
 		// message that is whole needs no blank line to prove it.
 		if len(line) == 0 {
-			if len(data) > 0 && !foreign {
-				return data, nil
+			if len(data) > 0 {
+				return kind, data, nil
 			}
 			if err != nil {
-				return nil, err
+				return "", nil, err
 			}
-			data, lines, foreign = nil, 0, false
+			kind, lines = messageEvent, 0
 			continue
 		}
 		field, value, _ := bytes.Cut(line, []byte(":"))
@@ -58,7 +72,9 @@ func (r *eventReader) next() ([]byte, error) {
 				data = append(append(data, '\n'), value...)
 			}
 		case "event":
-			foreign = len(value) > 0 && string(value) != "message"
+			if kind = messageEvent; len(value) > 0 && string(value) != messageEvent {
+				kind = string(value)
+			}
 		}
 	}
 }

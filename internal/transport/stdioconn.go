@@ -6,13 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -27,6 +24,7 @@ const maxReplies = 16
 // whether it comes from Close or from the child.
 type stdioConn struct {
 	*life
+	flights
 	child    *child
 	protocol protocol
 	peer     Peer
@@ -42,9 +40,6 @@ type stdioConn struct {
 	readDone  chan struct{}
 	writeDone chan struct{}
 	ended     chan struct{} // closed when all of it is over
-
-	mu      sync.Mutex // guards flights
-	flights map[int64]*flight
 }
 
 // An outgoing is a frame to be written.
@@ -66,8 +61,8 @@ func startStdioConn(command Command, protocol protocol) (*stdioConn, error) {
 		readDone:  make(chan struct{}),
 		writeDone: make(chan struct{}),
 		ended:     make(chan struct{}),
-		flights:   make(map[int64]*flight),
 	}
+	c.flights.link, c.flights.quote, c.flights.log = c, excerpt, c.log
 	var err error
 	if c.child, err = startChild(command, command.Log, c.spawn); err != nil {
 		return nil, err
@@ -143,11 +138,7 @@ func (c *stdioConn) depart(ctx context.Context, era Era, call rpc.Call, own bool
 	if err != nil {
 		return nil, err
 	}
-	f := &flight{x: x, own: own, arrived: make(chan struct{}, 1)}
-	f.frame = oneLine(frame)
-	c.mu.Lock()
-	c.flights[x.id] = f
-	c.mu.Unlock()
+	f := c.board(x, oneLine(frame), own)
 	if failure := c.hand(ctx, &f.outgoing); failure != nil {
 		c.land(f)
 		return nil, failure
@@ -226,14 +217,6 @@ func (c *stdioConn) await(ctx context.Context, a, b *flight) (*flight, json.RawM
 	}
 }
 
-// land ends an exchange: what comes for it from now on is dropped.
-func (c *stdioConn) land(f *flight) {
-	c.mu.Lock()
-	delete(c.flights, f.x.id)
-	c.mu.Unlock()
-	f.x.end()
-}
-
 // attend waits for the end of the connection, by Close or by itself, and sees
 // to it that nothing is left.
 func (c *stdioConn) attend() {
@@ -289,66 +272,6 @@ func (c *stdioConn) read() {
 			return
 		}
 	}
-}
-
-// route gives a message of the child to the call it is for. A response has the
-// id of its call and progress the token; for whom anything else is nobody
-// says, so it goes to a call that is alone and otherwise to none.
-func (c *stdioConn) route(line []byte) {
-	m, err := jsonrpc.Parse(line)
-	var to *flight
-	switch {
-	case err != nil && m.Result == nil && m.Error == nil:
-		c.log.Warn("the child has written what is no message", "line", excerpt(line), "error", err)
-		return
-	case err != nil:
-		err = fmt.Errorf("the answer is no message: %w: %s", err, excerpt(line))
-		to = c.flight(m.ID)
-	case m.IsResponse():
-		to = c.flight(m.ID)
-	case m.IsRequest() && m.Method == methodPing:
-		c.reply(pong(m.ID), nil)
-		return
-	case m.Method == methodProgress:
-		to = c.flight(progressToken(&m))
-	default:
-		to = c.onlyCall()
-	}
-	switch {
-	case to != nil:
-		to.put(mail{m, err})
-	case m.IsRequest():
-		c.reply(declined(&m), nil)
-	default:
-		c.log.Debug("a message for no call was dropped", "method", m.Method)
-	}
-}
-
-func (c *stdioConn) flight(id json.RawMessage) *flight {
-	n, ok := readID(id)
-	if !ok {
-		return nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.flights[n]
-}
-
-// onlyCall returns the call in flight if there is exactly one.
-func (c *stdioConn) onlyCall() *flight {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var only *flight
-	for _, f := range c.flights {
-		switch {
-		case f.own:
-		case only != nil:
-			return nil
-		default:
-			only = f
-		}
-	}
-	return only
 }
 
 // oneLine ends a frame with the newline that delimits it, and makes sure that
