@@ -30,8 +30,8 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	<-stream.ctx.Done()
 	stream.end()
 	s.forget(in.id)
-	stream.running.Wait()
 	stream.close()
+	stream.running.Wait()
 	if stream.cut {
 		reset()
 	}
@@ -76,11 +76,12 @@ func (s *Server) Say(text string) {
 	}
 }
 
-// EndStreams ends all streams of HTTP+SSE, and their sessions; cut has their
-// TCP connections reset.
+// EndStreams ends all streams of HTTP+SSE, and their sessions, as a restart
+// does: calls in flight are not answered. cut has the TCP connections reset.
 func (s *Server) EndStreams(cut bool) {
 	for _, stream := range s.streams() {
 		stream.cut = cut
+		stream.close()
 		stream.end()
 	}
 }

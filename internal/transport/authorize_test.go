@@ -30,7 +30,7 @@ func (g *gate) fault(r *http.Request, method string, w http.ResponseWriter) bool
 	what := method
 	if m, err := jsonrpc.Parse(peek(r)); err == nil && m.IsResponse() {
 		what = "reply"
-	} else if r.Method == http.MethodDelete {
+	} else if method == "" {
 		what = r.Method
 	}
 	carried := r.Header.Get("Authorization")

@@ -71,6 +71,7 @@ func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 		where:    u.Scheme + "://" + u.Host,
 		header:   options.Header.Clone(),
 		tripper:  options.RoundTripper,
+		limit:    maxMessage,
 		log:      options.Log,
 	}
 	if e.header == nil {
@@ -128,6 +129,7 @@ type httpEndpoint struct {
 	secrets  *strings.Replacer // of header and URL; see blot
 	tripper  http.RoundTripper
 	own      *http.Transport // nil if the RoundTripper was given
+	limit    int             // maxMessage, but for tests
 	log      *slog.Logger
 }
 

@@ -69,7 +69,7 @@ func (c *httpConn) read(ctx context.Context, response *http.Response, x *exchang
 
 // readBody reads the answer from a body that is one JSON message.
 func (c *httpConn) readBody(ctx context.Context, response *http.Response, x *exchange) (json.RawMessage, error) {
-	body, err := readAll(response, maxMessage)
+	body, err := readAll(response, int64(c.server.limit))
 	if err != nil {
 		return nil, c.cut(ctx, x, err)
 	}
@@ -87,7 +87,7 @@ func (c *httpConn) readBody(ctx context.Context, response *http.Response, x *exc
 
 // readStream reads the answer from an event stream, and what comes before it.
 func (c *httpConn) readStream(ctx context.Context, response *http.Response, x *exchange) (result json.RawMessage, rest bool, err error) {
-	events := newEventReader(hearing{response.Body, c.life}, maxMessage)
+	events := newEventReader(hearing{response.Body, c.life}, c.server.limit)
 	for {
 		data, err := events.next()
 		if errors.Is(err, io.EOF) {

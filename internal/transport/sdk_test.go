@@ -45,6 +45,10 @@ func TestOfficialSDK(t *testing.T) {
 			return onSockets(t, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, options))
 		}
 	}
+	overSSE := func(t *testing.T) *Endpoint {
+		server := sdkServer()
+		return onSockets(t, mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return server }, nil))
+	}
 	overStdio := func(t *testing.T) *Endpoint {
 		return stdioWith(t, func(c *Command) {
 			c.Env = append(os.Environ(), "TRANSPORT_SDK_CHILD=1", "GORACE=atexit_sleep_ms=0")
@@ -59,7 +63,8 @@ func TestOfficialSDK(t *testing.T) {
 		"stateless":      {overHTTP(&mcp.StreamableHTTPOptions{Stateless: true}), map[Era]Era{Unknown: Modern, Modern: Modern, Legacy: Legacy}},
 		"stateless, JSON": {overHTTP(&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true}),
 			map[Era]Era{Unknown: Modern}},
-		"stdio": {overStdio, map[Era]Era{Unknown: Modern, Modern: Modern, Legacy: Legacy}},
+		"HTTP+SSE": {overSSE, map[Era]Era{Unknown: Legacy, Legacy: Legacy}},
+		"stdio":    {overStdio, map[Era]Era{Unknown: Modern, Modern: Modern, Legacy: Legacy}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			endpoint := test.endpoint(t)

@@ -139,7 +139,7 @@ func (c *sseConn) firstEvent(ctx context.Context) (endpoint string, err error) {
 		return "", c.server.stray("answered with %q where an event stream is expected: %s",
 			excerpt([]byte(kind)), c.httpConn.quote(response, said))
 	}
-	c.events = newEventReader(hearing{response.Body, c.life}, maxMessage)
+	c.events = newEventReader(hearing{response.Body, c.life}, c.server.limit)
 	for {
 		kind, data, err := c.events.event()
 		switch {
