@@ -27,8 +27,14 @@ type Server struct {
 	// speaks is asked once, and again when it says otherwise.
 	Protocol string
 
-	// URL of the MCP endpoint, http or https, for streamable HTTP.
+	// URL of the MCP endpoint, http or https, for streamable HTTP or for
+	// HTTP+SSE, the transport of MCP 2024-11-05.
 	URL string
+	// SSE says that the server speaks HTTP+SSE alone, which saves asking. A
+	// server that is not set to it is tried with it all the same, if it is
+	// legacy and turns initialize away with HTTP 400, 404 or 405, and has 2 s
+	// to say that it speaks it. It goes with a URL only.
+	SSE bool
 	// Header is sent with every request, for instance a token that never
 	// changes.
 	Header http.Header
@@ -96,8 +102,8 @@ func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
 		err = errors.New("give exactly one of URL, Command and Handler")
 	case s.RoundTripper != nil && s.DialContext != nil:
 		err = errors.New("a DialContext has no use beside a RoundTripper: dial in that")
-	case s.URL == "" && (s.Header != nil || s.Tokens != nil || s.RoundTripper != nil || s.DialContext != nil):
-		err = errors.New("fields Header, Tokens, RoundTripper and DialContext go with a URL")
+	case s.URL == "" && (s.SSE || s.Header != nil || s.Tokens != nil || s.RoundTripper != nil || s.DialContext != nil):
+		err = errors.New("fields SSE, Header, Tokens, RoundTripper and DialContext go with a URL")
 	case s.Tokens != nil && s.authorized():
 		err = errors.New("give either Tokens or an Authorization in Header or URL: a request has room for one")
 	case s.Handler != nil && s.Protocol != "":
@@ -106,7 +112,7 @@ func (s *Server) endpoint(config *Config) (*transport.Endpoint, error) {
 		err = errors.New("fields Args, Env and Dir go with a Command")
 	case s.URL != "":
 		endpoint, err = transport.HTTP(s.URL, transport.HTTPOptions{
-			Protocol: s.Protocol, Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext, Log: log,
+			Protocol: s.Protocol, SSE: s.SSE, Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext, Log: log,
 		})
 	case s.Command != "":
 		endpoint, err = transport.Stdio(transport.Command{

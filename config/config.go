@@ -23,12 +23,13 @@
 // # Servers
 //
 // An entry of mcpServers, or of servers as VS Code calls it, has a url
-// (streamable HTTP) with headers, or a command with args, env, envFile and
-// cwd; the last two are relative to the folder of the file. "type" may say
-// which of the two is meant; the older transport, sse, is refused. "protocol"
-// may be the one version of MCP to speak ("2025-06-18"), auto for what the
-// server speaks. An entry with
-// "disabled": true is not looked at. Keys that clients write for their own use
+// (streamable HTTP, or HTTP+SSE) with headers, or a command with args, env,
+// envFile and cwd; the last two are relative to the folder of the file. "type"
+// may say which is meant: http, sse or stdio. Without it, and with http, a
+// server at a url that does not take streamable HTTP is tried with the older
+// HTTP+SSE; with sse it is spoken to by that alone. "protocol" may be the one
+// version of MCP to speak ("2025-06-18"), auto for what the server speaks. An
+// entry with "disabled": true is not looked at. Keys that clients write for their own use
 // are ignored, and keys that would change what a server may do are refused; both
 // are listed beside the code that reads entries. Any other key is an error.
 //
