@@ -68,6 +68,22 @@ func TestEventReader(t *testing.T) {
 	}
 }
 
+func TestEventReaderTypes(t *testing.T) {
+	events := newEventReader(strings.NewReader("event: endpoint\ndata: /a\n\ndata: b\nevent: ping\n\ndata: c\n\n"+
+		"event: x\nevent: message\ndata: d\n\nevent: x\n\ndata: e\n\nevent: y\nevent:\ndata: f\n\n"), 100)
+	var got []string
+	for {
+		kind, data, err := events.event()
+		if err != nil {
+			break
+		}
+		got = append(got, kind+" "+string(data))
+	}
+	if want := []string{"endpoint /a", "ping b", "message c", "message d", "message e", "message f"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestEventReaderBounds(t *testing.T) {
 	for name, stream := range map[string]string{
 		"one line":   "data: " + strings.Repeat("x", 200) + "\n\n",
