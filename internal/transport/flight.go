@@ -8,12 +8,17 @@ import (
 	"sync"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
 )
 
 // maxMail bounds how many messages wait for one call. All but the answer are
 // dropped beyond it, so that a caller who is slow to take them in holds up neither
 // the server nor the other calls.
 const maxMail = 1024
+
+// shownLength is how much is looked at, in bytes, of the beginning and of the
+// end of a message that is too large.
+const shownLength = 4 << 10
 
 // A flight is an exchange on a connection that others share. The reader of the
 // connection puts messages in, the goroutine of the call takes them out.
@@ -133,6 +138,26 @@ func (s *flights) route(said []byte) {
 	default:
 		s.log.Debug("a message for no call was dropped", "method", m.Method)
 	}
+}
+
+// routeCut has the call fail whose answer is too large to be taken in, by its
+// beginning and its end. The error is that it cannot be known whose it is.
+func (s *flights) routeCut(head, tail []byte, err error) error {
+	id, kind := jsonrpc.Outline(head, tail)
+	switch {
+	case kind == jsonrpc.Response && id != nil:
+		if to := s.flight(id); to != nil {
+			to.put(mail{jsonrpc.Message{ID: id}, err})
+		}
+		return nil
+	case kind == jsonrpc.Request && id != nil:
+		s.link.reply(jsonrpc.AppendError(nil, id, rpc.Errorf(rpc.CodeInvalidRequest, "%v", err)), s.authorize)
+		fallthrough
+	case kind == jsonrpc.Request:
+		s.log.Warn("a message of the server was dropped", "error", err)
+		return nil
+	}
+	return fmt.Errorf("whose answer it is does not show: %w", err)
 }
 
 func (s *flights) flight(id json.RawMessage) *flight {

@@ -22,6 +22,7 @@ type eventReader struct {
 	line  []byte // the line being read
 	begun bool   // the byte order mark is behind us
 	wasCR bool   // the last line ended with CR: an LF that follows belongs to it
+	skips bool   // of a line that is too large the end is kept
 }
 
 func newEventReader(stream io.Reader, limit int) *eventReader {
@@ -39,12 +40,20 @@ func (r *eventReader) next() ([]byte, error) {
 }
 
 // event returns the type and the data of the next event that has any; the
-// caller may keep them. The error is io.EOF at the end of the stream.
+// caller may keep them. The error is io.EOF at the end of the stream, and
+// errTooLarge with the beginning of the data of an event that is too large: it
+// can be skipped.
 func (r *eventReader) event() (kind string, data []byte, err error) {
 	kind = messageEvent
 	lines := 0 // of data
 	for {
 		line, err := r.readLine(len(data))
+		if errors.Is(err, errTooLarge) {
+			if lines == 0 {
+				data = bytes.TrimPrefix(bytes.TrimPrefix(r.line, []byte("data:")), []byte(" "))
+			}
+			return kind, bytes.Clone(data[:min(len(data), shownLength)]), err
+		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "", nil, err
 		}
@@ -79,6 +88,20 @@ func (r *eventReader) event() (kind string, data []byte, err error) {
 	}
 }
 
+// skip reads on to the end of an event that is too large, and returns the end
+// of its last line.
+func (r *eventReader) skip() (tail []byte, err error) {
+	r.skips = true
+	defer func() { r.skips = false }()
+	for {
+		line, err := r.readLine(0)
+		if err != nil || len(line) == 0 {
+			return tail, err
+		}
+		tail = bytes.Clone(line[max(0, len(line)-shownLength):])
+	}
+}
+
 // readLine returns the next line without its end, which is CR, LF or CRLF. It
 // is valid until the next call. used is what the event has of the limit so
 // far. At the end of the stream the last line may come without an end, and
@@ -106,7 +129,10 @@ func (r *eventReader) readLine(used int) ([]byte, error) {
 		}
 		end := lineEnd(chunk)
 		r.line = append(r.line, chunk[:min(end, len(chunk))]...)
-		if used+len(r.line) > r.limit {
+		switch {
+		case r.skips:
+			r.line = append(r.line[:0], r.line[max(0, len(r.line)-shownLength):]...)
+		case used+len(r.line) > r.limit:
 			return nil, errTooLarge
 		}
 		if end < len(chunk) {

@@ -97,6 +97,35 @@ func TestEventReaderBounds(t *testing.T) {
 	}
 }
 
+func TestEventReaderSkips(t *testing.T) {
+	large := strings.Repeat("x", 200)
+	for name, stream := range map[string]string{
+		"one line":   "data: " + large + "\n\n",
+		"CR":         "data: " + large + "\r\r",
+		"CRLF":       "data: " + large + "\r\n\r\n",
+		"many lines": strings.Repeat("data: xxxxxxxx\n", 20) + "\n",
+		"comment":    ":" + large + "\n\n",
+		"more lines": "data: " + large + "\nid: 7\n\n",
+	} {
+		for way, in := range map[string]io.Reader{
+			"at once":       strings.NewReader("data: a\n\n" + stream + "data: b\n\n"),
+			"byte for byte": iotest.OneByteReader(strings.NewReader("data: a\n\n" + stream + "data: b\n\n")),
+		} {
+			events := newEventReader(in, 100)
+			first, _ := events.next()
+			_, head, err := events.event()
+			_, skipped := events.skip()
+			second, _ := events.next()
+			if string(first) != "a" || !errors.Is(err, errTooLarge) || skipped != nil || string(second) != "b" {
+				t.Errorf("%s, %s: got %q, %v, %v, %q", name, way, first, err, skipped, second)
+			}
+			if name != "comment" && !strings.HasPrefix(string(head), "xxxxxxxx") {
+				t.Errorf("%s, %s: begins %q", name, way, head)
+			}
+		}
+	}
+}
+
 func TestEventReaderReportsBrokenStream(t *testing.T) {
 	broken := io.MultiReader(strings.NewReader("data: a\n\ndata: b\n"), iotest.ErrReader(io.ErrUnexpectedEOF))
 	got, err := readEvents(broken, 100)

@@ -57,6 +57,16 @@ func (c *sseConn) read() {
 	defer c.stream.Body.Close()
 	for {
 		kind, data, err := c.events.event()
+		if errors.Is(err, errTooLarge) {
+			large := err
+			var tail []byte
+			if tail, err = c.events.skip(); err == nil && kind == messageEvent {
+				err = c.routeCut(data, tail, large)
+			}
+			if err == nil {
+				continue
+			}
+		}
 		switch {
 		case err == nil && kind == messageEvent:
 			c.route(data)
@@ -69,8 +79,6 @@ func (c *sseConn) read() {
 		case errors.Is(err, io.EOF):
 			c.why = c.server.errorf("the server has ended the event stream")
 		default:
-			// If an event is too large, whose answer it is stands perhaps in
-			// what is not read.
 			c.why = c.server.errorf("the event stream: %w", err)
 		}
 		c.server.log.Debug("the session is over", "error", c.why)

@@ -487,19 +487,57 @@ func TestSSEStreamEndsAfterTheAnswer(t *testing.T) {
 	})
 }
 
-// An event that is too large ends the connection: whose it is, is not known.
+// An event that is too large fails the call that it belongs to, where its
+// beginning or its end tells.
 func TestSSEEventThatIsTooLarge(t *testing.T) {
-	server := &mcptest.Server{OverSSE: true}
-	server.Fault = onFaulty(func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(http.StatusAccepted)
-		server.Say("data: " + strings.Repeat("x", 1001))
-	})
-	endpoint := inBubble(t, server)
-	endpoint.opener.(*httpEndpoint).limit = 1000
-	conn := openSSE(t, endpoint)
-	_, err := call(t.Context(), conn, "echo", args{"id": "faulty"})
-	fails(MayHaveRun, true, errTooLarge.Error())(t, err)
-	mustEcho(t, openSSE(t, endpoint), "next")
+	large := strings.Repeat("x", 3*shownLength)
+	for name, test := range map[string]struct {
+		say   string
+		check func(*testing.T, error)
+	}{
+		"id in front":   {`data: {"jsonrpc":"2.0","id":ID,"result":{"text":"` + large + "\"}}\n\n", fails(MayHaveRun, false, errTooLarge.Error())},
+		"id at the end": {`data: {"jsonrpc":"2.0","result":{"text":"` + large + "\"},\"id\":ID}\r\n\r\n", fails(MayHaveRun, false, errTooLarge.Error())},
+		"in many lines": {"data: {\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\"a\":[\n" + strings.Repeat("data: 1,\n", shownLength) + "data: 1]}}\n\n", fails(MayHaveRun, false, errTooLarge.Error())},
+		"an error":      {`data: {"jsonrpc":"2.0","id":ID,"error":{"code":1,"message":"` + large + "\"}}\n\n", fails(MayHaveRun, false, errTooLarge.Error())},
+		"a notification": {`data: {"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + large + "\"}}\n\ndata: {\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n\n", func(t *testing.T, err error) {
+			if err != nil {
+				t.Errorf("got %v", err)
+			}
+		}},
+		"another type": {"event: x\ndata: " + large + "\n\ndata: {\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n\n", func(t *testing.T, err error) {
+			if err != nil {
+				t.Errorf("got %v", err)
+			}
+		}},
+		"nobody's": {"data: " + large + "\n\n", fails(MayHaveRun, true, "whose answer it is does not show", errTooLarge.Error())},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := &mcptest.Server{OverSSE: true}
+				server.Fault = onFaulty(func(w http.ResponseWriter, r *http.Request) {
+					w.WriteHeader(http.StatusAccepted)
+					server.Say(strings.ReplaceAll(test.say, "ID", string(mcptest.ID(r))))
+				})
+				endpoint := inBubble(t, server)
+				endpoint.opener.(*httpEndpoint).limit = 2 * shownLength
+				conn := openSSE(t, endpoint)
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					if _, err := call(t.Context(), conn, "sleep", args{"id": "bystander", "ms": 1000}); err != nil && name != "nobody's" {
+						t.Errorf("the call beside it: %v", err)
+					}
+				})
+				synctest.Wait()
+				_, err := call(t.Context(), conn, "echo", args{"id": "faulty"})
+				test.check(t, err)
+				if !isDead(err) {
+					mustEcho(t, conn, "next")
+				}
+				wg.Wait()
+				conn.Close(t.Context())
+			})
+		})
+	}
 }
 
 // A stream that is silent for ever is found out by the check.
