@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -189,41 +188,19 @@ func TestSessionIsToldOfItsLostStream(t *testing.T) {
 // A server that speaks HTTP+SSE and is replaced by one of streamable HTTP, or
 // the other way round, is asked again as soon as it says so, and no call fails.
 func TestServerChangesItsTransport(t *testing.T) {
-	for name, sseFirst := range map[string]bool{"to streamable HTTP": true, "to HTTP+SSE": false} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := &server{}
-				kinds := [2]*mcptest.Server{{OverSSE: sseFirst}, {OverSSE: !sseFirst}}
-				for _, kind := range kinds {
-					kind.Fault = func(r *http.Request, _ string, w http.ResponseWriter) bool {
-						elsewhere := kind.OverSSE && r.Method == http.MethodPost && r.URL.Path == "/mcp"
-						if elsewhere {
-							http.Error(w, "Cannot POST /mcp", http.StatusNotFound)
-						}
-						return elsewhere
-					}
-				}
-				var now atomic.Int32
-				p := s.poolOver(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					kinds[now.Load()].ServeHTTP(w, r)
-				}), nil)
-				defer closePool(t, p)
-				for _, id := range []string{"a", "b"} {
-					for range 3 {
-						if _, err := call(t.Context(), p, nobody, "write", id); err != nil {
-							t.Fatalf("call %s: %v", id, err)
-						}
-					}
-					now.Store(1)
-					kinds[0].EndStreams(false)
-					kinds[0].Expire()
-				}
-				if a, b := kinds[0].Executions()["a"], kinds[1].Executions()["b"]; a != 3 || b != 3 {
-					t.Errorf("%d and %d calls ran, want 3 and 3", a, b)
-				}
-			})
-		})
+	streamable, modern := &mcptest.Server{}, &mcptest.Server{Modern: true}
+	overSSE := func() *mcptest.Server {
+		return &mcptest.Server{OverSSE: true, Fault: func(r *http.Request, _ string, w http.ResponseWriter) bool {
+			if r.Method != http.MethodPost || r.URL.Path != "/mcp" {
+				return false
+			}
+			http.Error(w, "Cannot POST /mcp", http.StatusNotFound)
+			return true
+		}}
 	}
+	t.Run("to streamable HTTP", func(t *testing.T) { replace(t, overSSE(), streamable, "legacy") })
+	t.Run("to modern", func(t *testing.T) { replace(t, overSSE(), modern, "modern") })
+	t.Run("to HTTP+SSE", func(t *testing.T) { replace(t, &mcptest.Server{}, overSSE(), "legacy") })
 }
 
 // Over sockets, with streams that end all the time, each answer reaches its own

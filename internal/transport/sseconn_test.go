@@ -60,29 +60,16 @@ func sseHazard(t *testing.T, fault func(http.ResponseWriter, *http.Request), say
 				server.Say(strings.ReplaceAll(say, "ID", string(mcptest.ID(r))))
 			})
 			endpoint := reach(t, server)
-			conn := openSSE(t, endpoint)
-			arrived, release, bystander := make(chan struct{}), make(chan struct{}), make(chan error)
-			go func() {
+			arrived, release := make(chan struct{}), make(chan struct{})
+			meet(t, func() Conn { return openSSE(t, endpoint) }, func(conn Conn) error {
 				asked := &events{ask: func(context.Context, string) (json.RawMessage, error) {
 					close(arrived)
 					<-release
 					return json.RawMessage(`{}`), nil
 				}}
 				_, err := callWith(context.Background(), conn, asked, "ask", "", args{"id": "bystander", "method": "elicitation/create"})
-				bystander <- err
-			}()
-			<-arrived
-			_, err := call(t.Context(), conn, "echo", args{"id": "faulty"})
-			close(release)
-			if err := <-bystander; err != nil {
-				t.Errorf("the call beside it: %v", err)
-			}
-			check(t, err)
-			if isDead(err) {
-				conn.Close(context.Background())
-				conn = openSSE(t, endpoint)
-			}
-			mustEcho(t, conn, "next")
+				return err
+			}, arrived, release, check)
 		})
 	}
 }
@@ -220,10 +207,16 @@ func TestSSEProgressBeforeAcceptance(t *testing.T) {
 func TestSSEUnattributed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &mcptest.Server{OverSSE: true}
+		server.Fault = onMethod("ping", reply(202, "", ""))
 		conn := openSSE(t, inBubble(t, server))
+		var wg sync.WaitGroup
+		wg.Go(func() { // a check is no call
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			_ = conn.Check(ctx)
+		})
 		const log = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{}}\n\n"
 		var got [2]events
-		var wg sync.WaitGroup
 		for i := range got {
 			wg.Go(func() {
 				if _, err := callWith(t.Context(), conn, &got[i], "sleep", "", args{"ms": 1000 * (i + 1)}); err != nil {
@@ -261,9 +254,7 @@ func TestSSEPingWithoutACall(t *testing.T) {
 		time.Sleep(time.Minute)
 		server.Say("data: {\"jsonrpc\":\"2.0\",\"id\":\"p\",\"method\":\"ping\"}\n\n")
 		synctest.Wait()
-		if came := g.taken(); len(came) != 1 || came[0] != "reply Bearer house-4" {
-			t.Errorf("got %q", came)
-		}
+		g.expect(t, "reply Bearer house-4")
 		if heard := conn.Heard().Sub(before); heard != time.Minute {
 			t.Errorf("heard after %v, want a minute", heard)
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -156,6 +155,25 @@ func TestSSEIsNotWhatItSpeaks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is left of the questions before ends when HTTP+SSE is tried.
+func TestSSEIsFoundOutAndNothingIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, ended := time.Now(), time.Duration(-1)
+		server := &mcptest.Server{OverSSE: true, Fault: onMethod("server/discover", func(w http.ResponseWriter, r *http.Request) {
+			reply(200, "text/event-stream", "data: {\"jsonrpc\":\"2.0\",\"id\":ID,\"error\":{\"code\":-32601,\"message\":\"no\"}}\n\n")(w, r)
+			<-r.Context().Done()
+			ended = time.Since(asked)
+		})}
+		conn := open(t, inBubble(t, server), Unknown)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if ended != 0 || !conn.Peer().SSE {
+			t.Errorf("the stream of server/discover was ended after %v", ended)
+		}
+		conn.Close(t.Context())
+	})
 }
 
 func TestSSEIsNotTriedWhereInitializedIsRefused(t *testing.T) {
@@ -380,20 +398,14 @@ func TestSSERequestsAreAuthorizedForThemselves(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	expect := func(want ...string) {
-		t.Helper()
-		if got := g.taken(); !slices.Equal(got, want) {
-			t.Errorf("got  %q\nwant %q", got, want)
-		}
-	}
-	expect("GET Bearer house-1", "initialize Bearer house-2", "notifications/initialized Bearer house-3")
+	g.expect(t, "GET Bearer house-1", "initialize Bearer house-2", "notifications/initialized Bearer house-3")
 	if _, err := conn.Call(t.Context(), mcptest.CallTool("echo", args{"id": "a"}), carries("ann")); err != nil {
 		t.Fatal(err)
 	}
 	if err := conn.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	expect("tools/call Bearer ann-1", "ping Bearer house-4")
+	g.expect(t, "tools/call Bearer ann-1", "ping Bearer house-4")
 
 	ask := mcptest.CallTool("ask", args{"id": "a", "method": "elicitation/create"})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -404,7 +416,7 @@ func TestSSERequestsAreAuthorizedForThemselves(t *testing.T) {
 	}}
 	_, err = conn.Call(ctx, ask, carries("bob"))
 	<-wantFailure(t, err, MayHaveRun, false).Settled
-	expect("tools/call Bearer bob-1", "notifications/cancelled Bearer bob-2")
+	g.expect(t, "tools/call Bearer bob-1", "notifications/cancelled Bearer bob-2")
 }
 
 // A token that is refused is replaced, for the stream and for messages.
@@ -412,7 +424,5 @@ func TestSSERefusedTokenIsReplaced(t *testing.T) {
 	g := &gate{shut: func(carried string) bool { return !strings.HasSuffix(carried, "2") }}
 	_, err := inBubble(t, &mcptest.Server{OverSSE: true, Fault: g.fault}).Open(t.Context(), knownSSE, rpc.Capabilities{}, carries("house"))
 	wantOpenError(t, nil, err, true, false, "HTTP 401")
-	if got := g.taken(); !slices.Equal(got, []string{"GET Bearer house-1", "GET Bearer house-2", "initialize Bearer house-3", "initialize Bearer house-4"}) {
-		t.Errorf("got %q", got)
-	}
+	g.expect(t, "GET Bearer house-1", "GET Bearer house-2", "initialize Bearer house-3", "initialize Bearer house-4")
 }
