@@ -55,36 +55,40 @@ func (c *sseConn) Close(ctx context.Context) {
 // read takes in what comes over the stream until its end.
 func (c *sseConn) read() {
 	defer c.stream.Body.Close()
-	for {
-		kind, data, err := c.events.event()
-		if errors.Is(err, errTooLarge) {
-			large := err
-			var tail []byte
-			if tail, err = c.events.skip(); err == nil && kind == messageEvent {
-				err = c.routeCut(data, tail, large)
-			}
-			if err == nil {
-				continue
-			}
-		}
-		switch {
-		case err == nil && kind == messageEvent:
-			c.route(data)
-			continue
-		case err == nil:
-			c.server.log.Debug("an event of another type was dropped", "type", excerpt([]byte(kind)))
-			continue
-		case c.ctx.Err() != nil:
-			return // by Close
-		case errors.Is(err, io.EOF):
-			c.why = c.server.errorf("the server has ended the event stream")
-		default:
-			c.why = c.server.errorf("the event stream: %w", err)
-		}
-		c.server.log.Debug("the session is over", "error", c.why)
-		close(c.died)
-		return
+	var err error
+	for err == nil {
+		err = c.takeEvent()
 	}
+	switch {
+	case c.ctx.Err() != nil:
+		return // by Close
+	case errors.Is(err, io.EOF):
+		c.why = c.server.errorf("the server has ended the event stream")
+	default:
+		c.why = c.server.errorf("the event stream: %w", err)
+	}
+	c.server.log.Debug("the session is over", "error", c.why)
+	close(c.died)
+}
+
+// takeEvent takes in one event. After an error there are no more.
+func (c *sseConn) takeEvent() error {
+	kind, data, err := c.events.event()
+	switch {
+	case errors.Is(err, errTooLarge):
+		tail, skipped := c.events.skip()
+		if skipped != nil || kind != messageEvent {
+			return skipped
+		}
+		return c.routeCut(data, tail, err)
+	case err != nil:
+		return err
+	case kind == messageEvent:
+		c.route(data)
+	default:
+		c.server.log.Debug("an event of another type was dropped", "type", c.flights.quote([]byte(kind)))
+	}
+	return nil
 }
 
 // exchange makes one request and takes in what comes for it until the answer.
