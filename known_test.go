@@ -97,6 +97,7 @@ func replace(t *testing.T, first, second *mcptest.Server, era string) {
 		if a, b := first.Executions()["a"], second.Executions()["b"]; a != 3 || b != 3 {
 			t.Errorf("%d and %d calls ran, want 3 and 3", a, b)
 		}
+		synctest.Wait() // the connection to the first is closed
 		if got := p.Conns()[0].Era(); got != era {
 			t.Errorf("the connection is %s, want %s", got, era)
 		}

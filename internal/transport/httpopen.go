@@ -89,9 +89,9 @@ func notUnderstood(err error) bool {
 // the era was not asked for just now.
 func (c *httpConn) initialize(ctx context.Context, caps rpc.Capabilities, given bool) error {
 	c.settle(Peer{Era: Legacy}, "")
-	got, err := c.exchange(ctx, initializeCall(caps, c.server.protocol.legacy()), c.authorize)
-	peer, err := c.readHello(ctx, got, err, given)
-	if got.response != nil {
+	got, refused := c.exchange(ctx, initializeCall(caps, c.server.protocol.legacy()), c.authorize)
+	peer, err := c.readHello(ctx, got, refused, given)
+	if refused == nil {
 		c.settle(peer, got.response.Header.Get(headerSession)) // to be deleted if we cannot use it
 	}
 	if err != nil {
