@@ -69,31 +69,39 @@ func TestOpeningsTakeNoMoreRoundTripsThanTheyMust(t *testing.T) {
 func TestServerChangesItsEra(t *testing.T) {
 	for name, modernFirst := range map[string]bool{"to legacy": true, "to modern": false} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := &server{}
-				eras := [2]*mcptest.Server{{Modern: modernFirst}, {Modern: !modernFirst}}
-				var now atomic.Int32
-				p := s.poolOver(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					eras[now.Load()].ServeHTTP(w, r)
-				}), nil)
-				defer closePool(t, p)
-				for _, id := range []string{"a", "b"} {
-					for range 3 {
-						if _, err := call(t.Context(), p, nobody, "write", id); err != nil {
-							t.Fatalf("call %s: %v", id, err)
-						}
-					}
-					now.Store(1)
-				}
-				if a, b := eras[0].Executions()["a"], eras[1].Executions()["b"]; a != 3 || b != 3 {
-					t.Errorf("%d and %d calls ran, want 3 and 3", a, b)
-				}
-				if era, want := p.Conns()[0].Era(), map[bool]string{true: "modern", false: "legacy"}[!modernFirst]; era != want {
-					t.Errorf("the connection is %s, want %s", era, want)
-				}
-			})
+			replace(t, &mcptest.Server{Modern: modernFirst}, &mcptest.Server{Modern: !modernFirst},
+				map[bool]string{true: "modern", false: "legacy"}[!modernFirst])
 		})
 	}
+}
+
+// replace has one server stand in the place of another, with calls before and
+// after. era is that of the second.
+func replace(t *testing.T, first, second *mcptest.Server, era string) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		var now atomic.Pointer[mcptest.Server]
+		now.Store(first)
+		p := s.poolOver(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { now.Load().ServeHTTP(w, r) }), nil)
+		defer closePool(t, p)
+		for _, id := range []string{"a", "b"} {
+			for range 3 {
+				if _, err := call(t.Context(), p, nobody, "write", id); err != nil {
+					t.Fatalf("call %s: %v", id, err)
+				}
+			}
+			now.Store(second)
+			first.EndStreams(false)
+		}
+		if a, b := first.Executions()["a"], second.Executions()["b"]; a != 3 || b != 3 {
+			t.Errorf("%d and %d calls ran, want 3 and 3", a, b)
+		}
+		synctest.Wait() // the connection to the first is closed
+		if got := p.Conns()[0].Era(); got != era {
+			t.Errorf("the connection is %s, want %s", got, era)
+		}
+	})
 }
 
 // What is known of a modern server is no word about whether it is there: one

@@ -28,10 +28,16 @@ type Server struct {
 	// speaks is asked once, and again when it says otherwise.
 	Protocol string
 
-	// URL of the MCP endpoint, http or https, for streamable HTTP. One at a
-	// Unix socket is written with the percent-encoded path of the socket as
-	// host: http+unix://%2Frun%2Fmcp.sock/mcp.
+	// URL of the MCP endpoint, http or https, for streamable HTTP or for
+	// HTTP+SSE, the transport of MCP 2024-11-05. One at a Unix socket is
+	// written with the percent-encoded path of the socket as host:
+	// http+unix://%2Frun%2Fmcp.sock/mcp.
 	URL string
+	// SSE says that the server speaks HTTP+SSE alone, which saves asking. A
+	// server that is not set to it is tried with it all the same, if it is
+	// legacy and turns initialize away with HTTP 400, 404 or 405, and has 2 s
+	// to say that it speaks it. It goes with a URL only.
+	SSE bool
 	// Header is sent with every request, for instance a token that never
 	// changes.
 	Header http.Header
@@ -139,9 +145,9 @@ func (s *Server) endpoint(config *Config, known *known) (*transport.Endpoint, er
 	switch {
 	case ways != 1:
 		err = errors.New("give exactly one of URL, Command and Handler")
-	case s.URL == "" && (s.Header != nil || s.Tokens != nil || s.Auth != nil || s.RoundTripper != nil || s.DialContext != nil ||
+	case s.URL == "" && (s.SSE || s.Header != nil || s.Tokens != nil || s.Auth != nil || s.RoundTripper != nil || s.DialContext != nil ||
 		s.CAFile != "" || s.CertFile != "" || s.KeyFile != ""):
-		err = errors.New("fields Header, Tokens, Auth, RoundTripper, DialContext, CAFile, CertFile and KeyFile go with a URL")
+		err = errors.New("fields SSE, Header, Tokens, Auth, RoundTripper, DialContext, CAFile, CertFile and KeyFile go with a URL")
 	case s.Tokens != nil && s.Auth != nil, (s.Tokens != nil || s.Auth != nil) && s.authorized():
 		err = errors.New("give one of Tokens, Auth and an Authorization in Header or URL: a request has room for one")
 	case s.Handler != nil && s.Protocol != "":
@@ -152,7 +158,7 @@ func (s *Server) endpoint(config *Config, known *known) (*transport.Endpoint, er
 		err = errors.New("a MaxMessageBytes goes with a URL or a Command")
 	case s.URL != "":
 		endpoint, err = transport.HTTP(s.URL, transport.HTTPOptions{
-			Protocol: s.Protocol, Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext,
+			Protocol: s.Protocol, SSE: s.SSE, Header: s.Header, RoundTripper: s.RoundTripper, DialContext: s.DialContext,
 			ParamHeaders: known.hints.paramHeaders, Changed: known.cache.changed,
 			CAFile: s.CAFile, CertFile: s.CertFile, KeyFile: s.KeyFile,
 			MaxMessageBytes: s.MaxMessageBytes, Log: log,

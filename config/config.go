@@ -23,18 +23,23 @@
 // # Servers
 //
 // An entry of mcpServers, or of servers as VS Code calls it, has a url
-// (streamable HTTP) with headers, or a command with args, env, envFile and
-// cwd. For an https url there are ca_file, and cert_file with key_file: PEM
-// files of authorities to trust beside those of the system, and of a client
-// certificate, which is read again when it is replaced. A url such as
-// http+unix://%2Frun%2Fmcp.sock/mcp is one of a Unix socket. max_message_bytes
-// bounds one message of the server, see [mcpool.Server]. Paths are relative to
-// the folder of the file. close_grace is how long a
-// command has to exit before it is told to, and before it is killed, in
-// seconds (0.5) or as a duration ("500ms"); 0 means the default. "type" may say
-// which of the two is meant; the older transport, sse, is refused. "protocol"
-// may be the one version of MCP to speak ("2025-06-18"), auto for what the
-// server speaks. An entry with
+// (streamable HTTP, or HTTP+SSE) with headers, or a command with args, env,
+// envFile and cwd. Paths are relative to the folder of the file.
+//
+// "type" may say which is meant: http, sse or stdio. Without it, and with http,
+// a server at a url that does not take streamable HTTP is tried with the older
+// HTTP+SSE; with sse it is spoken to by that alone. "protocol" may be the one
+// version of MCP to speak ("2025-06-18"), auto for what the server speaks.
+//
+// For an https url there are ca_file, and cert_file with key_file: PEM files of
+// authorities to trust beside those of the system, and of a client certificate,
+// which is read again when it is replaced. A url such as
+// http+unix://%2Frun%2Fmcp.sock/mcp is one of a Unix socket. close_grace is how
+// long a command has to exit before it is told to, and before it is killed, in
+// seconds (0.5) or as a duration ("500ms"); 0 means the default.
+// max_message_bytes bounds one message of the server, see [mcpool.Server].
+//
+// An entry with
 // "disabled": true is not looked at. Keys that clients write for their own use
 // are ignored, and keys that would change what a server may do are refused; both
 // are listed beside the code that reads entries. Any other key is an error.

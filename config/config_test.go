@@ -237,6 +237,23 @@ func TestAuth(t *testing.T) {
 	}
 }
 
+func TestTransports(t *testing.T) {
+	c, err := config.Parse([]byte(`{"mcpServers": {
+		"a": {"url": "https://a/sse", "type": "sse"},
+		"b": {"url": "https://b/sse", "type": "http"},
+		"c": {"url": "https://c/sse"},
+	}}`), "mcp.json", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false, false} {
+		if c.Servers[i].SSE != want {
+			t.Errorf("%s is set to HTTP+SSE: %v", c.Servers[i].Name, c.Servers[i].SSE)
+		}
+		usable(t, c.Servers[i])
+	}
+}
+
 func TestNamesBecomeSafe(t *testing.T) {
 	for key, want := range map[string]string{
 		"My Server":                  "My-Server",

@@ -67,8 +67,9 @@ var bad = map[string]struct {
 	"auth, scopes":        {entry(`"url": "https://a", "auth": {"client_id": "a", "client_secret": "s3cret", "scopes": "b"}`), []string{"mcpServers.x.auth.scopes: want a list of strings"}},
 	"auth, refresh token": {entry(`"url": "https://a", "auth": {"client_id": "a", "refresh_token": "s3cret"}`), []string{"mcpServers.x.auth.refresh_token: it is replaced by another now and then"}},
 
-	"sse":              {entry(`"type": "sse", "url": "https://a/sse"`), []string{"mcpServers.x.type: the sse transport is not supported yet"}},
-	"type":             {entry(`"type": "grpc", "url": "https://a"`), []string{`mcpServers.x.type: value "grpc": want stdio or http`}},
+	"sse and command":  {entry(`"type": "sse", "command": "a"`), []string{"mcpServers.x: type sse wants a url, not a command"}},
+	"sse and modern":   {entry(`"type": "sse", "url": "https://a/sse", "protocol": "2026-07-28"`), []string{"mcpServers.x: type sse is older than protocol 2026-07-28"}},
+	"type":             {entry(`"type": "grpc", "url": "https://a"`), []string{`mcpServers.x.type: value "grpc": want stdio, http or sse`}},
 	"protocol":         {entry(`"url": "https://a", "protocol": "2026"`), []string{`mcpServers.x.protocol: value "2026": want auto, 2026-07-28, 2025-11-25, `}},
 	"stdio with a url": {entry(`"type": "stdio", "url": "https://a"`), []string{"mcpServers.x: type stdio wants a command"}},
 	"http and command": {entry(`"type": "http", "command": "a"`), []string{"mcpServers.x: type http wants a url"}},

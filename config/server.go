@@ -164,6 +164,7 @@ func (r *reader) server(entry *node, s *Server) {
 	if len(r.errs) > before {
 		return // what follows would be about what is left
 	}
+	s.SSE = kind == "sse"
 	if complaint := mismatch(s, kind); complaint != "" {
 		r.refuse(entry, "%s", complaint)
 	}
@@ -189,8 +190,10 @@ func mismatch(s *Server, kind string) string {
 		return "want a url or a command"
 	case kind == "stdio" && s.URL != "":
 		return "type stdio wants a command, not a url"
-	case kind == "http" && s.Command != "":
-		return "type http wants a url, not a command"
+	case (kind == "http" || kind == "sse") && s.Command != "":
+		return "type " + kind + " wants a url, not a command"
+	case kind == "sse" && s.Protocol == mcpool.Protocols()[0]:
+		return "type sse is older than protocol " + s.Protocol + ": want another of them"
 	case s.URL != "" && (len(s.Args) > 0 || len(s.Env) > 0 || s.Dir != "" || s.CloseGrace != 0):
 		return "args, env, envFile, cwd and close_grace go with a command, not with a url"
 	case s.Command != "" && len(s.Header) > 0:
@@ -203,7 +206,7 @@ func mismatch(s *Server, kind string) string {
 	return ""
 }
 
-// transport returns stdio or http.
+// transport returns stdio, http or sse.
 func (r *reader) transport(n *node) string {
 	switch kind := r.text(n); kind {
 	case "stdio":
@@ -211,9 +214,9 @@ func (r *reader) transport(n *node) string {
 	case "http", "streamable-http", "streamableHttp":
 		return "http"
 	case "sse":
-		r.refuse(n, "the sse transport is not supported yet: if the server speaks streamable HTTP too, give that url and type http")
+		return "sse"
 	default:
-		r.refuse(n, "value %q: want stdio or http", n.text)
+		r.refuse(n, "value %q: want stdio, http or sse", n.text)
 	}
 	return ""
 }

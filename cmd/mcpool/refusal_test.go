@@ -290,7 +290,7 @@ func TestConfigurationsThatMakeNoSenseAreRefused(t *testing.T) {
 		"two ways":             {"mcp.json", `{"mcpServers": {"a": {"url": "http://a", "command": "b"}}}`, "mcpServers.a: has a url and a command: want one of them"},
 		"no way":               {"mcp.json", `{"mcpServers": {"a": {}}}`, "mcpServers.a: want a url or a command"},
 		"a URL":                {"mcp.json", `{"mcpServers": {"a": {"url": "a"}}}`, "mcpServers.a.url: want an http or https URL"},
-		"the old transport":    {"mcp.json", `{"mcpServers": {"a": {"type": "sse", "url": "http://a"}}}`, "the sse transport is not supported yet"},
+		"the old transport":    {"mcp.json", `{"mcpServers": {"a": {"type": "sse", "command": "a"}}}`, "mcpServers.a: type sse wants a url, not a command"},
 		"a setting":            {"mcp.json", `{"databases": {"a": {"dsn": "sample"}}, "pool": {"max_connections": 0}}`, `pool.max_connections: value "0": ` + wantCount},
 		"a setting of one":     {"mcp.yaml", "databases:\n  a: {dsn: sample, pool: {idle_timeout: never}}\n", `mcp.yaml:2: databases.a.pool.idle_timeout: value "never": ` + wantPeriod},
 		"a database":           {"mcp.json", `{"databases": {"a": {"dsn": "mysql://db/a"}}}`, `database a: dbserver: scheme "mysql" is not supported: give the path of a SQLite file`},

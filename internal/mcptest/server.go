@@ -44,6 +44,7 @@ type Server struct {
 	OpenDelay time.Duration // before initialize or server/discover is answered
 	CallDelay time.Duration // before a tool runs, after the call is in the ledger
 	SSE       bool          // answer tools/call by an event stream; progress and ask always do
+	OverSSE   bool          // speak the HTTP+SSE transport of MCP 2024-11-05 and no other, see sse.go
 
 	// Fault sees every request first, method is that of JSON-RPC, or "" if the
 	// body is a response or there is none. It returns true if it has answered
@@ -67,6 +68,7 @@ type Server struct {
 // A session is what a legacy server keeps of a connection.
 type session struct {
 	id      string
+	sse     *sseStream                      // over HTTP+SSE
 	running map[string]context.CancelFunc   // calls in flight, by id
 	asked   map[string]chan jsonrpc.Message // requests to the client, by id
 	asks    int
@@ -85,12 +87,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case s.Fault != nil && s.Fault(r, m.Method, w):
 	case r.Method == http.MethodDelete && !s.Modern:
 		s.delete(w, r.Header.Get("Mcp-Session-Id"))
+	case s.OverSSE && r.Method == http.MethodGet:
+		s.serveStream(w, r)
+	case s.OverSSE && r.URL.Path != ssePath:
+		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
 	case r.Method != http.MethodPost:
 		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
 	case err != nil:
 		writeError(w, http.StatusBadRequest, nil, rpc.Errorf(rpc.CodeParse, "%v", err))
 	case s.Modern:
 		s.serveModern(w, r, &m)
+	case s.OverSSE:
+		s.serveSSE(w, r, &m)
 	default:
 		s.serveLegacy(w, r, &m)
 	}
@@ -167,7 +175,7 @@ func (s *Server) serveLegacy(w http.ResponseWriter, r *http.Request, m *jsonrpc.
 		if wait(r.Context(), s.OpenDelay) != nil {
 			return
 		}
-		w.Header().Set("Mcp-Session-Id", s.begin())
+		w.Header().Set("Mcp-Session-Id", s.begin(nil).id)
 		writeJSON(w, http.StatusOK, jsonrpc.AppendResult(nil, m.ID, s.engine.initialize()))
 		return
 	}
@@ -188,13 +196,13 @@ func (s *Server) serveLegacy(w http.ResponseWriter, r *http.Request, m *jsonrpc.
 	}
 }
 
-func (s *Server) begin() string {
+func (s *Server) begin(sse *sseStream) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.opened++
-	id := fmt.Sprintf("session-%d", s.opened)
-	s.open[id] = &session{id: id}
-	return id
+	in := &session{id: fmt.Sprintf("session-%d", s.opened), sse: sse}
+	s.open[in.id] = in
+	return in
 }
 
 func (s *Server) delete(w http.ResponseWriter, id string) {
@@ -226,29 +234,35 @@ func (s *Server) accept(m *jsonrpc.Message, in *session) {
 	}
 }
 
-// answer answers a request. A tools/call counts as in flight meanwhile.
+// answer answers a request by the response to it.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, m *jsonrpc.Message, in *session) {
-	ctx, from, stream := r.Context(), &exchange{server: s, session: in, w: w}, false
+	out := &events{w: w}
+	frame, status := s.respond(r.Context(), m, in, out)
+	if name := jsonrpc.GetString(m.Params, "name"); m.Method == "tools/call" && (s.SSE || name == "progress" || name == "ask") {
+		out.send("message", frame)
+		return
+	}
+	writeJSON(w, status, frame)
+}
+
+// respond does what a request wants, and returns the response. A tools/call
+// counts as in flight meanwhile, and out gets what the tool sends.
+func (s *Server) respond(ctx context.Context, m *jsonrpc.Message, in *session, out *events) (frame []byte, status int) {
+	from := &exchange{server: s, session: in, out: out}
 	if m.Method == "tools/call" {
 		var done func()
 		ctx, done = s.run(ctx, m, in)
 		defer done()
-		name := jsonrpc.GetString(m.Params, "name")
-		stream = s.SSE || name == "progress" || name == "ask"
 	}
 	result, e := s.engine.answer(ctx, m, in.id, from)
-	frame, status := jsonrpc.AppendResult(nil, m.ID, result), http.StatusOK
+	frame, status = jsonrpc.AppendResult(nil, m.ID, result), http.StatusOK
 	if e != nil {
 		frame = jsonrpc.AppendError(nil, m.ID, e)
 		if e.Code == rpc.CodeMethodNotFound && s.Modern {
 			status = http.StatusNotFound
 		}
 	}
-	if stream {
-		from.send(frame)
-		return
-	}
-	writeJSON(w, status, frame)
+	return frame, status
 }
 
 // run enters a call into what is in flight, until done is called.
@@ -274,24 +288,42 @@ func (s *Server) run(ctx context.Context, m *jsonrpc.Message, in *session) (_ co
 	}
 }
 
-// An exchange is a call that is answered by a stream.
+// events is a stream of events.
+type events struct {
+	mu sync.Mutex // guards w
+	w  http.ResponseWriter
+}
+
+func (e *events) send(kind string, data []byte) {
+	e.write(fmt.Sprintf("event: %s\ndata: %s\n\n", kind, data))
+}
+
+func (e *events) write(text string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.w == nil { // closed
+		return
+	}
+	e.w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = io.WriteString(e.w, text)
+	_ = http.NewResponseController(e.w).Flush()
+}
+
+func (e *events) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.w = nil
+}
+
+// An exchange is a call whose tool has something to send before the answer.
 type exchange struct {
 	server  *Server
 	session *session
-	mu      sync.Mutex // guards w
-	w       http.ResponseWriter
-}
-
-func (x *exchange) send(frame []byte) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.w.Header().Set("Content-Type", "text/event-stream")
-	fmt.Fprintf(x.w, "event: message\ndata: %s\n\n", frame)
-	_ = http.NewResponseController(x.w).Flush()
+	out     *events
 }
 
 func (x *exchange) notify(method string, params any) {
-	x.send(jsonrpc.AppendRequest(nil, nil, method, marshal(params)))
+	x.out.send("message", jsonrpc.AppendRequest(nil, nil, method, marshal(params)))
 }
 
 func (x *exchange) ask(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
@@ -310,7 +342,7 @@ func (x *exchange) ask(ctx context.Context, method string, params json.RawMessag
 		delete(in.asked, string(id))
 		s.mu.Unlock()
 	}()
-	x.send(jsonrpc.AppendRequest(nil, id, method, params))
+	x.out.send("message", jsonrpc.AppendRequest(nil, id, method, params))
 	return await(ctx, reply)
 }
 

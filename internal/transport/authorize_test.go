@@ -31,7 +31,7 @@ func (g *gate) fault(r *http.Request, method string, w http.ResponseWriter) bool
 	what := method
 	if m, err := jsonrpc.Parse(peek(r)); err == nil && m.IsResponse() {
 		what = "reply"
-	} else if r.Method == http.MethodDelete {
+	} else if method == "" {
 		what = r.Method
 	}
 	carried := r.Header.Get("Authorization")
@@ -52,6 +52,14 @@ func (g *gate) taken() []string {
 	came := g.came
 	g.came = nil
 	return came
+}
+
+// expect checks what has come since g was asked last.
+func (g *gate) expect(t testing.TB, want ...string) {
+	t.Helper()
+	if got := g.taken(); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
 }
 
 // carries returns an Authorize that numbers what it gives.
@@ -75,13 +83,7 @@ func TestEveryRequestIsAuthorizedForItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	expect := func(want ...string) {
-		t.Helper()
-		if got := g.taken(); !slices.Equal(got, want) {
-			t.Errorf("got  %q\nwant %q", got, want)
-		}
-	}
-	expect("server/discover Bearer house-1", "initialize Bearer house-2", "notifications/initialized Bearer house-3")
+	g.expect(t, "server/discover Bearer house-1", "initialize Bearer house-2", "notifications/initialized Bearer house-3")
 
 	asked := &events{ask: func(context.Context, string) (json.RawMessage, error) { return json.RawMessage(`{}`), nil }}
 	ask := mcptest.CallTool("ask", args{"id": "a", "method": "elicitation/create"})
@@ -89,7 +91,7 @@ func TestEveryRequestIsAuthorizedForItself(t *testing.T) {
 	if _, err := conn.Call(t.Context(), ask, carries("ann")); err != nil {
 		t.Fatal(err)
 	}
-	expect("tools/call Bearer ann-1", "reply Bearer ann-2")
+	g.expect(t, "tools/call Bearer ann-1", "reply Bearer ann-2")
 
 	if _, err := conn.Call(t.Context(), mcptest.CallTool("echo", args{"id": "a"}), carries("bob")); err != nil {
 		t.Fatal(err)
@@ -97,7 +99,7 @@ func TestEveryRequestIsAuthorizedForItself(t *testing.T) {
 	if _, err := conn.Call(t.Context(), mcptest.CallTool("echo", args{"id": "a"}), nil); err != nil {
 		t.Fatal(err)
 	}
-	expect("tools/call Bearer bob-1", "tools/call ")
+	g.expect(t, "tools/call Bearer bob-1", "tools/call ")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	asked.ask = func(ctx context.Context, _ string) (json.RawMessage, error) {
@@ -107,13 +109,13 @@ func TestEveryRequestIsAuthorizedForItself(t *testing.T) {
 	}
 	_, err = conn.Call(ctx, ask, carries("cid"))
 	<-wantFailure(t, err, MayHaveRun, false).Settled
-	expect("tools/call Bearer cid-1", "notifications/cancelled Bearer cid-2")
+	g.expect(t, "tools/call Bearer cid-1", "notifications/cancelled Bearer cid-2")
 
 	if err := conn.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
 	conn.Close(t.Context())
-	expect("ping Bearer house-4", "DELETE Bearer house-5")
+	g.expect(t, "ping Bearer house-4", "DELETE Bearer house-5")
 }
 
 // TestRefusedRequestsAreMadeOnceMore refuses the first Authorization of each.

@@ -22,9 +22,6 @@ import (
 const (
 	// maxLogLine bounds, in bytes, a line of the child's that is logged.
 	maxLogLine = 2048
-	// endBytes bounds what is kept of the beginning, and of the end, of a line
-	// that is too long.
-	endBytes = 4096
 	// tailLines and tailBytes bound what is kept of the child's stderr, for
 	// the error of an opening that failed, and for the log when it dies.
 	tailLines = 4
@@ -198,7 +195,7 @@ func (p *child) goneWithin(grace time.Duration, eof, hurry <-chan struct{}) bool
 type line struct {
 	text []byte
 	// cut tells that the line is longer than it may be. Then text is its
-	// beginning and tail its end, and no more than endBytes are kept of either.
+	// beginning and tail its end, and no more than shownLength are kept of either.
 	cut  bool
 	tail []byte
 }
@@ -212,12 +209,12 @@ func readLine(in *bufio.Reader, limit int) (line, error) {
 		chunk, err := in.ReadSlice('\n')
 		switch {
 		case l.cut:
-			l.tail = append(l.tail, last(chunk, endBytes)...)
-			l.tail = append(l.tail[:0], last(l.tail, endBytes)...)
+			l.tail = append(l.tail, last(chunk, shownLength)...)
+			l.tail = append(l.tail[:0], last(l.tail, shownLength)...)
 		case len(l.text)+len(chunk) > limit:
 			l.cut = true
-			l.tail = append(bytes.Clone(last(l.text, endBytes)), last(chunk, endBytes)...)
-			head := min(limit, endBytes)
+			l.tail = append(bytes.Clone(last(l.text, shownLength)), last(chunk, shownLength)...)
+			head := min(limit, shownLength)
 			l.text = bytes.Clone(l.text[:min(len(l.text), head)]) // so that the rest is freed
 			l.text = append(l.text, chunk[:min(len(chunk), head-len(l.text))]...)
 		default:

@@ -15,10 +15,11 @@ import (
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
-// both runs a test over HTTP and over stdio.
-func both(t *testing.T, test func(t *testing.T, conn Conn)) {
+// everywhere runs a test over each transport that legacy servers have.
+func everywhere(t *testing.T, test func(t *testing.T, conn Conn)) {
 	t.Helper()
 	t.Run("HTTP", func(t *testing.T) { test(t, open(t, onSockets(t, &mcptest.Server{}), Legacy)) })
+	t.Run("HTTP+SSE", func(t *testing.T) { test(t, open(t, onSockets(t, &mcptest.Server{OverSSE: true}), Legacy)) })
 	t.Run("stdio", func(t *testing.T) { test(t, open(t, stdio(t, mcptest.Normal), Legacy)) })
 }
 
@@ -34,7 +35,7 @@ func callWith(ctx context.Context, conn Conn, e rpc.Events, tool, token string, 
 }
 
 func TestProgressHasTheTokenOfTheCaller(t *testing.T) {
-	both(t, func(t *testing.T, conn Conn) {
+	everywhere(t, func(t *testing.T, conn Conn) {
 		for _, token := range []string{`"mine"`, `7`, `9007199254740993`, `"\u00e9 "`, ``} {
 			var got events
 			_, err := callWith(t.Context(), conn, &got, "progress", token, args{"id": "a", "steps": 3})
@@ -60,7 +61,7 @@ func TestProgressHasTheTokenOfTheCaller(t *testing.T) {
 }
 
 func TestProgressReachesItsCallerAlone(t *testing.T) {
-	both(t, func(t *testing.T, conn Conn) {
+	everywhere(t, func(t *testing.T, conn Conn) {
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
@@ -84,7 +85,7 @@ func TestProgressReachesItsCallerAlone(t *testing.T) {
 }
 
 func TestAsk(t *testing.T) {
-	both(t, func(t *testing.T, conn Conn) {
+	everywhere(t, func(t *testing.T, conn Conn) {
 		for name, test := range map[string]struct {
 			answer string
 			err    error
@@ -118,7 +119,7 @@ func TestAsk(t *testing.T) {
 }
 
 func TestRequestsThatNobodyIsAsked(t *testing.T) {
-	both(t, func(t *testing.T, conn Conn) {
+	everywhere(t, func(t *testing.T, conn Conn) {
 		var got events
 		for _, test := range []struct {
 			events rpc.Events
@@ -145,7 +146,7 @@ func TestRequestsThatNobodyIsAsked(t *testing.T) {
 
 // When the call ends, so does what the server has asked meanwhile.
 func TestAskEndsWithItsCall(t *testing.T) {
-	both(t, func(t *testing.T, conn Conn) {
+	everywhere(t, func(t *testing.T, conn Conn) {
 		asked := make(chan struct{})
 		var ended error
 		got := events{ask: func(ctx context.Context, _ string) (json.RawMessage, error) {

@@ -1,17 +1,25 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"sync"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
 )
 
 // maxMail bounds how many messages wait for one call. All but the answer are
 // dropped beyond it, so that a caller who is slow to take them in holds up neither
-// the child nor the other calls.
+// the server nor the other calls.
 const maxMail = 1024
+
+// shownLength is how much is looked at, in bytes, of the beginning and of the
+// end of a message that is too large.
+const shownLength = 4 << 10
 
 // A flight is an exchange on a connection that others share. The reader of the
 // connection puts messages in, the goroutine of the call takes them out.
@@ -64,4 +72,139 @@ func (f *flight) deliver(ctx context.Context) (result json.RawMessage, answered 
 		f.x.receive(ctx, &m.message)
 	}
 	return nil, false, nil
+}
+
+// flights are the exchanges under way on a connection where everything that
+// the server says comes the same way.
+type flights struct {
+	link      link
+	authorize Authorize // of replies to what is for no call
+	quote     func(said []byte) string
+	log       *slog.Logger
+
+	mu   sync.Mutex // guards byID
+	byID map[int64]*flight
+}
+
+// board begins an exchange: what comes for it from now on is kept. own tells
+// that it is none of a caller's. land must follow.
+func (s *flights) board(x *exchange, frame []byte, own bool) *flight {
+	f := &flight{x: x, own: own, arrived: make(chan struct{}, 1)}
+	f.frame = frame
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID == nil {
+		s.byID = make(map[int64]*flight)
+	}
+	s.byID[x.id] = f
+	return f
+}
+
+// land ends an exchange: what comes for it from now on is dropped.
+func (s *flights) land(f *flight) {
+	s.mu.Lock()
+	delete(s.byID, f.x.id)
+	s.mu.Unlock()
+	f.x.end()
+}
+
+// route gives a message of the server to the call it is for. A response has the
+// id of its call and progress the token; for whom anything else is nobody
+// says, so it goes to a call that is alone and otherwise to none.
+func (s *flights) route(said []byte) {
+	m, err := jsonrpc.Parse(said)
+	var to *flight
+	switch {
+	case err != nil && m.Result == nil && m.Error == nil:
+		s.log.Warn("the server has sent what is no message", "text", s.quote(said), "error", err)
+		return
+	case err != nil:
+		err = fmt.Errorf("the answer is no message: %w: %s", err, s.quote(said))
+		to = s.flight(m.ID)
+	case m.IsResponse():
+		to = s.flight(m.ID)
+	case m.IsRequest() && m.Method == methodPing:
+		s.link.reply(pong(m.ID), s.authorize)
+		return
+	case m.Method == methodProgress:
+		to = s.flight(progressToken(&m))
+	case subscriptionOf(&m) != nil:
+		to = s.flight(subscriptionOf(&m))
+	default:
+		to = s.onlyCall()
+	}
+	switch {
+	case to != nil:
+		to.put(mail{m, err})
+	case m.IsRequest():
+		s.link.reply(declined(&m), s.authorize)
+	default:
+		s.link.changed(m.Method, m.Params)
+		s.log.Debug("a message for no call was dropped", "method", m.Method)
+	}
+}
+
+// routeAll routes a message, or those of a batch, as servers of MCP 2025-03-26
+// may send it. Of nothing it makes nothing.
+func (s *flights) routeAll(said []byte) {
+	said = bytes.TrimSpace(said)
+	if len(said) == 0 {
+		return
+	}
+	if said[0] == '[' {
+		if batch, err := jsonrpc.Elements(said); err == nil && len(batch) > 0 {
+			for _, message := range batch {
+				s.route(message)
+			}
+			return
+		}
+	}
+	s.route(said)
+}
+
+// routeCut has the call fail whose answer is too large to be taken in, by its
+// beginning and its end. The error is that it cannot be known whose it is.
+func (s *flights) routeCut(head, tail []byte, err error) error {
+	id, kind := jsonrpc.Outline(head, tail)
+	switch {
+	case kind == jsonrpc.Response && id != nil:
+		if to := s.flight(id); to != nil {
+			to.put(mail{jsonrpc.Message{ID: id}, err})
+		}
+		return nil
+	case kind == jsonrpc.Request && id != nil:
+		s.link.reply(jsonrpc.AppendError(nil, id, rpc.Errorf(rpc.CodeInvalidRequest, "%v", err)), s.authorize)
+		fallthrough
+	case kind == jsonrpc.Request:
+		s.log.Warn("a message of the server was dropped", "error", err)
+		return nil
+	}
+	return fmt.Errorf("whose answer it is does not show: %w", err)
+}
+
+func (s *flights) flight(id json.RawMessage) *flight {
+	n, ok := readID(id)
+	if !ok {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byID[n]
+}
+
+// onlyCall returns the call in flight if there is exactly one.
+func (s *flights) onlyCall() *flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var only *flight
+	for _, f := range s.byID {
+		switch {
+		case f.own:
+		case only != nil:
+			return nil
+		default:
+			only = f
+		}
+	}
+	return only
 }

@@ -43,26 +43,32 @@ func hazard(t *testing.T, fault func(w http.ResponseWriter, r *http.Request), ch
 				return false
 			}}
 			endpoint := reach(t, server)
-			conn := open(t, endpoint, Legacy)
-			bystander := make(chan error)
-			go func() {
+			meet(t, func() Conn { return open(t, endpoint, Legacy) }, func(conn Conn) error {
 				_, err := call(context.Background(), conn, "echo", args{"id": "bystander"})
-				bystander <- err
-			}()
-			<-arrived
-			_, err := call(t.Context(), conn, "echo", args{"id": "faulty"})
-			close(release)
-			if err := <-bystander; err != nil {
-				t.Errorf("the call beside it: %v", err)
-			}
-			check(t, err)
-			if isDead(err) {
-				conn.Close(context.Background())
-				conn = open(t, endpoint, Legacy)
-			}
-			mustEcho(t, conn, "next")
+				return err
+			}, arrived, release, check)
 		})
 	}
+}
+
+// meet makes the calls of a hazard: the bystander has arrived at the server
+// before the faulty call is made, and is released after it.
+func meet(t *testing.T, open func() Conn, bystander func(Conn) error, arrived <-chan struct{}, release chan<- struct{}, check func(*testing.T, error)) {
+	t.Helper()
+	conn, beside := open(), make(chan error)
+	go func() { beside <- bystander(conn) }()
+	<-arrived
+	_, err := call(t.Context(), conn, "echo", args{"id": "faulty"})
+	close(release)
+	if err := <-beside; err != nil {
+		t.Errorf("the call beside it: %v", err)
+	}
+	check(t, err)
+	if isDead(err) {
+		conn.Close(context.Background())
+		conn = open()
+	}
+	mustEcho(t, conn, "next")
 }
 
 // peek returns the body of a request, which stays to be read.

@@ -57,6 +57,10 @@ type HTTPOptions struct {
 	// of a stream, unpacked. A larger one fails its call alone. Zero means
 	// [DefaultMaxMessageBytes].
 	MaxMessageBytes int
+	// SSE says that the server speaks the HTTP+SSE transport of MCP 2024-11-05,
+	// and is opened by that alone. Otherwise a server that takes in no request
+	// at its URL is tried with it.
+	SSE bool
 	// Log gets what no caller is told. Nil means none.
 	Log *slog.Logger
 }
@@ -72,7 +76,7 @@ type HTTPOptions struct {
 // is used.
 //
 // Nothing listens for what the server sends outside of calls: no GET stream is
-// opened.
+// opened, but over HTTP+SSE, where everything comes by one.
 func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 	u, socket, err := parseURL(rawURL)
 	if err != nil {
@@ -82,8 +86,12 @@ func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	if options.SSE && version == modernVersion {
+		return nil, fmt.Errorf("the HTTP+SSE transport carries no MCP %s", modernVersion)
+	}
 	e := &httpEndpoint{
 		protocol:     version,
+		sse:          options.SSE,
 		paramHeaders: options.ParamHeaders,
 		changed:      options.Changed,
 		where:        u.Scheme + "://" + u.Host,
@@ -108,7 +116,9 @@ func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 		credentials := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password))
 		e.header.Set(headerAuthorization, "Basic "+credentials)
 	}
-	e.secrets = secrets(e.header, u)
+	given := *u
+	e.given = &given
+	e.secrets = secrets(e.header, e.given)
 	u.User, u.Fragment = nil, ""
 	e.url = u
 	e.header.Set("Content-Type", "application/json")
@@ -198,7 +208,9 @@ func proxyRefusal(_ context.Context, proxy *url.URL, _ *http.Request, response *
 // An httpEndpoint makes the requests of all connections to one server.
 type httpEndpoint struct {
 	protocol protocol
+	sse      bool     // HTTPOptions.SSE
 	url      *url.URL // without credentials
+	given    *url.URL // with them, to blot them out
 	where    string   // scheme and host: a path or query may well be a secret
 	header   http.Header
 	secrets  *strings.Replacer // of header and URL; see blot

@@ -26,6 +26,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 		"legacy streams": {SSE: true},
 		"modern":         {Modern: true},
 		"modern streams": {Modern: true, SSE: true},
+		"HTTP+SSE":       {OverSSE: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := open(t, onSockets(t, server), Unknown)

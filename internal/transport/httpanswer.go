@@ -149,6 +149,9 @@ func (c *httpConn) refusal(response *http.Response, x *exchange) error {
 	switch {
 	case c.lostSession(status, said, ours):
 		return c.sessionLost(response, err)
+	case c.peer.SSE && c.session != "" && !ours && status == http.StatusBadRequest && speaksOfSessions(string(body)):
+		// In words of its own: that transport has none for it.
+		return c.sessionLost(response, err)
 	case c.peer.Era == Modern && !ours && status < 500 && speaksOfSessions(string(body)):
 		return &Failure{Fate: Refused, Dead: true, WrongEra: true,
 			Err: c.server.errorf("the server is no longer modern: %w", err)}

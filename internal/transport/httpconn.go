@@ -37,7 +37,12 @@ const (
 	// replyTime bounds how long we try to send a response. A server may accept
 	// it as late as it likes to go on.
 	replyTime = 30 * time.Second
-	// drainTime bounds how long the end of a stream is awaited after the answer.
+	// maxReplying bounds how many responses of ours are on their way to a server
+	// at once. Beyond it they are dropped: one that asks without end does not
+	// get an answer each time.
+	maxReplying = 256
+	// drainTime bounds how long the end of a stream, or of a request that is
+	// still on its way, is awaited after the answer.
 	drainTime = 250 * time.Millisecond
 	// maxDrain bounds, in bytes, what is read so that a TCP connection can be
 	// used again.
@@ -55,6 +60,7 @@ type httpConn struct {
 	ids     atomic.Int64
 	lost    atomic.Bool // the server has said that the session is gone
 
+	replying  atomic.Int32
 	authorize Authorize // of requests that are made for no call
 }
 
@@ -138,38 +144,55 @@ func (c *httpConn) exchange(ctx context.Context, call rpc.Call, authorize Author
 		header = c.server.modernHeader(header, call)
 	}
 
-	// The HTTP request lives on the call's context and a little longer: after
-	// the answer, what is left of a stream is read in the background.
-	httpCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stopCall := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
-	stopConn := context.AfterFunc(c.ctx, func() { cancel(errClosed) })
-	finish := func() {
-		stopCall()
-		stopConn()
-		cancel(nil)
-	}
+	s := c.begin(ctx)
 	if ctx.Err() != nil {
-		finish()
+		s.finish()
 		return answer{}, &Failure{Fate: NotSent, Err: context.Cause(ctx)}
 	}
-	response, failure := c.server.do(httpCtx, http.MethodPost, header, frame, authorize)
+	response, failure := c.server.do(s, http.MethodPost, header, frame, authorize)
 	if failure != nil {
-		defer finish()
-		return answer{}, c.cutShort(httpCtx, failure, x)
+		defer s.finish()
+		return answer{}, c.cutShort(s, failure, x)
 	}
-	result, rest, err := c.read(httpCtx, response, x)
+	result, rest, err := c.read(s, response, x)
 	x.end()
 	if rest == nil {
 		_ = response.Body.Close()
-		finish()
+		s.finish()
 		return answer{result, response}, err
 	}
-	stopCall()
+	s.outlive() // what is left of the stream is read in the background
 	c.spawn(func() {
-		defer finish()
-		drain(rest, cancel)
+		defer s.finish()
+		drain(rest, s.cancel)
 	})
 	return answer{result, response}, err
+}
+
+// A span is the context of an HTTP request that is made for a call. It ends
+// with the connection, and with the call unless it outlives that.
+type span struct {
+	context.Context
+	cancel   context.CancelCauseFunc
+	stopCall func() bool
+	stopConn func() bool
+}
+
+// begin begins a span, which has to be finished.
+func (c *httpConn) begin(ctx context.Context) *span {
+	s := new(span)
+	s.Context, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	s.stopCall = context.AfterFunc(ctx, func() { s.cancel(context.Cause(ctx)) })
+	s.stopConn = context.AfterFunc(c.ctx, func() { s.cancel(errClosed) })
+	return s
+}
+
+func (s *span) outlive() { s.stopCall() }
+
+func (s *span) finish() {
+	s.stopCall()
+	s.stopConn()
+	s.cancel(nil)
 }
 
 // cutShort looks once more at a failure of the network: if the call was ended
@@ -185,7 +208,9 @@ func (c *httpConn) cutShort(ctx context.Context, f *Failure, x *exchange) *Failu
 	closing := errors.Is(cause, errClosed)
 	told := closing && c.session != "" // by the DELETE
 	if f.Fate == MayHaveRun && c.peer.Era == Legacy && x.method != methodInitialize && !told {
-		f.Settled = c.post(c.last, withdrawTime, cancelled(x.id, cause), x.authorize)
+		heard := make(chan struct{})
+		f.Settled = heard
+		c.post(c.last, withdrawTime, cancelled(x.id, cause), x.authorize, func() { close(heard) })
 	}
 	return &Failure{Fate: f.Fate, Dead: closing, Err: cause, Settled: f.Settled}
 }
@@ -207,23 +232,26 @@ func (c *httpConn) tell(ctx context.Context, header http.Header, frame []byte, a
 
 // reply implements link.
 func (c *httpConn) reply(frame []byte, authorize Authorize) {
-	c.post(c.ctx, replyTime, frame, authorize)
+	if c.replying.Add(1) > maxReplying {
+		c.replying.Add(-1)
+		c.server.log.Debug("a response was dropped: the server does not take in those before it")
+		return
+	}
+	c.post(c.ctx, replyTime, frame, authorize, func() { c.replying.Add(-1) })
 }
 
-// post sends a notification or a response in the background. The channel is
-// closed when the server has accepted it, or will not.
-func (c *httpConn) post(ctx context.Context, limit time.Duration, frame []byte, authorize Authorize) <-chan struct{} {
+// post sends a notification or a response in the background. done is called
+// when the server has accepted it, or will not.
+func (c *httpConn) post(ctx context.Context, limit time.Duration, frame []byte, authorize Authorize, done func()) {
 	header := c.header // an opening may still change it
-	done := make(chan struct{})
 	c.spawn(func() {
-		defer close(done)
+		defer done()
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		if err := c.tell(ctx, header, frame, authorize); err != nil {
 			c.server.log.Debug("a message was not accepted", "error", err)
 		}
 	})
-	return done
 }
 
 // drain reads what a server still sends after the answer, which as a rule is

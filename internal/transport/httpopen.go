@@ -11,11 +11,15 @@ import (
 // open opens a connection: by server/discover if the server is modern, by
 // initialize if it is legacy. If the era is unknown the first tells whether
 // the second is needed (MCP 2026-07-28, streamable HTTP, "Backward
-// Compatibility"). A modern server that is well known is asked nothing: it
-// has no session to begin.
+// Compatibility"), and a server that takes in neither may speak HTTP+SSE. A
+// modern server that is well known is asked nothing: it has no session to
+// begin.
 func (e *httpEndpoint) open(ctx context.Context, known Known, caps rpc.Capabilities, authorize Authorize) (Conn, error) {
-	c := newHTTPConn(e, authorize)
 	era, given := e.protocol.era(known)
+	if e.sse || era == Legacy && known.Peer.SSE {
+		return e.openSSE(ctx, caps, authorize)
+	}
+	c := newHTTPConn(e, authorize)
 	if era != Legacy {
 		if known.Peer.Era == Modern && !known.Doubted {
 			c.settle(known.Peer, "")
@@ -25,14 +29,19 @@ func (e *httpEndpoint) open(ctx context.Context, known Known, caps rpc.Capabilit
 		if err == nil {
 			return c, nil
 		}
-		if !speaksLegacy(err) {
+		if !notUnderstood(err) {
 			return c, e.openError(ctx, err)
 		}
 		if era == Modern {
 			return c, e.protocol.wrong(given, e.errorf("the server does not speak MCP %s: %w", modernVersion, err))
 		}
 	}
-	return c, c.initialize(ctx, caps, given)
+	err := c.initialize(ctx, caps, given)
+	if refusal := (*OpenError)(nil); errors.As(err, &refusal) && c.peer.Protocol == "" && maySpeakSSE(refusal) {
+		c.Close(ctx) // at once: it has no session
+		return e.trySSE(ctx, caps, authorize, refusal)
+	}
+	return c, err
 }
 
 // discover makes a modern connection, in one round trip.
@@ -54,11 +63,11 @@ func (c *httpConn) discover(ctx context.Context) error {
 	return nil
 }
 
-// speaksLegacy reports whether the answer to server/discover is one of a
-// server that does not know the method, or does not know modern requests at
-// all. Refused credentials, a server in trouble and a broken network say
-// nothing about the era.
-func speaksLegacy(err error) bool {
+// notUnderstood reports whether the answer to the first request of an opening,
+// such as server/discover, is that of a server that does not know such
+// requests. Refused credentials, a server in trouble and a broken network say
+// nothing about what it knows.
+func notUnderstood(err error) bool {
 	var refused *rpc.Error
 	var stray *strayError
 	var status *StatusError
@@ -80,22 +89,34 @@ func speaksLegacy(err error) bool {
 // the era was not asked for just now.
 func (c *httpConn) initialize(ctx context.Context, caps rpc.Capabilities, given bool) error {
 	c.settle(Peer{Era: Legacy}, "")
-	got, err := c.exchange(ctx, initializeCall(caps, c.server.protocol.legacy()), c.authorize)
-	if refused := (*rpc.Error)(nil); errors.As(err, &refused) {
-		open := initializeRefused(refused, c.quote(got.response, []byte(refused.Error())), given)
-		open.Err = c.server.errorf("%w", open.Err)
-		return open
+	got, refused := c.exchange(ctx, initializeCall(caps, c.server.protocol.legacy()), c.authorize)
+	peer, err := c.readHello(ctx, got, refused, given)
+	if refused == nil {
+		c.settle(peer, got.response.Header.Get(headerSession)) // to be deleted if we cannot use it
 	}
-	if err != nil {
-		return c.server.openError(ctx, err)
-	}
-	peer, err := readInitialize(got.result, c.quote(got.response, got.result))
-	c.settle(peer, got.response.Header.Get(headerSession)) // to be deleted if we cannot use it
 	if err != nil {
 		return err
 	}
-	// Calls may begin when the server has taken this in, no sooner (MCP
-	// 2025-11-25, lifecycle, "Initialization").
+	return c.initialized(ctx)
+}
+
+// readHello reads the answer to initialize, or the error that came instead.
+func (c *httpConn) readHello(ctx context.Context, got answer, err error, given bool) (Peer, error) {
+	if refused := (*rpc.Error)(nil); errors.As(err, &refused) {
+		open := initializeRefused(refused, c.quote(got.response, []byte(refused.Error())), given)
+		open.Err = c.server.errorf("%w", open.Err)
+		return Peer{}, open
+	}
+	if err != nil {
+		return Peer{}, c.server.openError(ctx, err)
+	}
+	return readInitialize(got.result, c.quote(got.response, got.result))
+}
+
+// initialized tells the server that the opening is over. Calls may begin when
+// it has taken this in, no sooner (MCP 2025-11-25, lifecycle,
+// "Initialization").
+func (c *httpConn) initialized(ctx context.Context) error {
 	if err := c.tell(ctx, c.header, initializedFrame(), c.authorize); err != nil {
 		return c.server.openError(ctx, err)
 	}
@@ -104,6 +125,9 @@ func (c *httpConn) initialize(ctx context.Context, caps rpc.Capabilities, given 
 
 // openError says what a failed request means for an opening.
 func (e *httpEndpoint) openError(ctx context.Context, err error) *OpenError {
+	if already := (*OpenError)(nil); errors.As(err, &already) {
+		return already
+	}
 	open := &OpenError{Err: err}
 	var status *StatusError
 	var lasting *lastingError

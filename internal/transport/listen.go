@@ -418,6 +418,25 @@ func (c *stdioConn) Listen(ctx context.Context, filters <-chan Filter, _ Authori
 	})
 }
 
+// Listen implements Conn.
+func (c *sseConn) Listen(ctx context.Context, filters <-chan Filter, authorize Authorize, heard *Pending) error {
+	send := func(ctx context.Context, call rpc.Call) error {
+		_, err := c.exchange(ctx, call, true, authorize)
+		return err
+	}
+	return c.listening(ctx, heard, func(ctx context.Context) error {
+		return listenLegacy(ctx, c.met.Hello, filters, heard, send, func(ctx context.Context, begun func()) error {
+			begun() // it is taken in anyway
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-c.died:
+				return &Failure{Fate: NotSent, Dead: true, Err: c.why}
+			}
+		})
+	})
+}
+
 // Listen implements Conn: there is nothing to hear.
 func (c *handlerConn) Listen(ctx context.Context, filters <-chan Filter, _ Authorize, heard *Pending) error {
 	return c.listening(ctx, heard, func(ctx context.Context) error {

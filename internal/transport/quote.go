@@ -44,9 +44,9 @@ func excerpt(said []byte) string {
 const secretLength = 8
 
 // secrets returns what blots out of a text whatever must not be in an error:
-// header values, and the credentials and query values of the URL, all of which
-// a server may well repeat in what it says.
-func secrets(header http.Header, u *url.URL) *strings.Replacer {
+// header values, and the credentials and query values of URLs, all of which a
+// server may well repeat in what it says.
+func secrets(header http.Header, urls ...*url.URL) *strings.Replacer {
 	var hidden []string
 	for _, values := range header {
 		for _, value := range values {
@@ -56,11 +56,13 @@ func secrets(header http.Header, u *url.URL) *strings.Replacer {
 			}
 		}
 	}
-	if password, ok := u.User.Password(); ok {
-		hidden = append(hidden, password)
-	}
-	for _, values := range u.Query() {
-		hidden = append(hidden, values...)
+	for _, u := range urls {
+		if password, ok := u.User.Password(); ok {
+			hidden = append(hidden, password)
+		}
+		for _, values := range u.Query() {
+			hidden = append(hidden, values...)
+		}
 	}
 	return replacer(hidden)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -45,6 +46,10 @@ func TestOfficialSDK(t *testing.T) {
 			return onSockets(t, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, options))
 		}
 	}
+	overSSE := func(t *testing.T) *Endpoint {
+		server := sdkServer()
+		return onSockets(t, mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return server }, nil))
+	}
 	overStdio := func(t *testing.T) *Endpoint {
 		return stdioWith(t, func(c *Command) {
 			c.Inherited = append(os.Environ(), "TRANSPORT_SDK_CHILD=1", "GORACE=atexit_sleep_ms=0")
@@ -59,7 +64,8 @@ func TestOfficialSDK(t *testing.T) {
 		"stateless":      {overHTTP(&mcp.StreamableHTTPOptions{Stateless: true}), map[Era]Era{Unknown: Modern, Modern: Modern, Legacy: Legacy}},
 		"stateless, JSON": {overHTTP(&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true}),
 			map[Era]Era{Unknown: Modern}},
-		"stdio": {overStdio, map[Era]Era{Unknown: Modern, Modern: Modern, Legacy: Legacy}},
+		"HTTP+SSE": {overSSE, map[Era]Era{Unknown: Legacy, Legacy: Legacy}},
+		"stdio":    {overStdio, map[Era]Era{Unknown: Modern, Modern: Modern, Legacy: Legacy}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			endpoint := test.endpoint(t)
@@ -109,5 +115,38 @@ func TestOfficialSDKLosesItsSessions(t *testing.T) {
 	result, err := call(t.Context(), open(t, endpoint, Legacy), "echo", args{"text": "x"})
 	if err != nil || jsonrpc.GetString(result, "content") != "" {
 		t.Errorf("got %s, %v", result, err)
+	}
+}
+
+// The SDK's client is the judge of the server that the tests here are made with.
+func TestOfficialSDKClientOverSSE(t *testing.T) {
+	server := &mcptest.Server{OverSSE: true}
+	web := httptest.NewServer(server)
+	defer web.Close()
+	client := mcp.NewClient(&mcp.Implementation{Name: "sdk", Version: "v1"}, nil)
+	session, err := client.Connect(t.Context(), &mcp.SSEClientTransport{Endpoint: web.URL + "/sse"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "echo", Arguments: args{"id": "a", "text": "hello"}})
+	if err != nil || len(result.Content) != 1 || result.Content[0].(*mcp.TextContent).Text != "hello" {
+		t.Errorf("got %+v, %v", result, err)
+	}
+}
+
+func TestOfficialSDKEndsItsStream(t *testing.T) {
+	server := sdkServer()
+	endpoint := onSockets(t, mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return server }, nil))
+	conn := open(t, endpoint, Legacy)
+	for session := range server.Sessions() {
+		_ = session.Close()
+	}
+	<-conn.Done()
+	_, err := call(t.Context(), conn, "echo", args{"text": "x"})
+	wantFailure(t, err, NotSent, true)
+	conn.Close(context.Background())
+	if _, err := call(t.Context(), open(t, endpoint, Legacy), "echo", args{"text": "x"}); err != nil {
+		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package transport
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"strconv"
 	"sync"
@@ -13,15 +14,20 @@ import (
 // event with a longer one counts as one without.
 const maxEventID = 1 << 10
 
+// messageEvent is the type of the events that carry the messages of MCP, and of
+// those that do not say their type.
+const messageEvent = "message"
+
 // An eventReader reads a stream of server-sent events (WHATWG HTML, 9.2.6) as
-// far as MCP uses them: the data of events of type message, and where to go on
-// when the stream breaks off.
+// far as MCP uses them: their types and their data, and where to go on when the
+// stream breaks off.
 type eventReader struct {
 	in    *bufio.Reader
 	limit int    // of an event, in bytes
 	line  []byte // the line being read
 	begun bool   // the byte order mark is behind us
 	wasCR bool   // the last line ended with CR: an LF that follows belongs to it
+	skips bool   // of a line that is too large the end is kept
 
 	id    string        // of the last event that came whole; "" for none
 	retry time.Duration // how long the server wants to be left alone after the stream; -1 if it does not say
@@ -55,25 +61,43 @@ func (r *eventReader) on(stream io.Reader) *eventReader {
 	return next
 }
 
-// next returns the data of the next message event that has any; the caller may
-// keep it. The error is io.EOF at the end of the stream. An event that it cuts
-// short is dropped, as the standard has it, also if all that is missing is the
-// blank line: its type might have come behind its data.
+// next returns the data of the next message event, as event does.
 func (r *eventReader) next() ([]byte, error) {
-	var data []byte
-	lines, foreign := 0, false // lines of data; the event is of another type
+	for {
+		kind, data, err := r.event()
+		if err != nil || kind == messageEvent {
+			return data, err
+		}
+	}
+}
+
+// event returns the type and the data of the next event that has any; the
+// caller may keep them. The error is io.EOF at the end of the stream, and
+// errTooLarge with the beginning of the data of an event that is too large: it
+// can be skipped. An event that the end cuts short is dropped, as the standard
+// has it, also if all that is missing is the blank line: its type might have
+// come behind its data.
+func (r *eventReader) event() (kind string, data []byte, err error) {
+	kind = messageEvent
+	lines := 0 // of data
 	id := r.id
 	for {
 		line, err := r.readLine(len(data))
+		if errors.Is(err, errTooLarge) {
+			if lines == 0 {
+				data = bytes.TrimPrefix(bytes.TrimPrefix(r.line, []byte("data:")), []byte(" "))
+			}
+			return kind, bytes.Clone(data[:min(len(data), shownLength)]), err
+		}
 		if err != nil {
-			return nil, err
+			return "", nil, err
 		}
 		if len(line) == 0 {
 			r.id = id
-			if len(data) > 0 && !foreign {
-				return data, nil
+			if len(data) > 0 {
+				return kind, data, nil
 			}
-			data, lines, foreign = nil, 0, false
+			kind, data, lines = messageEvent, nil, 0
 			continue
 		}
 		field, value, _ := bytes.Cut(line, []byte(":"))
@@ -88,7 +112,9 @@ func (r *eventReader) next() ([]byte, error) {
 				data = append(append(data, '\n'), value...)
 			}
 		case "event":
-			foreign = len(value) > 0 && string(value) != "message"
+			if kind = messageEvent; len(value) > 0 && string(value) != messageEvent {
+				kind = string(value)
+			}
 		case "id":
 			if len(value) <= maxEventID && bytes.IndexByte(value, 0) < 0 {
 				id = string(value)
@@ -98,6 +124,20 @@ func (r *eventReader) next() ([]byte, error) {
 				r.retry = time.Duration(ms) * time.Millisecond
 			}
 		}
+	}
+}
+
+// skip reads on to the end of an event that is too large, and returns the end
+// of its last line.
+func (r *eventReader) skip() (tail []byte, err error) {
+	r.skips = true
+	defer func() { r.skips = false }()
+	for {
+		line, err := r.readLine(0)
+		if err != nil || len(line) == 0 {
+			return tail, err
+		}
+		tail = bytes.Clone(line[max(0, len(line)-shownLength):])
 	}
 }
 
@@ -124,7 +164,10 @@ func (r *eventReader) readLine(used int) ([]byte, error) {
 		}
 		end := lineEnd(chunk)
 		r.line = append(r.line, chunk[:min(end, len(chunk))]...)
-		if used+len(r.line) > r.limit {
+		switch {
+		case r.skips:
+			r.line = append(r.line[:0], r.line[max(0, len(r.line)-shownLength):]...)
+		case used+len(r.line) > r.limit:
 			return nil, tooLarge(r.limit)
 		}
 		if end < len(chunk) {

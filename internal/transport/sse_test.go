@@ -70,6 +70,22 @@ func TestEventReader(t *testing.T) {
 	}
 }
 
+func TestEventReaderTypes(t *testing.T) {
+	events := newEventReader(strings.NewReader("event: endpoint\ndata: /a\n\ndata: b\nevent: ping\n\ndata: c\n\n"+
+		"event: x\nevent: message\ndata: d\n\nevent: x\n\ndata: e\n\nevent: y\nevent:\ndata: f\n\n"), 100)
+	var got []string
+	for {
+		kind, data, err := events.event()
+		if err != nil {
+			break
+		}
+		got = append(got, kind+" "+string(data))
+	}
+	if want := []string{"endpoint /a", "ping b", "message c", "message d", "message e", "message f"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestEventReaderBounds(t *testing.T) {
 	for name, stream := range map[string]string{
 		"one line":   "data: " + strings.Repeat("x", 200) + "\n\n",
@@ -79,6 +95,35 @@ func TestEventReaderBounds(t *testing.T) {
 	} {
 		if got, err := readEvents(strings.NewReader("data: a\n\n"+stream), 100); !errors.Is(err, errTooLarge) || len(got) != 1 {
 			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+	}
+}
+
+func TestEventReaderSkips(t *testing.T) {
+	large := strings.Repeat("x", 200)
+	for name, stream := range map[string]string{
+		"one line":   "data: " + large + "\n\n",
+		"CR":         "data: " + large + "\r\r",
+		"CRLF":       "data: " + large + "\r\n\r\n",
+		"many lines": strings.Repeat("data: xxxxxxxx\n", 20) + "\n",
+		"comment":    ":" + large + "\n\n",
+		"more lines": "data: " + large + "\nid: 7\n\n",
+	} {
+		for way, in := range map[string]io.Reader{
+			"at once":       strings.NewReader("data: a\n\n" + stream + "data: b\n\n"),
+			"byte for byte": iotest.OneByteReader(strings.NewReader("data: a\n\n" + stream + "data: b\n\n")),
+		} {
+			events := newEventReader(in, 100)
+			first, _ := events.next()
+			_, head, err := events.event()
+			_, skipped := events.skip()
+			second, _ := events.next()
+			if string(first) != "a" || !errors.Is(err, errTooLarge) || skipped != nil || string(second) != "b" {
+				t.Errorf("%s, %s: got %q, %v, %v, %q", name, way, first, err, skipped, second)
+			}
+			if name != "comment" && !strings.HasPrefix(string(head), "xxxxxxxx") {
+				t.Errorf("%s, %s: begins %q", name, way, head)
+			}
 		}
 	}
 }

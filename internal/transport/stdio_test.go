@@ -332,7 +332,7 @@ func TestReadLineBounds(t *testing.T) {
 				if string(line.text) != want.text || line.cut != want.cut || err != want.err {
 					t.Fatalf("buffer %d, %d bytes: got %q, %v, %v, want %q, %v, %v", buffer, n, line.text, line.cut, err, want.text, want.cut, want.err)
 				}
-				if tail := strings.TrimSpace(string(line.tail)); line.cut && (!strings.HasSuffix(long(n), tail) || len(line.tail) != min(n+1, endBytes)) {
+				if tail := strings.TrimSpace(string(line.tail)); line.cut && (!strings.HasSuffix(long(n), tail) || len(line.tail) != min(n+1, shownLength)) {
 					t.Fatalf("buffer %d, %d bytes: the end is %d bytes, %q", buffer, n, len(line.tail), tail)
 				}
 			}

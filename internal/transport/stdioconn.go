@@ -2,17 +2,13 @@ package transport
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -27,6 +23,7 @@ const maxReplies = 16
 // whether it comes from Close or from the child.
 type stdioConn struct {
 	*life
+	flights
 	child    *child
 	protocol protocol
 	peer     Peer
@@ -47,9 +44,6 @@ type stdioConn struct {
 	ended     chan struct{} // closed when all of it is over
 
 	lost error // why the reader has given up; set before readDone is closed
-
-	mu      sync.Mutex // guards flights
-	flights map[int64]*flight
 }
 
 // An outgoing is a frame to be written.
@@ -73,8 +67,8 @@ func (e *stdioEndpoint) startConn() (*stdioConn, error) {
 		readDone:  make(chan struct{}),
 		writeDone: make(chan struct{}),
 		ended:     make(chan struct{}),
-		flights:   make(map[int64]*flight),
 	}
+	c.flights.link, c.flights.quote, c.flights.log = c, excerpt, c.log
 	var err error
 	if c.child, err = startChild(e.command, e.blot, c.spawn); err != nil {
 		return nil, err
@@ -155,11 +149,7 @@ func (c *stdioConn) depart(ctx context.Context, era Era, call rpc.Call, own bool
 	if err != nil {
 		return nil, err
 	}
-	f := &flight{x: x, own: own, arrived: make(chan struct{}, 1)}
-	f.frame = oneLine(frame)
-	c.mu.Lock()
-	c.flights[x.id] = f
-	c.mu.Unlock()
+	f := c.board(x, oneLine(frame), own)
 	if failure := c.hand(ctx, &f.outgoing); failure != nil {
 		c.land(f)
 		return nil, failure
@@ -238,14 +228,6 @@ func (c *stdioConn) await(ctx context.Context, a, b *flight) (*flight, json.RawM
 	}
 }
 
-// land ends an exchange: what comes for it from now on is dropped.
-func (c *stdioConn) land(f *flight) {
-	c.mu.Lock()
-	delete(c.flights, f.x.id)
-	c.mu.Unlock()
-	f.x.end()
-}
-
 // gone says why no more calls can be made.
 func (c *stdioConn) gone() error {
 	select {
@@ -306,114 +288,17 @@ func (c *stdioConn) read() {
 	in := bufio.NewReaderSize(hearing{c.child.stdout, c.life}, 64<<10)
 	for {
 		line, err := readLine(in, c.limit)
-		if text := bytes.TrimSpace(line.text); line.cut {
-			if c.lost = c.routeCut(line); c.lost != nil {
+		if line.cut {
+			if c.lost = c.routeCut(line.text, line.tail, tooLarge(c.limit)); c.lost != nil {
 				return
 			}
-		} else if len(text) > 0 && text[0] == '[' {
-			c.routeBatch(line.text)
-		} else if len(text) > 0 {
-			c.route(line.text)
+		} else {
+			c.routeAll(line.text)
 		}
 		if err != nil {
 			return
 		}
 	}
-}
-
-// routeBatch takes in the messages of a batch, as servers of MCP 2025-03-26
-// may send it.
-func (c *stdioConn) routeBatch(line []byte) {
-	messages, _ := jsonrpc.Elements(line)
-	for _, message := range messages {
-		c.route(message)
-	}
-	if len(messages) == 0 { // which route says
-		c.route(line)
-	}
-}
-
-// routeCut has the call fail whose answer is too large to be taken in. The
-// error is that it cannot be known whose answer it is.
-func (c *stdioConn) routeCut(l line) error {
-	id, kind := jsonrpc.Outline(l.text, l.tail)
-	switch {
-	case kind == jsonrpc.Response && id != nil:
-		if to := c.flight(id); to != nil {
-			to.put(mail{jsonrpc.Message{ID: id}, tooLarge(c.limit)})
-		}
-		return nil
-	case kind == jsonrpc.Request && id != nil:
-		c.reply(jsonrpc.AppendError(nil, id, rpc.Errorf(rpc.CodeInvalidRequest, "%v", tooLarge(c.limit))), nil)
-		fallthrough
-	case kind == jsonrpc.Request:
-		c.log.Warn("a message of the child was dropped", "error", tooLarge(c.limit))
-		return nil
-	}
-	return fmt.Errorf("whose answer it is does not show in what is read of it: %w", tooLarge(c.limit))
-}
-
-// route gives a message of the child to the call it is for. A response has the
-// id of its call and progress the token; for whom anything else is nobody
-// says, so it goes to a call that is alone and otherwise to none.
-func (c *stdioConn) route(line []byte) {
-	m, err := jsonrpc.Parse(line)
-	var to *flight
-	switch {
-	case err != nil && m.Result == nil && m.Error == nil:
-		c.log.Warn("the child has written what is no message", "line", excerpt(line), "error", err)
-		return
-	case err != nil:
-		err = fmt.Errorf("the answer is no message: %w: %s", err, excerpt(line))
-		to = c.flight(m.ID)
-	case m.IsResponse():
-		to = c.flight(m.ID)
-	case m.IsRequest() && m.Method == methodPing:
-		c.reply(pong(m.ID), nil)
-		return
-	case m.Method == methodProgress:
-		to = c.flight(progressToken(&m))
-	case subscriptionOf(&m) != nil:
-		to = c.flight(subscriptionOf(&m))
-	default:
-		to = c.onlyCall()
-	}
-	switch {
-	case to != nil:
-		to.put(mail{m, err})
-	case m.IsRequest():
-		c.reply(declined(&m), nil)
-	default:
-		c.changed(m.Method, m.Params)
-		c.log.Debug("a message for no call was dropped", "method", m.Method)
-	}
-}
-
-func (c *stdioConn) flight(id json.RawMessage) *flight {
-	n, ok := readID(id)
-	if !ok {
-		return nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.flights[n]
-}
-
-// onlyCall returns the call in flight if there is exactly one.
-func (c *stdioConn) onlyCall() *flight {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var only *flight
-	for _, f := range c.flights {
-		switch {
-		case f.own:
-		case only != nil:
-			return nil
-		default:
-			only = f
-		}
-	}
-	return only
 }
 
 // oneLine ends a frame with the newline that delimits it, and makes sure that

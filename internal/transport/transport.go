@@ -1,6 +1,6 @@
 // Package transport is one connection to one MCP server: raw bytes over
-// streamable HTTP, over the standard input and output of a child process, or
-// to a handler in process.
+// streamable HTTP or the older HTTP+SSE, over the standard input and output of
+// a child process, or to a handler in process.
 //
 // An [Endpoint] says how a server is reached and opens connections to it. A
 // [Conn] makes calls, any number at once; each has its own fate, told by
@@ -12,7 +12,8 @@
 // initialize and keep a session. Modern servers, MCP 2026-07-28, are
 // stateless: the opening only asks who they are, and not even that where it is
 // [Known]. An opening costs no round trip, or one (modern), or two (legacy),
-// and one more where the era is [Unknown].
+// and one more where the era is [Unknown]. Over HTTP+SSE it costs three, and
+// one or two more until that is known.
 package transport
 
 import (
@@ -67,8 +68,8 @@ type opener interface {
 // Known is what was found out about a server before. The zero Known is
 // nothing.
 type Known struct {
-	// Peer is that of an earlier connection: its era is relied on, and so is
-	// all of it where a server is [Modern] and reached over HTTP: then nothing
+	// Peer is that of an earlier connection: its era and its SSE are relied
+	// on, and so is all of it where a server is [Modern] and reached over HTTP: then nothing
 	// is asked.
 	Peer Peer
 	// Doubted says that the server may be gone by now, or be another one: it
@@ -148,12 +149,13 @@ type Conn interface {
 	// Peer says who is at the other end.
 	Peer() Peer
 	// Done is closed when the connection has died by itself: the child has
-	// exited or closed its output. Close does not close it. It is nil where
-	// that cannot happen: over HTTP and in process.
+	// exited or closed its output, or the stream of HTTP+SSE has ended. Close
+	// does not close it. It is nil where that cannot happen: over streamable
+	// HTTP and in process.
 	Done() <-chan struct{}
 	// Close ends the connection and the calls in flight on it, and returns
 	// when nothing of it is left. A legacy HTTP session is deleted, for at
-	// most 1 s; a child is ended as [Command] says. When ctx ends Close no
+	// most 1 s, or over HTTP+SSE its stream is ended; a child is ended as [Command] says. When ctx ends Close no
 	// longer asks politely: the DELETE is given up, the child is killed.
 	// Closing again waits for the same end.
 	Close(ctx context.Context)
@@ -216,8 +218,8 @@ type OpenError struct {
 	// Permanent says that trying again will not help soon: the command does
 	// not exist, the credentials are refused, there is no common version.
 	Permanent bool
-	// WrongEra says that the server does not speak the era known to Open:
-	// that is out of date, open again with nothing known.
+	// WrongEra says that the server does not speak the era known to Open, or no
+	// longer HTTP+SSE: that is out of date, open again with nothing known.
 	WrongEra bool
 	Err      error
 }
