@@ -81,7 +81,7 @@ func TestWhatChildrenSayIsLogged(t *testing.T) {
 			p.end(t)
 			says := p.err.String()
 			for text, want := range map[string]bool{
-				`level=WARN msg="the child has written what is no message" server=one line="stray ***"`: true,
+				`level=WARN msg="the server has sent what is no message" server=one text="stray ***"`: true,
 				`level=DEBUG msg="the child wrote to stderr" server=one line="dying of ***"`:            level == "debug",
 				"hunter2":       false,
 				"swordfish":     false,
