@@ -82,7 +82,7 @@ func TestWhatChildrenSayIsLogged(t *testing.T) {
 			says := p.err.String()
 			for text, want := range map[string]bool{
 				`level=WARN msg="the server has sent what is no message" server=one text="stray ***"`: true,
-				`level=DEBUG msg="the child wrote to stderr" server=one line="dying of ***"`:            level == "debug",
+				`level=DEBUG msg="the child wrote to stderr" server=one line="dying of ***"`:          level == "debug",
 				"hunter2":       false,
 				"swordfish":     false,
 				"line-of-a-key": false,

@@ -102,8 +102,21 @@ var ourselves = sync.OnceValue(func() json.RawMessage {
 })
 
 // modernMeta splices into a _meta object what every modern request carries
-// (MCP 2026-07-28, basic, "_meta").
+// (MCP 2026-07-28, basic, "_meta"). The caller must not modify it.
 func modernMeta(meta json.RawMessage, caps rpc.Capabilities) (json.RawMessage, error) {
+	if meta == nil && caps == (rpc.Capabilities{}) {
+		return plainMeta(), nil // most calls'
+	}
+	return spliceMeta(meta, caps)
+}
+
+// plainMeta is the _meta of a modern request that has nothing else in it.
+var plainMeta = sync.OnceValue(func() json.RawMessage {
+	meta, _ := spliceMeta(nil, rpc.Capabilities{}) // there is nothing to be wrong with
+	return meta
+})
+
+func spliceMeta(meta json.RawMessage, caps rpc.Capabilities) (json.RawMessage, error) {
 	for _, member := range [...]struct{ key, value string }{
 		{"io.modelcontextprotocol/protocolVersion", `"` + modernVersion + `"`},
 		{"io.modelcontextprotocol/clientInfo", string(ourselves())},

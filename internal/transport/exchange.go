@@ -14,8 +14,8 @@ import (
 
 // An exchange is one request under way: what is sent for it, and what becomes
 // of the messages that come for it. Its methods are called by the goroutine of
-// the call alone, so that nothing reaches the caller's Events once the call
-// has returned.
+// the call alone, but for ask and withdrawn, so that nothing reaches the
+// caller's Events once the call has returned.
 type exchange struct {
 	id     int64           // ours, unique on the connection; progress comes under it too
 	token  json.RawMessage // the caller's progress token as it came, nil for none
@@ -29,7 +29,9 @@ type exchange struct {
 	authorize Authorize
 
 	asks    sync.WaitGroup
+	mu      sync.Mutex                    // guards what follows, and keeps asks.Add before asks.Wait
 	pending map[string]context.CancelFunc // requests of the server, by their id
+	over    bool                          // nobody is to be asked any more
 }
 
 // A link is what an exchange needs of its connection.
@@ -117,12 +119,7 @@ func (x *exchange) notify(m *jsonrpc.Message) {
 			return
 		}
 	case methodCancelled:
-		// It withdraws a request of the server by the server's id, which means
-		// nothing to the caller.
-		id, _ := jsonrpc.Get(params, "requestId")
-		if cancel := x.pending[string(id)]; cancel != nil {
-			cancel()
-		}
+		x.withdrawn(m)
 		return
 	}
 	x.link.changed(m.Method, params)
@@ -142,14 +139,31 @@ func (x *exchange) request(ctx context.Context, m *jsonrpc.Message) {
 		x.link.reply(pong(m.ID), x.authorize)
 	case x.events == nil:
 		x.link.reply(declined(m), x.authorize)
-	default:
-		x.ask(ctx, m)
+	case !x.ask(ctx, m):
+		x.link.reply(declined(m), x.authorize)
+	}
+}
+
+// withdrawn takes in that the server no longer wants an answer. It names its
+// request by its own id, which means nothing to the caller.
+func (x *exchange) withdrawn(m *jsonrpc.Message) {
+	id, _ := jsonrpc.Get(m.Params, "requestId")
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if cancel := x.pending[string(id)]; cancel != nil {
+		cancel()
 	}
 }
 
 // ask has the caller answer a request of the server, and sends the answer
-// unless the call or the request is over by then.
-func (x *exchange) ask(ctx context.Context, m *jsonrpc.Message) {
+// unless the call or the request is over by then. It reports false if the call
+// is over already.
+func (x *exchange) ask(ctx context.Context, m *jsonrpc.Message) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.over {
+		return false
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	if x.pending == nil {
 		x.pending = make(map[string]context.CancelFunc)
@@ -165,13 +179,17 @@ func (x *exchange) ask(ctx context.Context, m *jsonrpc.Message) {
 			x.link.reply(response(m, result, err), x.authorize)
 		}
 	})
+	return true
 }
 
 // end ends the requests of the server that are still with the caller.
 func (x *exchange) end() {
+	x.mu.Lock()
+	x.over = true
 	for _, cancel := range x.pending {
 		cancel()
 	}
+	x.mu.Unlock()
 	x.asks.Wait()
 }
 

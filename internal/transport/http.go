@@ -75,8 +75,9 @@ type HTTPOptions struct {
 // socket, percent-encoded. The Host of its requests is localhost, and no proxy
 // is used.
 //
-// Nothing listens for what the server sends outside of calls: no GET stream is
-// opened, but over HTTP+SSE, where everything comes by one.
+// A stream for what a legacy server says outside of calls is opened by Listen,
+// and with connections for callers who can be asked something; over HTTP+SSE
+// everything comes by one.
 func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 	u, socket, err := parseURL(rawURL)
 	if err != nil {

@@ -60,6 +60,7 @@ type httpConn struct {
 	ids     atomic.Int64
 	lost    atomic.Bool // the server has said that the session is gone
 
+	standing  *standing // nil unless callers can be asked something
 	replying  atomic.Int32
 	authorize Authorize // of requests that are made for no call
 }
@@ -149,8 +150,10 @@ func (c *httpConn) exchange(ctx context.Context, call rpc.Call, authorize Author
 		s.finish()
 		return answer{}, &Failure{Fate: NotSent, Err: context.Cause(ctx)}
 	}
+	defer c.standing.enter(s, x)()
 	response, failure := c.server.do(s, http.MethodPost, header, frame, authorize)
 	if failure != nil {
+		x.end()
 		defer s.finish()
 		return answer{}, c.cutShort(s, failure, x)
 	}

@@ -97,7 +97,16 @@ func (c *httpConn) initialize(ctx context.Context, caps rpc.Capabilities, given 
 	if err != nil {
 		return err
 	}
-	return c.initialized(ctx)
+	if caps == (rpc.Capabilities{}) || c.session == "" {
+		return c.initialized(ctx)
+	}
+	c.standing = &standing{now: newStandingRun()}
+	c.spawn(c.stand)
+	err = c.initialized(ctx)
+	if err == nil {
+		c.standing.begins(ctx)
+	}
+	return err
 }
 
 // readHello reads the answer to initialize, or the error that came instead.

@@ -359,6 +359,9 @@ func (c *httpConn) Listen(ctx context.Context, filters <-chan Filter, authorize 
 			return listenModern(ctx, filters, heard, send)
 		}
 		return listenLegacy(ctx, c.peer.Hello, filters, heard, send, func(ctx context.Context, begun func()) error {
+			if c.standing != nil { // a session has room for one stream
+				return c.standing.hear(ctx, begun)
+			}
 			return c.watch(ctx, authorize, begun)
 		})
 	})
@@ -386,12 +389,12 @@ func (c *httpConn) watch(ctx context.Context, authorize Authorize, begun func())
 		switch {
 		case err != nil:
 			c.server.log.Debug("an event outside of calls is no message", "error", err)
+		case m.IsRequest():
+			c.asked(&m, authorize)
+		case m.Method == methodCancelled:
+			c.standing.withdrawn(&m)
 		case m.IsNotification():
 			c.changed(m.Method, m.Params)
-		case m.IsRequest() && m.Method == methodPing:
-			c.reply(pong(m.ID), authorize)
-		case m.IsRequest(): // of no call, so of no caller
-			c.reply(declined(&m), authorize)
 		}
 	}
 }

@@ -144,7 +144,12 @@ func (c *httpConn) listen(ctx context.Context, id string, authorize Authorize) (
 	switch {
 	case response.StatusCode >= 300:
 		defer response.Body.Close()
-		return nil, c.refusal(response, nil)
+		lost := c.lost.Load()
+		err := c.refusal(response, nil)
+		if id == "" { // that there is no such stream is no word about the session
+			c.lost.Store(lost)
+		}
+		return nil, err
 	case response.StatusCode != http.StatusOK || kind != "text/event-stream":
 		release(response)
 		return nil, c.server.stray("answered with HTTP %d and %q where an event stream is expected", response.StatusCode, excerpt([]byte(kind)))
