@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -154,7 +155,7 @@ func (ws *watches) part(p *Pool) {
 	ws.of = nil
 	for _, w := range old {
 		w.end()
-		for m := range w.members {
+		for _, m := range w.leaveAll() {
 			if ws.joinLocked(p, m) == nil { // else the pool is closed
 				m.in.missed()
 			}
@@ -172,6 +173,15 @@ func (w *watch) add(m *watcher) {
 	} else if w.heeded != nil {
 		m.acknowledge(*w.heeded)
 	}
+}
+
+// leaveAll takes all watchers out, and returns them.
+func (w *watch) leaveAll() []*watcher {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := slices.Collect(maps.Keys(w.members))
+	clear(w.members)
+	return all
 }
 
 // missed says that the members may not have heard of everything.
