@@ -51,10 +51,8 @@ const (
 
 // clients have the settings that they have unless told otherwise.
 func clients() []maker {
-	return append([]maker{{poolName, openPoolClient}, {bareName, openBareClient}}, rivals()...)
+	return []maker{{poolName, openPoolClient}, {bareName, openBareClient}, {goSDKName, openGoSDK}, {mcpGoName, openMCPGo}}
 }
-
-func rivals() []maker { return []maker{{goSDKName, openGoSDK}, {mcpGoName, openMCPGo}} }
 
 // openPoolClient is a program that calls tools through a pool. What connects
 // anew is another principal, who shares no connection with the others.

@@ -24,7 +24,7 @@ func routes() []route {
 		{"streamable HTTP, legacy, answers in JSON", overHTTP(transport.Legacy, "json"), withBase},
 		{"streamable HTTP, modern, answers by SSE", overHTTP(transport.Modern, "sse"), withBase},
 		{"streamable HTTP, modern, answers in JSON", overHTTP(transport.Modern, "json"), withBase},
-		{"HTTP+SSE of 2024-11-05", overHTTP(transport.Legacy, ssePath), rivals()}, // ours does not speak it
+		{"HTTP+SSE of 2024-11-05", overHTTP(transport.Legacy, ssePath), clients()},
 		{"stdio, legacy", overStdio(transport.Legacy), clients()},
 		{"stdio, modern", overStdio(transport.Modern), clients()},
 	}
