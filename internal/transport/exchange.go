@@ -125,7 +125,6 @@ func (x *exchange) notify(m *jsonrpc.Message) {
 		}
 		return
 	}
-	x.link.changed(m.Method, params)
 	if x.events != nil {
 		x.events.Notify(m.Method, params)
 	}

@@ -112,6 +112,9 @@ func (c *httpConn) readStream(ctx context.Context, response *http.Response, x *e
 			result, err := verdict(&m)
 			return result, stream.body, err
 		}
+		if m.IsNotification() {
+			c.changed(m.Method, m.Params)
+		}
 		x.receive(ctx, &m)
 	}
 }
