@@ -18,9 +18,9 @@ const maxRounds = 16
 
 // withInput makes a call, and again with what a modern server asks of the
 // caller before it answers (MCP 2026-07-28, "Multi Round-Trip Requests"): so
-// to the caller it is the request of a legacy server during the call. Errors
-// are as settled has them. A caller that can answer nothing gets the server's question as the result, to
-// go on as it likes.
+// to the caller it is the request of a legacy server during the call. A
+// caller that can answer nothing gets the server's question as the result, to
+// go on as it likes. Errors are as settled has them.
 func withInput(ctx context.Context, call rpc.Call, once func(rpc.Call) (json.RawMessage, error)) (json.RawMessage, error) {
 	asked := false
 	for range maxRounds {
