@@ -75,8 +75,9 @@ type HTTPOptions struct {
 // socket, percent-encoded. The Host of its requests is localhost, and no proxy
 // is used.
 //
-// Nothing listens for what the server sends outside of calls: no GET stream is
-// opened, but over HTTP+SSE, where everything comes by one.
+// What the server sends outside of calls is heard while somebody listens (see
+// [Conn]): before that no GET stream is opened, but over HTTP+SSE, where
+// everything comes by one.
 func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 	u, socket, err := parseURL(rawURL)
 	if err != nil {
