@@ -169,10 +169,17 @@ func (c *cache) changed(change transport.Change) {
 		key := e.Value.(*cached).key
 		switch {
 		case list && strings.HasPrefix(key.method, kind+"/") && strings.HasSuffix(key.method, "/list"),
-			!list && key.method == "resources/read" && jsonrpc.GetString([]byte(key.params), "uri") == uri:
+			!list && key.method == "resources/read" && within(uri, jsonrpc.GetString([]byte(key.params), "uri")):
 			c.dropLocked(e)
 		}
 	}
+}
+
+// within reports whether a resource is another, or part of it: who has asked
+// for a whole is told of its parts (MCP 2025-11-25, resources,
+// "Subscriptions").
+func within(uri, whole string) bool {
+	return uri == whole || strings.HasPrefix(uri, strings.TrimSuffix(whole, "/")+"/")
 }
 
 // freshFor is how long a result may be kept.

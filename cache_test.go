@@ -189,7 +189,7 @@ func TestChangesMakeKeptAnswersStale(t *testing.T) {
 		defer closePool(t, p)
 		questions := [][2]string{
 			{"tools/list", ""}, {"prompts/list", ""}, {"resources/list", ""}, {"resources/templates/list", ""},
-			{"resources/read", `{"uri":"a"}`}, {"resources/read", `{"uri":"b"}`},
+			{"resources/read", `{"uri":"a"}`}, {"resources/read", `{"uri":"b"}`}, {"resources/read", `{"uri":"b/"}`}, {"resources/read", `{"uri":"b/c"}`},
 		}
 		tell(t, p, `{"jsonrpc":"2.0","method":"notifications/message"}`)
 		for _, test := range []struct {
@@ -200,6 +200,7 @@ func TestChangesMakeKeptAnswersStale(t *testing.T) {
 			{`{"jsonrpc":"2.0","method":"notifications/prompts/list_changed","params":{}}`, "1"},
 			{`{"jsonrpc":"2.0","method":"notifications/resources/list_changed"}`, "23"},
 			{`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"b"}}`, "5"},
+			{`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"b/d"}}`, "56"},
 			{`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"c"}}`, ""},
 		} {
 			var before []string

@@ -172,8 +172,8 @@ func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], err
 func (p *Pool) openFor(ctx context.Context, t *terms, id group, began time.Time) (*link, error) {
 	known := t.known.now.Load()
 	account := t.account(id)
-	if _, err := account.keepQuiet(ctx, t.config.ConnectionTimeout); err != nil {
-		return nil, err
+	if _, err := account.keepQuiet(ctx, 0); err != nil { // others want the place to open theirs
+		return nil, later(err)
 	}
 	conn, err := t.endpoint.Open(ctx, *known, id.caps, account.authorize)
 	if err == nil {
@@ -190,7 +190,7 @@ func (p *Pool) openFor(ctx context.Context, t *terms, id group, began time.Time)
 	if failed != nil && failed.Permanent {
 		err = &permanentError{err}
 	}
-	return nil, err
+	return nil, later(err)
 }
 
 // permanentError is an opening that it is no use to try again soon.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync/atomic"
 	"time"
 
+	"github.com/mcpool-dev/mcpool/internal/slots"
 	"github.com/mcpool-dev/mcpool/internal/transport"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
@@ -49,6 +51,18 @@ func retryAfter(err error) time.Duration {
 		return status.RetryAfter
 	}
 	return 0
+}
+
+// later has an opening that failed not be tried again for as long as its error
+// says. That an account is limited is nothing to others.
+func later(err error) error {
+	after := retryAfter(err)
+	if after == 0 {
+		return err
+	}
+	status := (*transport.StatusError)(nil)
+	alone := !errors.As(err, &status) || status.Status == http.StatusTooManyRequests
+	return &slots.LaterError{Err: err, After: after, Alone: alone}
 }
 
 // heed has no request of the account made for as long as an error says. It is

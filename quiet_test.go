@@ -2,12 +2,15 @@ package mcpool_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/oauth2"
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
@@ -170,6 +173,85 @@ func TestOpeningHeedsRetryAfter(t *testing.T) {
 		}
 		if got := s.times("initialize"); !roughly(got, 0, 7*time.Second) {
 			t.Errorf("tried at %v, want at once and after 7 s", got)
+		}
+	})
+}
+
+// Accounts whose connections are not opened for now, since they are limited,
+// have no part of those of others: they are opened at once.
+func TestLimitedAccountsHoldUpNobody(t *testing.T) {
+	for name, test := range map[string]struct {
+		after string // Retry-After
+		other time.Duration
+		fails bool
+	}{
+		"at once":        {"20", time.Second, false},
+		"later":          {"20", 12 * time.Second, false},
+		"for long":       {"120", time.Second, true},
+		"for long still": {"120", 12 * time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &server{}
+				until := time.Now().Add(20 * time.Second)
+				s.Fault = func(r *http.Request, _ string, w http.ResponseWriter) bool {
+					if !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer limited") || !time.Now().Before(until) {
+						return false
+					}
+					w.Header().Set("Retry-After", test.after)
+					http.Error(w, "slow down", http.StatusTooManyRequests)
+					return true
+				}
+				s.network.Handler = &s.Server
+				p, err := mcpool.New(mcpool.Server{
+					Name: "test", URL: "http://server.test/mcp", RoundTripper: &s.network,
+					Tokens: func(principal string) rpc.TokenSource {
+						return oauth2.StaticTokenSource(&oauth2.Token{AccessToken: principal})
+					},
+				}, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer closePool(t, p)
+				var wg sync.WaitGroup
+				for i := range 40 {
+					wg.Go(func() {
+						if _, err := call(t.Context(), p, rpc.Caller{Principal: fmt.Sprint("limited", i/2)}, "write", fmt.Sprint(i)); (err != nil) != test.fails {
+							t.Errorf("a limited account: %v", err)
+						}
+					})
+				}
+				time.Sleep(test.other)
+				began := time.Now()
+				if _, err := call(t.Context(), p, bob, "write", "his"); err != nil || time.Since(began) > time.Second {
+					t.Errorf("another account: %v, after %v", err, time.Since(began))
+				}
+				wg.Wait()
+			})
+		})
+	}
+}
+
+// What one server wants is nothing to the one that takes its place.
+func TestLimitEndsWithItsServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newLimiter(func(string, string, int) (int, string) { return http.StatusTooManyRequests, "20" })
+		p := s.pool(t, nil)
+		defer closePool(t, p)
+		answered := make(chan error)
+		began := time.Now()
+		go func() {
+			_, err := call(t.Context(), p, ann, "write", "1")
+			answered <- err
+		}()
+		time.Sleep(time.Second)
+		next := &server{}
+		next.network.Handler = &next.Server
+		if err := p.Reload(mcpool.Server{Name: "test", URL: "http://next.test/mcp", RoundTripper: &next.network}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-answered; err != nil || time.Since(began) > 2*time.Second {
+			t.Errorf("%v, after %v", err, time.Since(began))
 		}
 	})
 }

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"math"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +25,8 @@ const (
 const (
 	// watchPause lies before listening again to a server that has stopped to
 	// be listened to; it is doubled each time, up to watchPauseMost, until the
-	// server heeds a filter.
+	// server heeds a filter for that long: each beginning has those who watch ask
+	// for everything again.
 	watchPause     = time.Second
 	watchPauseMost = 30 * time.Second
 	// watchUse is how often, within IdleTimeout, the connections of a group
@@ -80,7 +81,8 @@ type watcher struct {
 	what    Filter
 	pending transport.Pending
 	in      *watch // guarded by the lock of the watches
-	acked   bool   // guarded by that of the watch
+	acked   bool   // it was told what the server heeds; guarded by that of the watch
+	lost    bool   // it may have missed something since; guarded by the same
 }
 
 // watches are those of a pool.
@@ -99,8 +101,9 @@ type watch struct {
 
 	mu      sync.Mutex // guards what follows
 	members map[*watcher]struct{}
-	heeded  *Filter // what the server heeds; nil before it says so
-	lost    bool    // it was listened to before, and may have changed since
+	asked   Filter    // what heeded answers
+	heeded  *Filter   // what the server heeds; nil before it says so
+	since   time.Time // it has heeded anything
 }
 
 // join has a watcher told of changes.
@@ -155,10 +158,8 @@ func (ws *watches) part(p *Pool) {
 	ws.of = nil
 	for _, w := range old {
 		w.end()
-		for _, m := range w.leaveAll() {
-			if ws.joinLocked(p, m) == nil { // else the pool is closed
-				m.in.missed()
-			}
+		for _, m := range w.dismiss() {
+			_ = ws.joinLocked(p, m) // it fails where the pool is closed
 		}
 	}
 }
@@ -170,25 +171,26 @@ func (w *watch) add(m *watcher) {
 	w.members[m] = struct{}{}
 	if now := w.unionLocked(); len(w.members) == 1 || !now.equal(before) {
 		w.askLocked(now)
-	} else if w.heeded != nil {
-		m.acknowledge(*w.heeded)
+	} else {
+		w.informLocked(m)
 	}
 }
 
-// leaveAll takes all watchers out, and returns them.
-func (w *watch) leaveAll() []*watcher {
+// dismiss has the watch tell nobody any more, and returns whom it told.
+func (w *watch) dismiss() []*watcher {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.lostLocked()
 	all := slices.Collect(maps.Keys(w.members))
 	clear(w.members)
 	return all
 }
 
-// missed says that the members may not have heard of everything.
-func (w *watch) missed() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.lost = true
+// lostLocked notes that the members may miss something from now on.
+func (w *watch) lostLocked() {
+	for m := range w.members {
+		m.lost = m.acked
+	}
 }
 
 // remove takes a watcher out. The last one's filter stays: the watch ends.
@@ -242,12 +244,14 @@ func (w *watch) run(ctx context.Context) {
 		failure := (*transport.Failure)(nil)
 		doubted = errors.As(err, &failure) && failure.Dead
 		w.mu.Lock()
-		if w.heeded != nil {
-			w.heeded, w.lost, wait = nil, true, watchPause
+		if w.heeded != nil && time.Since(w.since) >= watchPauseMost {
+			wait = watchPause
 		}
+		w.heeded = nil
+		w.lostLocked()
 		w.askLocked(w.unionLocked())
 		w.mu.Unlock()
-		if !pause(ctx, wait) {
+		if !pause(ctx, max(wait, retryAfter(err))) {
 			return
 		}
 		wait = min(2*wait, watchPauseMost)
@@ -273,11 +277,11 @@ func (w *watch) listen(ctx context.Context, doubted bool) error {
 	for {
 		select {
 		case <-heard.Arrived():
-			w.tell(heard.Take())
+			w.tell(l.known, heard.Take())
 		case <-use:
 			w.touch(ctx)
 		case err := <-ended:
-			w.tell(heard.Take())
+			w.tell(l.known, heard.Take())
 			return err
 		}
 	}
@@ -286,20 +290,22 @@ func (w *watch) listen(ctx context.Context, doubted bool) error {
 // link returns a connection of the group to listen on, and opens one if there
 // is none, but for a session: what its connection held would be lost unsaid.
 func (w *watch) link(ctx context.Context, doubted bool) (*link, error) {
-	p, t := w.pool, w.pool.terms.Load()
-	if key := t.key(&w.who); key.Owned {
-		for {
-			for _, v := range p.slots.Conns() {
-				if v.Group == key.ID && !v.Retired {
-					return v.Conn, nil
-				}
-			}
-			if !pause(ctx, watchPause) {
-				return nil, context.Cause(ctx)
+	p, t, who := w.pool, w.pool.terms.Load(), w.who
+	if _, err := t.keepQuiet(ctx, &who, math.MaxInt64); err != nil {
+		return nil, err
+	}
+	// Whether there are sessions may show only when the first connection is
+	// opened.
+	for key := t.key(&who); key.Owned; key = t.key(&who) {
+		for _, v := range p.slots.Conns() {
+			if v.Group == key.ID && !v.Retired {
+				return v.Conn, nil
 			}
 		}
+		if !pause(ctx, watchPause) {
+			return nil, context.Cause(ctx)
+		}
 	}
-	who := w.who
 	if _, err := p.prepare(ctx, t, &who); err != nil {
 		return nil, err
 	}
@@ -337,13 +343,13 @@ func (w *watch) touch(ctx context.Context) {
 	}
 }
 
-// tell tells the watchers what was heard.
-func (w *watch) tell(heard []transport.Change) {
+// tell tells the watchers what was heard of a server.
+func (w *watch) tell(known *known, heard []transport.Change) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range heard {
 		if c.Method == transport.MethodAcknowledged {
-			w.acknowledgedLocked(c)
+			w.acknowledgedLocked(known, c)
 			continue
 		}
 		for m := range w.members {
@@ -354,29 +360,44 @@ func (w *watch) tell(heard []transport.Change) {
 	}
 }
 
-// acknowledgedLocked takes in how much the server heeds. What it did not tell
-// while it was not listened to may have been a change of anything.
-func (w *watch) acknowledgedLocked(c transport.Change) {
+// acknowledgedLocked takes in how much the server heeds.
+func (w *watch) acknowledgedLocked(known *known, c transport.Change) {
 	var said struct{ Notifications heeded }
 	_ = json.Unmarshal(c.Params, &said) // what cannot be read is not heeded
 	all := Filter(said.Notifications)
-	w.heeded = &all
+	if w.heeded == nil {
+		w.since = time.Now()
+	}
+	w.asked, w.heeded = Filter(c.Asked), &all
+	lost := false
 	for m := range w.members {
-		switch {
-		case !m.acked:
-			m.acknowledge(all)
-		case w.lost:
-			for _, c := range all.and(m.what).changes() {
-				m.pending.Put(c)
-			}
-		}
+		lost = lost || m.lost
 	}
-	if w.lost {
+	if lost { // first, since whoever is told asks again
 		for _, c := range all.changes() {
-			w.pool.terms.Load().known.cache.changed(c)
+			known.cache.changed(c)
 		}
 	}
-	w.lost = false
+	for m := range w.members {
+		w.informLocked(m)
+	}
+}
+
+// informLocked tells a watcher how much of what it wants the server heeds, once.
+// What the server did not tell while it was not listened to may have been a
+// change of all of that.
+func (w *watch) informLocked(m *watcher) {
+	if w.heeded == nil || !w.asked.and(m.what).equal(m.what) {
+		return // the server has still to be asked, or to answer
+	}
+	if !m.acked {
+		m.acknowledge(*w.heeded)
+	} else if m.lost {
+		for _, c := range w.heeded.and(m.what).changes() {
+			m.pending.Put(c)
+		}
+	}
+	m.lost = false
 }
 
 // heeded is a Filter as a server acknowledges it.
@@ -425,9 +446,7 @@ func (f Filter) changes() []transport.Change {
 	return all
 }
 
-// wants reports whether a watcher is to be told of a change. A resource may be
-// part of the one that was asked for (MCP 2025-11-25, resources,
-// "Subscriptions").
+// wants reports whether a watcher is to be told of a change.
 func (m *watcher) wants(c transport.Change) bool {
 	switch c.Method {
 	case methodToolsChanged:
@@ -439,7 +458,7 @@ func (m *watcher) wants(c transport.Change) bool {
 	case methodUpdated:
 		uri := jsonrpc.GetString(c.Params, "uri")
 		return slices.ContainsFunc(m.what.URIs, func(asked string) bool {
-			return uri == asked || strings.HasPrefix(uri, strings.TrimSuffix(asked, "/")+"/")
+			return within(uri, asked)
 		})
 	}
 	return false

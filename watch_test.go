@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -27,6 +29,9 @@ type announcer struct {
 	heeds  string // the capabilities of a legacy one, the notifications that a modern one acknowledges
 
 	noStream, silent bool // GET is refused; GET gets no headers before an event
+	brief            bool // streams end when they have begun
+	slow             time.Duration
+	busy             string // Retry-After, with which streams are refused
 
 	mu         sync.Mutex
 	n          int
@@ -106,6 +111,16 @@ func (a *announcer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *announcer) stream(w http.ResponseWriter, r *http.Request, s *announced) {
+	a.mu.Lock()
+	busy, slow, brief := a.busy, a.slow, a.brief
+	a.busy = ""
+	a.mu.Unlock()
+	if busy != "" {
+		w.Header().Set("Retry-After", busy)
+		http.Error(w, "slow down", http.StatusTooManyRequests)
+		return
+	}
+	time.Sleep(slow)
 	s.send, s.end = make(chan string, 100), make(chan struct{})
 	a.mu.Lock()
 	if a.streams == nil {
@@ -127,7 +142,7 @@ func (a *announcer) stream(w http.ResponseWriter, r *http.Request, s *announced)
 		fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/subscriptionId\":%s},\"notifications\":%s}}\n\n", s.id, s.filter)
 		_ = http.NewResponseController(w).Flush()
 	}
-	for {
+	for !brief {
 		select {
 		case event := <-s.send:
 			_, _ = io.WriteString(w, "data: "+event+"\n\n")
@@ -151,6 +166,13 @@ func (a *announcer) announce(method, params string) {
 		}
 		s.send <- string(jsonrpc.AppendRequest(nil, nil, method, with))
 	}
+}
+
+// hurry has streams begin at once, and last.
+func (a *announcer) hurry() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.slow, a.brief = 0, false
 }
 
 func (a *announcer) expire(id string) {
@@ -490,3 +512,140 @@ func TestReloadPartsWatchers(t *testing.T) {
 		}
 	})
 }
+
+// Who comes while the server is being asked is told of all that it heeds, not
+// of what it was asked for before.
+func TestWatchersThatComeWhileTheServerIsAsked(t *testing.T) {
+	bothEras(t, func(a *announcer) { a.slow = time.Second }, func(t *testing.T, a *announcer, p *mcpool.Pool) {
+		first := listenTo(t, p, nobody, mcpool.Filter{Tools: true})
+		time.Sleep(time.Second / 2)
+		second := listenTo(t, p, nobody, mcpool.Filter{Prompts: true})
+		time.Sleep(3 * time.Second / 4) // the first filter is heeded, or both
+		third := listenTo(t, p, nobody, mcpool.Filter{Prompts: true})
+		time.Sleep(10 * time.Second)
+		a.hurry()
+		for want, e := range map[string]*ear{"tools": first, "prompts": second, " prompts": third} {
+			if got := e.heard(); got != `subscriptions/acknowledged {"notifications":{"`+strings.TrimSpace(want)+`ListChanged":true}}` {
+				t.Errorf("who wants %s heard %s", want, got)
+			}
+			e.leave()
+			<-e.err
+		}
+	})
+}
+
+// A server whose streams end as soon as they have begun is asked less and less
+// often, and so is everybody who watches.
+func TestStreamsThatEndAtOnce(t *testing.T) {
+	bothEras(t, func(a *announcer) { a.brief = true }, func(t *testing.T, a *announcer, p *mcpool.Pool) {
+		e := listenTo(t, p, nobody, mcpool.Filter{Tools: true})
+		time.Sleep(time.Hour)
+		if _, opened, _ := a.state(); opened < 100 || opened > 130 {
+			t.Errorf("%d streams in an hour, want one in 30 s", opened)
+		}
+		a.hurry()
+		time.Sleep(time.Minute)
+		_, before, _ := a.state()
+		a.drop(false)
+		time.Sleep(2 * time.Second)
+		if _, opened, _ := a.state(); opened != before+1 {
+			t.Errorf("%d streams 2 s after one has ended that was there for half a minute, want 1", opened-before)
+		}
+		e.leave()
+		<-e.err
+	})
+}
+
+// A server that wants to be left alone is, also by who listens.
+func TestWatchLeavesAServerAlone(t *testing.T) {
+	bothEras(t, func(a *announcer) { a.busy = "90" }, func(t *testing.T, a *announcer, p *mcpool.Pool) {
+		e := listenTo(t, p, nobody, mcpool.Filter{Tools: true})
+		time.Sleep(80 * time.Second)
+		if _, opened, _ := a.state(); opened != 0 {
+			t.Errorf("%d streams before it may be asked", opened)
+		}
+		if _, err := p.CallTool(t.Context(), "x", nil); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(20 * time.Second)
+		if open, _, _ := a.state(); open != 1 {
+			t.Errorf("%d streams after that", open)
+		}
+		e.leave()
+		<-e.err
+	})
+}
+
+// Who is told that a list may have changed, and asks for it, gets the new one.
+func TestWhoHearsOfAChangeFindsNothingOld(t *testing.T) {
+	watched(t, true, nil, func(t *testing.T, a *announcer, p *mcpool.Pool) {
+		var uris []string
+		for i := range 1000 {
+			uris = append(uris, fmt.Sprint(i))
+		}
+		first := ask(t, p, nobody, "tools/list", "")
+		ctx, leave := context.WithCancel(t.Context())
+		var err error
+		var told, old int
+		var watching sync.WaitGroup
+		watching.Go(func() {
+			err = p.Watch(ctx, nobody, mcpool.Filter{Tools: true, URIs: uris}, func(method string, _ json.RawMessage) {
+				if method == "notifications/tools/list_changed" {
+					told++
+					if now := ask(t, p, nobody, "tools/list", ""); now == first {
+						old++
+					}
+				}
+				first = ask(t, p, nobody, "tools/list", "")
+			})
+		})
+		synctest.Wait()
+		for range 20 {
+			a.drop(false)
+			time.Sleep(time.Minute)
+		}
+		leave()
+		watching.Wait()
+		if told != 20 || old != 0 || !errors.Is(err, context.Canceled) {
+			t.Errorf("told %d times, and %d times the list was old; %v", told, old, err)
+		}
+	})
+}
+
+// A child whose era shows only when it is started has no sessions to wait for
+// if it is modern.
+func TestSessionOfAModernChildIsWatched(t *testing.T) {
+	path, argv, env := mcptest.Child(mcptest.Modern)
+	ended := make(chan struct{}, 100)
+	config := mcpool.DefaultConfig()
+	config.Logger = slog.New(logged(func(message string) {
+		if message == "listening ended" { // it knows no such method
+			ended <- struct{}{}
+		}
+	}))
+	p, err := mcpool.New(mcpool.Server{Name: "child", Command: path, Args: argv, Env: env}, &config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closePool(t, p)
+	e := listenTo(t, p, rpc.Caller{Session: "a"}, mcpool.Filter{Tools: true})
+	defer e.leave()
+	for p.Stats().Opened == 0 {
+		if _, err := call(t.Context(), p, rpc.Caller{Session: "b"}, "echo", "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("nobody listens to the child")
+	}
+}
+
+// logged is told the message of each record.
+type logged func(message string)
+
+func (logged) Enabled(context.Context, slog.Level) bool        { return true }
+func (l logged) WithAttrs([]slog.Attr) slog.Handler            { return l }
+func (l logged) WithGroup(string) slog.Handler                 { return l }
+func (l logged) Handle(_ context.Context, r slog.Record) error { l(r.Message); return nil }

@@ -61,6 +61,10 @@ func (p *Pool[K, C]) resetLocked() {
 		for _, c := range g.conns() {
 			p.retireLocked(c, Reset)
 		}
+		if g.later > 0 { // that was said by what is given up
+			g.later = 0
+			p.wakeLocked(p.now())
+		}
 	}
 }
 

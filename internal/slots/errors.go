@@ -28,6 +28,19 @@ var (
 	ErrPermanent = errors.New("trying again does not help")
 )
 
+// A LaterError is an opening that is not to be tried again for a while. Those of
+// its group who do not wait as long get it at once.
+type LaterError struct {
+	Err   error
+	After time.Duration
+	// Alone says that it is about the group alone: the server may be well, and
+	// other groups open connections as before.
+	Alone bool
+}
+
+func (e *LaterError) Error() string { return e.Err.Error() }
+func (e *LaterError) Unwrap() error { return e.Err }
+
 // errUnwanted is why the opening of a connection is broken off when another
 // has all the room.
 var errUnwanted = errors.New("connection no longer wanted")

@@ -85,7 +85,7 @@ func (p *Pool[K, C]) retryLocked(g *group[K, C], now moment) moment {
 
 // retry is when the group, or another of its account, has let enough time pass
 // since the last failure.
-func (g *group[K, C]) retry() moment { return max(g.failing.retry, g.account.refused.retry) }
+func (g *group[K, C]) retry() moment { return max(g.failing.retry, g.later, g.account.refused.retry) }
 
 // overdueLocked reports whether somebody has waited as long as an opening
 // takes, although no opening seemed to be worth it: the calls in flight take
@@ -167,6 +167,8 @@ func (p *Pool[K, C]) openLocked(g *group[K, C], cause Cause) {
 		began := p.now()
 		opened, err := open(ctx, g.id)
 		took := p.now() - began
+		var later *LaterError
+		_ = errors.As(err, &later)
 		for permanent := errors.Is(err, ErrPermanent); ; {
 			resize := p.resize.Load()
 			if resize != nil && err == nil {
@@ -174,7 +176,7 @@ func (p *Pool[K, C]) openLocked(g *group[K, C], cause Cause) {
 					opened.Slots = n
 				}
 			}
-			if p.landed(g, o, opened, err, permanent, took, resize) {
+			if p.landed(g, o, opened, err, permanent, later, took, resize) {
 				return
 			}
 		}
@@ -201,7 +203,7 @@ func (p *Pool[K, C]) begin(g *group[K, C], o *opening, cause Cause) bool {
 
 // landed takes in what came of an opening, unless connections have other sizes
 // now than what resize said.
-func (p *Pool[K, C]) landed(g *group[K, C], o *opening, opened Opened[C], err error, permanent bool, took time.Duration, resize *func(C) int) bool {
+func (p *Pool[K, C]) landed(g *group[K, C], o *opening, opened Opened[C], err error, permanent bool, later *LaterError, took time.Duration, resize *func(C) int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.resize.Load() != resize {
@@ -219,7 +221,7 @@ func (p *Pool[K, C]) landed(g *group[K, C], o *opening, opened Opened[C], err er
 		p.giveRoomLocked(g, nil)
 	default:
 		p.giveRoomLocked(g, nil)
-		p.failedLocked(g, err, permanent, now)
+		p.failedLocked(g, o, err, permanent, later, now)
 	}
 	p.afterOpeningLocked(g, now)
 	return true
@@ -250,14 +252,27 @@ func (p *Pool[K, C]) openedLocked(well bool) {
 	}
 }
 
-func (p *Pool[K, C]) failedLocked(g *group[K, C], err error, permanent bool, now moment) {
+func (p *Pool[K, C]) failedLocked(g *group[K, C], o *opening, err error, permanent bool, later *LaterError, now moment) {
 	p.stats.OpenFailures++
 	if permanent {
 		p.refusedLocked(g, err, now)
 		return
 	}
-	p.openedLocked(false)
 	g.failing.add(err, now)
+	if later != nil && o.generation == p.generation {
+		g.later = now + later.After
+	}
+	if later == nil || !later.Alone {
+		p.troubledLocked(g, err, now)
+	}
+	if len(g.conns()) == 0 && len(g.opening) == 0 {
+		p.failLocked(g, p.laterError(g, now), func(w *waiter[K, C]) bool { return w.until <= max(g.failing.retry, g.later) })
+	}
+}
+
+// troubledLocked takes in a failure to open that may be the server's.
+func (p *Pool[K, C]) troubledLocked(g *group[K, C], err error, now moment) {
+	p.openedLocked(false)
 	p.failing.add(err, now)
 	most := backoffIdle
 	if g.queue.n > 0 {
@@ -269,9 +284,13 @@ func (p *Pool[K, C]) failedLocked(g *group[K, C], err error, permanent bool, now
 	if p.brokenLocked(now) {
 		p.failLocked(g, p.failedError(g, ErrDown, p.failing, now), func(w *waiter[K, C]) bool { return w.probe })
 	}
-	if len(g.conns()) == 0 && len(g.opening) == 0 {
-		p.failLocked(g, p.failedError(g, ErrTimeout, g.failing, now), func(w *waiter[K, C]) bool { return w.until <= g.failing.retry })
-	}
+}
+
+// laterError is that the group's next try comes too late for who waits.
+func (p *Pool[K, C]) laterError(g *group[K, C], now moment) error {
+	f := g.failing
+	f.retry = max(f.retry, g.later)
+	return p.failedError(g, ErrTimeout, f, now)
 }
 
 // refusedLocked takes in an opening that it is no use to try again soon. It is
@@ -321,6 +340,8 @@ func (p *Pool[K, C]) downLocked(g *group[K, C], until, now moment) (probe bool, 
 		return false, nil
 	case now < refused.retry:
 		return false, p.failedError(g, ErrDown, refused, now)
+	case until <= g.later:
+		return false, p.laterError(g, now)
 	case p.failing.times == 0:
 		return false, nil
 	}

@@ -27,7 +27,8 @@ type Options[K comparable, C any] struct {
 	// OpenTimeout, when the connection is no longer wanted, and when the pool
 	// closes by force. An error that is [ErrPermanent] says that trying again
 	// does not help soon: those who wait get it at once, and so do those of
-	// the same account who come before the next try.
+	// the same account who come before the next try. A [*LaterError] says when
+	// that may be.
 	Open func(ctx context.Context, id K) (Opened[C], error)
 	// Close closes a connection, once. ctx has ended if the pool closes by
 	// force: then calls in flight on it must be ended.
@@ -209,6 +210,7 @@ type group[K comparable, C any] struct {
 	sole    bool // a connection has all the room
 	warm    bool // a connection was open once: Min applies
 	failing failing
+	later   moment // before which nothing may be opened: see LaterError
 	pace    pace   // how fast callers come
 	lost    moment // when an owned group lost its state: its next caller is told; 0 if it has not
 }

@@ -122,7 +122,6 @@ func (x *exchange) notify(m *jsonrpc.Message) {
 		x.withdrawn(m)
 		return
 	}
-	x.link.changed(m.Method, params)
 	if x.events != nil {
 		x.events.Notify(m.Method, params)
 	}

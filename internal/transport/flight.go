@@ -133,13 +133,15 @@ func (s *flights) route(said []byte) {
 	default:
 		to = s.onlyCall()
 	}
+	if err == nil && m.IsNotification() { // also where a call is over before it takes it in
+		s.link.changed(m.Method, m.Params)
+	}
 	switch {
 	case to != nil:
 		to.put(mail{m, err})
 	case m.IsRequest():
 		s.link.reply(declined(&m), s.authorize)
 	default:
-		s.link.changed(m.Method, m.Params)
 		s.log.Debug("a message for no call was dropped", "method", m.Method)
 	}
 }

@@ -449,3 +449,17 @@ func TestHazard13_WrapperSwallowsSignals(t *testing.T) {
 	wantFailure(t, <-faulty, MayHaveRun, true)
 	mustEcho(t, open(t, endpoint, Legacy), "next")
 }
+
+// Whoever guards a modern server, or leads elsewhere, may speak of sessions of
+// its own: that is no word of the server, and of one call alone.
+func TestGuardOfAModernServerSpeaksOfSessions(t *testing.T) {
+	for status, era := range map[int]bool{302: false, 401: false, 403: false, 407: false, 408: false, 429: false, 400: true, 422: true} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			server := &mcptest.Server{Modern: true, Fault: onMethod("tools/call", reply(status, "text/html", "Your session has expired"))}
+			_, err := call(t.Context(), open(t, inBubble(t, server), Modern), "echo", args{})
+			if failure := wantFailure(t, err, Refused, era); failure.WrongEra != era {
+				t.Errorf("WrongEra %v: %v", failure.WrongEra, err)
+			}
+		})
+	}
+}

@@ -40,7 +40,7 @@ func (e *httpEndpoint) stray(format string, args ...any) *Failure {
 //	4xx with such an answer                      *rpc.Error, unless 401, 403 or 429
 //	said that the session is gone                Refused, Dead (see lostSession)
 //	said that the version is not spoken          Refused, Dead, WrongEra
-//	modern, and spoke of sessions                Refused, Dead, WrongEra
+//	modern, and spoke of sessions                Refused, Dead, WrongEra (see tellsEra)
 //	modern, and 404 or 405 without such an error Refused, Dead
 //	3xx, 4xx                                     Refused
 //	5xx                                          MayHaveRun
@@ -112,6 +112,9 @@ func (c *httpConn) readStream(ctx context.Context, response *http.Response, x *e
 			result, err := verdict(&m)
 			return result, stream.body, err
 		}
+		if m.IsNotification() {
+			c.changed(m.Method, m.Params)
+		}
 		x.receive(ctx, &m)
 	}
 }
@@ -152,7 +155,7 @@ func (c *httpConn) refusal(response *http.Response, x *exchange) error {
 	case c.peer.SSE && c.session != "" && !ours && status == http.StatusBadRequest && speaksOfSessions(string(body)):
 		// In words of its own: that transport has none for it.
 		return c.sessionLost(response, err)
-	case c.peer.Era == Modern && !ours && status < 500 && speaksOfSessions(string(body)):
+	case c.peer.Era == Modern && !ours && tellsEra(status) && speaksOfSessions(string(body)):
 		return &Failure{Fate: Refused, Dead: true, WrongEra: true,
 			Err: c.server.errorf("the server is no longer modern: %w", err)}
 	case c.peer.Era == Modern && said == nil && (status == http.StatusNotFound || status == http.StatusMethodNotAllowed):

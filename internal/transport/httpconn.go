@@ -90,7 +90,7 @@ func (c *httpConn) Call(ctx context.Context, call rpc.Call, authorize Authorize)
 		return got.result, err
 	})
 	if err != nil {
-		return rpc.Answer{}, settled(err)
+		return rpc.Answer{}, err
 	}
 	return rpc.Result(result), nil
 }

@@ -75,14 +75,20 @@ func notUnderstood(err error) bool {
 	case errors.As(err, &refused), errors.As(err, &stray):
 		return true
 	case errors.As(err, &status):
-		switch status.Status {
-		case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired,
-			http.StatusRequestTimeout, http.StatusTooManyRequests:
-			return false
-		}
-		return 400 <= status.Status && status.Status < 500
+		return tellsEra(status.Status)
 	}
 	return false
+}
+
+// tellsEra reports whether a refusal with this status is one of the server, and
+// so may say of which era it is: not of whoever guards it, or leads elsewhere.
+func tellsEra(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired,
+		http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	}
+	return 400 <= status && status < 500
 }
 
 // initialize makes a legacy connection, in two round trips. given tells that

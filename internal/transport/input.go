@@ -20,14 +20,14 @@ const maxRounds = 16
 // caller before it answers (MCP 2026-07-28, "Multi Round-Trip Requests"): so
 // to the caller it is the request of a legacy server during the call. A
 // caller that can answer nothing gets the server's question as the result, to
-// go on as it likes.
+// go on as it likes. Errors are as settled has them.
 func withInput(ctx context.Context, call rpc.Call, once func(rpc.Call) (json.RawMessage, error)) (json.RawMessage, error) {
 	asked := false
 	for range maxRounds {
 		result, err := once(call)
-		if failure := (*Failure)(nil); asked && errors.As(err, &failure) {
-			// What came before has run, whatever became of this round.
-			failure.Fate = MayHaveRun
+		err = settled(err)
+		if asked {
+			err = hasRun(err)
 		}
 		if err != nil || answerable(call) == (rpc.Capabilities{}) ||
 			jsonrpc.GetString(result, "resultType") != "input_required" {
@@ -39,6 +39,20 @@ func withInput(ctx context.Context, call rpc.Call, once func(rpc.Call) (json.Raw
 		asked = true
 	}
 	return nil, &Failure{Fate: MayHaveRun, Err: fmt.Errorf("the server has asked for input %d times and not answered %s", maxRounds, call.Method)}
+}
+
+// hasRun is the error of a later round: what came before has run, whatever
+// became of that one. Turned away unread for its headers, it is not to be made
+// again from the beginning either.
+func hasRun(err error) error {
+	failure, answered := (*Failure)(nil), (*rpc.Error)(nil)
+	switch {
+	case errors.As(err, &failure):
+		failure.Fate = MayHaveRun
+	case errors.As(err, &answered) && answered.Code == rpc.CodeHeaderMismatch:
+		return &Failure{Fate: MayHaveRun, Err: fmt.Errorf("the server refused the answer to what it asks: %v", answered)}
+	}
+	return err
 }
 
 // answerable is which requests of a server the caller of a call can answer.

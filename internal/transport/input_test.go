@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -165,4 +166,35 @@ func TestInputThatDoesNotCome(t *testing.T) {
 		_, err := conn.Call(t.Context(), askFor(&got, elicits), nil)
 		fails(MayHaveRun, true)(t, err)
 	})
+}
+
+// What a round before has run is not undone by a later one that is turned away.
+func TestInputIsRefused(t *testing.T) {
+	refuse := func(status, code int) string {
+		return fmt.Sprintf(`%d {"jsonrpc":"2.0","id":ID,"error":{"code":%d,"message":"no"}}`, status, code)
+	}
+	for name, test := range map[string]struct {
+		second string // a status, and the body
+		check  func(*testing.T, error)
+	}{
+		"for its version": {refuse(400, rpc.CodeUnsupportedVersion), fails(MayHaveRun, true, "version")},
+		"for its headers": {refuse(400, rpc.CodeHeaderMismatch), fails(MayHaveRun, false, "refused the answer")},
+		"by a guard":      {"403 no", fails(MayHaveRun, false, "403")},
+		"as an answer":    {refuse(200, rpc.CodeInvalidParams), answers(rpc.CodeInvalidParams)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := 0
+			server := &mcptest.Server{Modern: true, Fault: onMethod("tools/call", func(w http.ResponseWriter, r *http.Request) {
+				if n++; n == 1 {
+					reply(200, jsonType, `{"jsonrpc":"2.0","id":ID,"result":{"resultType":"input_required","requestState":"s"}}`)(w, r)
+					return
+				}
+				status, body, _ := strings.Cut(test.second, " ")
+				code, _ := strconv.Atoi(status)
+				reply(code, jsonType, body)(w, r)
+			})}
+			_, err := open(t, inBubble(t, server), Modern).Call(t.Context(), askFor(&events{}, elicits), nil)
+			test.check(t, err)
+		})
+	}
 }

@@ -38,6 +38,7 @@ type Pending struct {
 type Change struct {
 	Method string
 	Params json.RawMessage
+	Asked  Filter // the whole of what an acknowledgement answers
 }
 
 // Put adds a change, unless the same one waits already. It never blocks.
@@ -45,7 +46,7 @@ func (p *Pending) Put(c Change) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.waiting) >= pendingMost || slices.ContainsFunc(p.waiting, func(w Change) bool {
-		return w.Method == c.Method && bytes.Equal(w.Params, c.Params)
+		return w.Method == c.Method && bytes.Equal(w.Params, c.Params) && c.Method != MethodAcknowledged
 	}) {
 		return
 	}
@@ -98,7 +99,7 @@ func (l *life) changed(method string, params json.RawMessage) {
 	if !isChange(method) {
 		return
 	}
-	c, change := &l.changes, Change{method, withoutSubscription(params)}
+	c, change := &l.changes, Change{Method: method, Params: withoutSubscription(params)}
 	if c.all != nil {
 		c.all(change)
 	}
@@ -203,6 +204,8 @@ func listenModern(ctx context.Context, filters <-chan Filter, heard *Pending, se
 	}
 	last, cancels := 0, map[int]context.CancelFunc{} // the newest subscription, and those under way
 	acked, ended := make(chan int), make(chan ending)
+	var mu sync.Mutex // guards newest
+	newest := 0       // that is acknowledged
 	begin := func(f Filter) {
 		last++
 		n := last
@@ -210,7 +213,12 @@ func listenModern(ctx context.Context, filters <-chan Filter, heard *Pending, se
 		cancels[n] = cancel
 		call := rpc.Call{Method: methodListen, Params: acknowledgement(f)} // it looks the same
 		call.Events = awaitingAck(func(params json.RawMessage) {
-			heard.Put(Change{MethodAcknowledged, params})
+			mu.Lock()
+			if n > newest { // otherwise it comes too late
+				newest = n
+				heard.Put(Change{MethodAcknowledged, params, f})
+			}
+			mu.Unlock()
 			select {
 			case acked <- n:
 			case <-ctx.Done():
@@ -283,13 +291,14 @@ func listenLegacy(ctx context.Context, hello json.RawMessage, filters <-chan Fil
 		if !streaming || wanted == nil {
 			continue
 		}
-		heeded := offered(hello, *wanted)
+		asked := *wanted
+		heeded := offered(hello, asked)
 		wanted = nil
 		var err error
 		if heeded.URIs, err = subscribed.set(ctx, heeded.URIs); err != nil {
 			return err
 		}
-		heard.Put(Change{MethodAcknowledged, acknowledgement(heeded)})
+		heard.Put(Change{MethodAcknowledged, acknowledgement(heeded), asked})
 	}
 }
 
@@ -445,8 +454,8 @@ func (c *handlerConn) Listen(ctx context.Context, filters <-chan Filter, _ Autho
 	return c.listening(ctx, heard, func(ctx context.Context) error {
 		for {
 			select {
-			case <-filters:
-				heard.Put(Change{MethodAcknowledged, acknowledgement(Filter{})})
+			case f := <-filters:
+				heard.Put(Change{MethodAcknowledged, acknowledgement(Filter{}), f})
 			case <-ctx.Done():
 				return nil
 			}

@@ -88,7 +88,7 @@ func (c *stdioConn) Call(ctx context.Context, call rpc.Call, _ Authorize) (rpc.A
 		return c.exchange(ctx, c.peer.Era, call, false)
 	})
 	if err != nil {
-		return rpc.Answer{}, settled(err)
+		return rpc.Answer{}, err
 	}
 	return rpc.Result(result), nil
 }

@@ -1,0 +1,60 @@
+package transport
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"testing/synctest"
+
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// Acknowledgements of two filters may come in either order, and the one that
+// says less may say the same as one that waits: what is heard last is of the
+// newest filter, and says which that is.
+func TestAcknowledgementsOfTwoFilters(t *testing.T) {
+	const none = `{"notifications":{}}`
+	for name, test := range map[string]struct {
+		order []int
+		want  []string // the URIs of the filters that are acknowledged
+	}{
+		"in order":    {[]int{0, 1}, []string{"a", "b"}},
+		"overtaken":   {[]int{1, 0}, []string{"b"}},
+		"only newest": {[]int{1}, []string{"b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var calls []rpc.Call
+				send := func(ctx context.Context, call rpc.Call) error {
+					calls = append(calls, call)
+					<-ctx.Done()
+					return context.Cause(ctx)
+				}
+				filters := make(chan Filter)
+				var heard Pending
+				ctx, cancel := context.WithCancel(t.Context())
+				over := make(chan error)
+				go func() { over <- listenModern(ctx, filters, &heard, send) }()
+				for _, uri := range []string{"a", "b"} {
+					filters <- Filter{URIs: []string{uri}}
+					synctest.Wait()
+				}
+				for _, i := range test.order {
+					calls[i].Events.Notify(MethodAcknowledged, json.RawMessage(none))
+					synctest.Wait()
+				}
+				got := heard.Take()
+				for i, want := range test.want {
+					if i >= len(got) || string(got[i].Params) != none || got[i].Asked.URIs[0] != want {
+						t.Fatalf("heard %v, want %q acknowledged", got, test.want)
+					}
+				}
+				if len(got) != len(test.want) {
+					t.Errorf("heard %v, want %q acknowledged", got, test.want)
+				}
+				cancel()
+				<-over
+			})
+		})
+	}
+}
