@@ -356,13 +356,13 @@ func (w *watch) acknowledgedLocked(c transport.Change) {
 		case !m.acked:
 			m.acknowledge(all)
 		case w.lost:
-			for _, c := range all.and(m.what).changes() {
+			for _, c := range transport.Filter(all.and(m.what)).Changes() {
 				m.pending.Put(c)
 			}
 		}
 	}
 	if w.lost {
-		for _, c := range all.changes() {
+		for _, c := range transport.Filter(all).Changes() {
 			w.pool.terms.Load().known.cache.changed(c)
 		}
 	}
@@ -396,23 +396,6 @@ func (f Filter) and(g Filter) Filter {
 		}
 	}
 	return both
-}
-
-// changes are the notifications that all of it has changed.
-func (f Filter) changes() []transport.Change {
-	var all []transport.Change
-	for method, wanted := range map[string]bool{
-		methodToolsChanged: f.Tools, methodPromptsChanged: f.Prompts, methodResourcesChanged: f.Resources,
-	} {
-		if wanted {
-			all = append(all, transport.Change{Method: method})
-		}
-	}
-	for _, uri := range f.URIs {
-		params, _ := json.Marshal(map[string]string{"uri": uri}) // strings always marshal
-		all = append(all, transport.Change{Method: methodUpdated, Params: params})
-	}
-	return all
 }
 
 // wants reports whether a watcher is to be told of a change. A resource may be
