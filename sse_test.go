@@ -188,19 +188,24 @@ func TestSessionIsToldOfItsLostStream(t *testing.T) {
 // A server that speaks HTTP+SSE and is replaced by one of streamable HTTP, or
 // the other way round, is asked again as soon as it says so, and no call fails.
 func TestServerChangesItsTransport(t *testing.T) {
-	streamable, modern := &mcptest.Server{}, &mcptest.Server{Modern: true}
-	overSSE := func() *mcptest.Server {
+	refusing := func(status int, text string) *mcptest.Server {
 		return &mcptest.Server{OverSSE: true, Fault: func(r *http.Request, _ string, w http.ResponseWriter) bool {
 			if r.Method != http.MethodPost || r.URL.Path != "/mcp" {
 				return false
 			}
-			http.Error(w, "Cannot POST /mcp", http.StatusNotFound)
+			http.Error(w, text, status)
 			return true
 		}}
 	}
+	overSSE := func() *mcptest.Server { return refusing(http.StatusNotFound, "Cannot POST /mcp") }
+	streamable, modern := &mcptest.Server{}, &mcptest.Server{Modern: true}
 	t.Run("to streamable HTTP", func(t *testing.T) { replace(t, overSSE(), streamable, "legacy") })
 	t.Run("to modern", func(t *testing.T) { replace(t, overSSE(), modern, "modern") })
-	t.Run("to HTTP+SSE", func(t *testing.T) { replace(t, &mcptest.Server{}, overSSE(), "legacy") })
+	for status, text := range map[int]string{404: "Cannot POST /mcp", 405: "method not allowed", 400: "sessionid must be provided"} {
+		for from, old := range map[string]*mcptest.Server{"legacy": {}, "modern": {Modern: true}} {
+			t.Run(fmt.Sprint("to HTTP+SSE from ", from, ", ", status), func(t *testing.T) { replace(t, old, refusing(status, text), "legacy") })
+		}
+	}
 }
 
 // Over sockets, with streams that end all the time, each answer reaches its own

@@ -374,7 +374,7 @@ func (w *watch) acknowledgedLocked(known *known, c transport.Change) {
 		lost = lost || m.lost
 	}
 	if lost { // first, since whoever is told asks again
-		for _, c := range all.changes() {
+		for _, c := range transport.Filter(all).Changes() {
 			known.cache.changed(c)
 		}
 	}
@@ -393,7 +393,7 @@ func (w *watch) informLocked(m *watcher) {
 	if !m.acked {
 		m.acknowledge(*w.heeded)
 	} else if m.lost {
-		for _, c := range w.heeded.and(m.what).changes() {
+		for _, c := range transport.Filter(w.heeded.and(m.what)).Changes() {
 			m.pending.Put(c)
 		}
 	}
@@ -427,23 +427,6 @@ func (f Filter) and(g Filter) Filter {
 		}
 	}
 	return both
-}
-
-// changes are the notifications that all of it has changed.
-func (f Filter) changes() []transport.Change {
-	var all []transport.Change
-	for method, wanted := range map[string]bool{
-		methodToolsChanged: f.Tools, methodPromptsChanged: f.Prompts, methodResourcesChanged: f.Resources,
-	} {
-		if wanted {
-			all = append(all, transport.Change{Method: method})
-		}
-	}
-	for _, uri := range f.URIs {
-		params, _ := json.Marshal(map[string]string{"uri": uri}) // strings always marshal
-		all = append(all, transport.Change{Method: methodUpdated, Params: params})
-	}
-	return all
 }
 
 // wants reports whether a watcher is to be told of a change.

@@ -85,7 +85,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.count(r.Method, m.Method)
 	switch {
 	case s.Fault != nil && s.Fault(r, m.Method, w):
-	case r.Method == http.MethodDelete && !s.Modern:
+	case r.Method == http.MethodDelete && !s.Modern && !s.OverSSE:
 		s.delete(w, r.Header.Get("Mcp-Session-Id"))
 	case s.OverSSE && r.Method == http.MethodGet:
 		s.serveStream(w, r)

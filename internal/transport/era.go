@@ -21,7 +21,11 @@ const (
 	methodPing        = "ping"
 	methodCancelled   = "notifications/cancelled"
 	methodProgress    = "notifications/progress"
-	methodUpdated     = "notifications/resources/updated"
+
+	methodToolsChanged     = "notifications/tools/list_changed"
+	methodPromptsChanged   = "notifications/prompts/list_changed"
+	methodResourcesChanged = "notifications/resources/list_changed"
+	methodUpdated          = "notifications/resources/updated"
 
 	methodListen      = "subscriptions/listen"
 	methodSubscribe   = "resources/subscribe"

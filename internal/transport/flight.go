@@ -29,8 +29,9 @@ type flight struct {
 	own     bool          // not a caller's: nothing unasked for is meant for it
 	arrived chan struct{} // holds one token while there is mail
 
-	mu   sync.Mutex // guards mail
-	mail []mail
+	mu     sync.Mutex // guards what follows
+	mail   []mail
+	landed bool // nothing more is taken in
 }
 
 // A mail is a message for a call, or what was wrong with one.
@@ -39,9 +40,11 @@ type mail struct {
 	err     error
 }
 
-func (f *flight) put(m mail) {
+// put reports whether the message was taken in.
+func (f *flight) put(m mail) bool {
 	f.mu.Lock()
-	if len(f.mail) < maxMail || m.message.IsResponse() {
+	takes := !f.landed && (len(f.mail) < maxMail || m.message.IsResponse())
+	if takes {
 		f.mail = append(f.mail, m)
 	}
 	f.mu.Unlock()
@@ -49,20 +52,38 @@ func (f *flight) put(m mail) {
 	case f.arrived <- struct{}{}:
 	default:
 	}
+	return takes
 }
 
-func (f *flight) take() []mail {
+// next returns the first message that waits.
+func (f *flight) next() (m mail, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	all := f.mail
-	f.mail = nil
-	return all
+	if len(f.mail) == 0 {
+		f.mail = nil
+		return mail{}, false
+	}
+	m, f.mail[0] = f.mail[0], mail{}
+	f.mail = f.mail[1:]
+	return m, true
 }
 
-// deliver takes in what has arrived, and returns the answer if that was there.
+// close returns what still waits. Nothing is taken in any more.
+func (f *flight) close() []mail {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.landed = true
+	return f.mail
+}
+
+// deliver takes in what has arrived up to the answer, and returns that if it
+// was there.
 func (f *flight) deliver(ctx context.Context) (result json.RawMessage, answered bool, err error) {
-	for _, m := range f.take() {
+	for {
+		m, ok := f.next()
 		switch {
+		case !ok:
+			return nil, false, nil
 		case m.err != nil:
 			return nil, true, &Failure{Fate: MayHaveRun, Err: m.err}
 		case f.x.isAnswer(&m.message):
@@ -71,7 +92,6 @@ func (f *flight) deliver(ctx context.Context) (result json.RawMessage, answered 
 		}
 		f.x.receive(ctx, &m.message)
 	}
-	return nil, false, nil
 }
 
 // flights are the exchanges under way on a connection where everything that
@@ -100,11 +120,15 @@ func (s *flights) board(x *exchange, frame []byte, own bool) *flight {
 	return f
 }
 
-// land ends an exchange: what comes for it from now on is dropped.
+// land ends an exchange: what comes for it from now on, or was not taken in, is
+// for no call.
 func (s *flights) land(f *flight) {
 	s.mu.Lock()
 	delete(s.byID, f.x.id)
 	s.mu.Unlock()
+	for _, m := range f.close() {
+		s.astray(&m.message)
+	}
 	f.x.end()
 }
 
@@ -136,14 +160,18 @@ func (s *flights) route(said []byte) {
 	if err == nil && m.IsNotification() { // also where a call is over before it takes it in
 		s.link.changed(m.Method, m.Params)
 	}
-	switch {
-	case to != nil:
-		to.put(mail{m, err})
-	case m.IsRequest():
-		s.link.reply(declined(&m), s.authorize)
-	default:
-		s.log.Debug("a message for no call was dropped", "method", m.Method)
+	if to == nil || !to.put(mail{m, err}) {
+		s.astray(&m)
 	}
+}
+
+// astray takes in a message that is for no call.
+func (s *flights) astray(m *jsonrpc.Message) {
+	if m.IsRequest() {
+		s.link.reply(declined(m), s.authorize)
+		return
+	}
+	s.log.Debug("a message for no call was dropped", "method", m.Method)
 }
 
 // routeAll routes a message, or those of a batch, as servers of MCP 2025-03-26

@@ -359,7 +359,7 @@ func TestLostSessionIsNotDeleted(t *testing.T) {
 	mustEcho(t, open(t, endpoint, Legacy), "a")
 }
 
-// Without a session there is none to lose.
+// Without a session there is none to lose, and none to delete.
 func TestNoSessionCannotBeLost(t *testing.T) {
 	server := &mcptest.Server{}
 	server.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
@@ -375,7 +375,9 @@ func TestNoSessionCannotBeLost(t *testing.T) {
 	}
 	conn := open(t, inBubble(t, server), Legacy)
 	_, err := call(t.Context(), conn, "echo", args{})
-	fails(Refused, false, "HTTP 404")(t, err)
+	if fails(Refused, true, "HTTP 404")(t, err); strings.Contains(err.Error(), "session") {
+		t.Errorf("%v speaks of a session", err)
+	}
 	conn.Close(t.Context())
 	if server.Deletes() != 0 {
 		t.Errorf("%d DELETEs without a session", server.Deletes())

@@ -41,7 +41,7 @@ func (e *httpEndpoint) stray(format string, args ...any) *Failure {
 //	said that the session is gone                Refused, Dead (see lostSession)
 //	said that the version is not spoken          Refused, Dead, WrongEra
 //	modern, and spoke of sessions                Refused, Dead, WrongEra (see tellsEra)
-//	modern, and 404 or 405 without such an error Refused, Dead
+//	404, 405 or 410 without such an error        Refused, Dead
 //	3xx, 4xx                                     Refused
 //	5xx                                          MayHaveRun
 //	anything else                                MayHaveRun
@@ -81,7 +81,7 @@ func (c *httpConn) readBody(ctx context.Context, response *http.Response, x *exc
 	case err != nil:
 		return nil, c.server.stray("the answer is no message: %w: %s", err, c.quote(response, body))
 	case m.IsResponse() && m.Error != nil && c.lostSession(response.StatusCode, m.Failure(), false):
-		return nil, c.sessionLost(response, m.Failure())
+		return nil, c.sessionLost(response, x, m.Failure())
 	case !x.isAnswer(&m):
 		return nil, c.server.stray("the answer belongs to another request: %s", c.quote(response, body))
 	}
@@ -107,7 +107,7 @@ func (c *httpConn) readStream(ctx context.Context, response *http.Response, x *e
 		case err != nil:
 			return nil, nil, c.server.stray("an event of the stream is no message: %w: %s", err, c.quote(response, data))
 		case m.IsResponse() && m.Error != nil && c.lostSession(http.StatusOK, m.Failure(), false):
-			return nil, nil, c.sessionLost(response, m.Failure())
+			return nil, nil, c.sessionLost(response, x, m.Failure())
 		case x.isAnswer(&m):
 			result, err := verdict(&m)
 			return result, stream.body, err
@@ -151,16 +151,16 @@ func (c *httpConn) refusal(response *http.Response, x *exchange) error {
 	err := &StatusError{Status: status, RetryAfter: retryAfter(response.Header), Said: c.quote(response, body)}
 	switch {
 	case c.lostSession(status, said, ours):
-		return c.sessionLost(response, err)
-	case c.peer.SSE && c.session != "" && !ours && status == http.StatusBadRequest && speaksOfSessions(string(body)):
-		// In words of its own: that transport has none for it.
-		return c.sessionLost(response, err)
+		return c.sessionLost(response, x, err)
+	case c.session != "" && !ours && status == http.StatusBadRequest && speaksOfSessions(string(body)):
+		// In words of its own, as mcp-go does, and those of HTTP+SSE.
+		return c.sessionLost(response, x, err)
 	case c.peer.Era == Modern && !ours && tellsEra(status) && speaksOfSessions(string(body)):
 		return &Failure{Fate: Refused, Dead: true, WrongEra: true,
 			Err: c.server.errorf("the server is no longer modern: %w", err)}
-	case c.peer.Era == Modern && said == nil && (status == http.StatusNotFound || status == http.StatusMethodNotAllowed):
-		// There is something else at this address, or nothing: the next
-		// opening asks.
+	case x != nil && said == nil && nothingThere(status):
+		// There is something else at this address, or nothing, and calls would
+		// be told so for ever: the next opening asks.
 		return &Failure{Fate: Refused, Dead: true, Err: c.server.errorf("%w", err)}
 	case status < 400:
 		return &Failure{Fate: Refused, Err: c.server.errorf(
@@ -232,9 +232,19 @@ func speaksOfSessions(said string) bool {
 	return strings.Contains(said, "session") || strings.Contains(said, "not initialized")
 }
 
-// sessionLost is the failure of a call that came too late for its session.
-func (c *httpConn) sessionLost(response *http.Response, said error) *Failure {
-	c.lost.Store(true)
+// nothingThere reports whether a status says that the address takes in no
+// requests: not now, not to this tool, none.
+func nothingThere(status int) bool {
+	return status == http.StatusNotFound || status == http.StatusMethodNotAllowed || status == http.StatusGone
+}
+
+// sessionLost is the failure of a call that came too late for its session. x is
+// nil if it was no call: servers say 404 also to a GET of theirs that they do
+// not know, and then the session has still to be deleted.
+func (c *httpConn) sessionLost(response *http.Response, x *exchange, said error) *Failure {
+	if x != nil {
+		c.lost.Store(true)
+	}
 	return &Failure{Fate: Refused, Dead: true,
 		Err: c.server.errorf("the server no longer knows the session: %s", c.quote(response, []byte(said.Error())))}
 }

@@ -190,6 +190,25 @@ func withoutSubscription(params json.RawMessage) json.RawMessage {
 	return params
 }
 
+// Changes are the notifications that all of it has changed.
+func (f Filter) Changes() []Change {
+	var all []Change
+	for _, list := range []struct {
+		wanted bool
+		method string
+	}{{f.Tools, methodToolsChanged}, {f.Prompts, methodPromptsChanged}, {f.Resources, methodResourcesChanged}} {
+		if list.wanted {
+			all = append(all, Change{Method: list.method})
+		}
+	}
+	for _, uri := range f.URIs {
+		raw, _ := json.Marshal(uri) // strings always marshal
+		params, _ := jsonrpc.Set(nil, raw, "uri")
+		all = append(all, Change{Method: methodUpdated, Params: params})
+	}
+	return all
+}
+
 // listenModern keeps one subscription at a modern server. For another filter
 // another one is begun, and the old one ended when that is acknowledged, so
 // that nothing is missed. send makes a request that ends with its ctx.
@@ -250,6 +269,54 @@ func listenModern(ctx context.Context, filters <-chan Filter, heard *Pending, se
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		}
+	}
+}
+
+// listenAlone does what listenModern does, with one subscription at a time. A
+// server that is reached by one channel may keep but one for all of it: with
+// the official Go SDK 1.8.0 the end of an old subscription takes its lists and
+// resources out of the new one, too. So the old one is ended first, and missed
+// is told of what may have changed until the new one is acknowledged.
+func listenAlone(ctx context.Context, filters <-chan Filter, heard *Pending, missed func(Change), send func(context.Context, rpc.Call) error) error {
+	var f Filter
+	select {
+	case f = <-filters:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	var unheard []Change // since a subscription was ended
+	for {
+		heeded, asked := false, f
+		call := rpc.Call{Method: methodListen, Params: acknowledgement(f)} // it looks the same
+		call.Events = awaitingAck(func(params json.RawMessage) {
+			heeded = true
+			heard.Put(Change{MethodAcknowledged, params, asked})
+			for _, c := range unheard {
+				missed(c)
+			}
+			unheard = nil
+		})
+		sub, end := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- send(sub, call) }()
+		select {
+		case err := <-ended:
+			end()
+			return err
+		case next := <-filters:
+			end()
+			err := <-ended // promptly
+			if heeded {
+				unheard = append(unheard, f.Changes()...)
+			}
+			f = next
+			if failure := (*Failure)(nil); errors.As(err, &failure) && failure.Settled != nil {
+				select {
+				case <-failure.Settled:
+				case <-ctx.Done():
+				}
+			}
 		}
 	}
 }
@@ -416,7 +483,7 @@ func (c *stdioConn) Listen(ctx context.Context, filters <-chan Filter, _ Authori
 	}
 	return c.listening(ctx, heard, func(ctx context.Context) error {
 		if c.peer.Era == Modern {
-			return listenModern(ctx, filters, heard, send)
+			return listenAlone(ctx, filters, heard, func(missed Change) { c.changed(missed.Method, missed.Params) }, send)
 		}
 		return listenLegacy(ctx, c.peer.Hello, filters, heard, send, func(ctx context.Context, begun func()) error {
 			begun() // it is taken in anyway
