@@ -29,8 +29,9 @@ type flight struct {
 	own     bool          // not a caller's: nothing unasked for is meant for it
 	arrived chan struct{} // holds one token while there is mail
 
-	mu   sync.Mutex // guards mail
-	mail []mail
+	mu     sync.Mutex // guards what follows
+	mail   []mail
+	landed bool
 }
 
 // A mail is a message for a call, or what was wrong with one.
@@ -39,29 +40,42 @@ type mail struct {
 	err     error
 }
 
-func (f *flight) put(m mail) {
+// put reports whether the message is taken.
+func (f *flight) put(m mail) bool {
 	f.mu.Lock()
-	if len(f.mail) < maxMail || m.message.IsResponse() {
-		f.mail = append(f.mail, m)
+	defer f.mu.Unlock()
+	if f.landed || len(f.mail) >= maxMail && !m.message.IsResponse() {
+		return false
 	}
-	f.mu.Unlock()
+	f.mail = append(f.mail, m)
 	select {
 	case f.arrived <- struct{}{}:
 	default:
 	}
+	return true
 }
 
-func (f *flight) take() []mail {
+func (f *flight) take() (m mail, there bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	all := f.mail
-	f.mail = nil
-	return all
+	if len(f.mail) == 0 {
+		return mail{}, false
+	}
+	m, f.mail = f.mail[0], f.mail[1:]
+	return m, true
+}
+
+// leave takes nothing more, and returns what was not taken in.
+func (f *flight) leave() []mail {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.landed = true
+	return f.mail
 }
 
 // deliver takes in what has arrived, and returns the answer if that was there.
 func (f *flight) deliver(ctx context.Context) (result json.RawMessage, answered bool, err error) {
-	for _, m := range f.take() {
+	for m, there := f.take(); there; m, there = f.take() {
 		switch {
 		case m.err != nil:
 			return nil, true, &Failure{Fate: MayHaveRun, Err: m.err}
@@ -100,11 +114,15 @@ func (s *flights) board(x *exchange, frame []byte, own bool) *flight {
 	return f
 }
 
-// land ends an exchange: what comes for it from now on is dropped.
+// land ends an exchange: what comes for it from now on is for nobody, and so is
+// what came behind its answer.
 func (s *flights) land(f *flight) {
 	s.mu.Lock()
 	delete(s.byID, f.x.id)
 	s.mu.Unlock()
+	for _, m := range f.leave() {
+		s.unclaimed(&m.message)
+	}
 	f.x.end()
 }
 
@@ -133,15 +151,19 @@ func (s *flights) route(said []byte) {
 	default:
 		to = s.onlyCall()
 	}
-	switch {
-	case to != nil:
-		to.put(mail{m, err})
-	case m.IsRequest():
-		s.link.reply(declined(&m), s.authorize)
-	default:
-		s.link.changed(m.Method, m.Params)
-		s.log.Debug("a message for no call was dropped", "method", m.Method)
+	if to == nil || !to.put(mail{m, err}) {
+		s.unclaimed(&m)
 	}
+}
+
+// unclaimed takes in what is for no call.
+func (s *flights) unclaimed(m *jsonrpc.Message) {
+	if m.IsRequest() {
+		s.link.reply(declined(m), s.authorize)
+		return
+	}
+	s.link.changed(m.Method, m.Params)
+	s.log.Debug("a message for no call was dropped", "method", m.Method)
 }
 
 // routeAll routes a message, or those of a batch, as servers of MCP 2025-03-26
