@@ -319,7 +319,8 @@ func (w *watch) link(ctx context.Context, doubted bool) (*link, error) {
 	// them looks like a lost session. A ping tells which it is.
 	if failure := (*transport.Failure)(nil); doubted && errors.As(l.conn.Check(ctx), &failure) && failure.Dead {
 		lease.Lost()
-		return nil, failure
+		lease.Release()
+		return w.link(ctx, false)
 	}
 	return l, nil
 }

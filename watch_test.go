@@ -358,7 +358,7 @@ func TestWatchIsBegunAgain(t *testing.T) {
 			e.heard()
 			first := ask(t, p, nobody, "tools/list", "")
 			a.drop(sessions)
-			time.Sleep(10 * time.Second)
+			time.Sleep(4 * time.Second) // a second, and two more where the session turns out to be lost
 			if got := e.heard(); got != updatedA+"; tools/list_changed " {
 				t.Errorf("heard %q after the stream had ended, want that all may have changed", got)
 			}

@@ -3,6 +3,7 @@ package interop
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -35,6 +36,7 @@ var columns = []column{
 	{"concurrent", all, testConcurrent},
 	{"restart", all, testRestart},
 	{"expiry", func(s *server) bool { return s.sessions }, testExpiry},
+	{"watch", func(s *server) bool { return s.watch.news != "" }, testWatch},
 	{"close", all, testClose},
 }
 
@@ -265,6 +267,49 @@ func testExpiry(t *testing.T, at *site) {
 	if tap.session(t) == first {
 		t.Error("the calls were answered in the session that had ended")
 	}
+}
+
+// testWatch watches the server while it changes, is killed and started again,
+// and changes once more. What it has not told meanwhile may have been a change.
+func testWatch(t *testing.T, at *site) {
+	pool := at.open(t, at.reach(at.t.Name()))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	heard := make(chan string, 100)
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		err := pool.Watch(ctx, rpc.Caller{}, at.watch.filter, func(method string, params json.RawMessage) {
+			heard <- method + " " + string(params)
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	defer watcher.Wait()
+	defer cancel()
+	hear := func(when, want string) {
+		t.Helper()
+		select {
+		case got := <-heard:
+			if !strings.HasPrefix(got, want) {
+				t.Errorf("%s heard %s, want %s", when, got, want)
+			}
+		case <-ctx.Done():
+			t.Fatalf("%s heard nothing, want %s", when, want)
+		}
+	}
+	hear("at first", "notifications/subscriptions/acknowledged "+at.watch.heeded)
+	change := func() {
+		t.Helper()
+		if err := do(ctx, pool, at.watch.change); err != nil {
+			t.Error(err)
+		}
+	}
+	change()
+	hear("of the change", at.watch.news)
+	at.restart(t, syscall.SIGKILL)
+	hear("of the restart", at.watch.news)
+	change()
+	hear("of the second change", at.watch.news)
 }
 
 // testClose closes a pool that has made calls: soon, at the server too, and

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,15 +16,15 @@ import (
 
 // TestConformance has the client scenarios of the official suite judge a pool,
 // in both of the suite's versions that are in use. The last stable one knows no
-// modern servers.
+// modern servers. README.md has how many of the scenarios are passed.
 func TestConformance(t *testing.T) {
 	for _, suite := range []struct {
-		name, dir string
-		args      []string
+		name, dir      string
+		args, required []string
 	}{
-		{"2025-11-25", "conformance-0.2", []string{"--requirements", "2025-11-25"}},
-		{"2026-07-28", "conformance-0.2", []string{"--requirements", "2026-07-28"}},
-		{"stable", "conformance-0.1", []string{"--suite", "all"}},
+		{"2025-11-25", "conformance-0.2", []string{"--requirements", "2025-11-25"}, []string{"--requirements", "2025-11-25"}},
+		{"2026-07-28", "conformance-0.2", []string{"--requirements", "2026-07-28"}, []string{"--requirements", "2026-07-28"}},
+		{"stable", "conformance-0.1", []string{"--suite", "all"}, []string{"--spec-version", "2025-11-25"}},
 	} {
 		t.Run(suite.name, func(t *testing.T) {
 			t.Parallel()
@@ -57,6 +58,35 @@ func TestConformance(t *testing.T) {
 			} else if err != nil {
 				t.Fatal(err)
 			}
+			listed, err := exec.CommandContext(ctx, node, append([]string{script, "list", "--client"}, suite.required...)...).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			row := figures(suite.name, summary, listed)
+			if text, err := os.ReadFile("README.md"); err != nil || !bytes.Contains(text, []byte(row)) {
+				t.Errorf("README.md has not these figures: %s", row)
+			}
 		})
 	}
+}
+
+// figures is the row of README.md for a suite: how many scenarios were passed of
+// those that the revision requires, which are listed, and of the others.
+func figures(suite string, summary, listed []byte) string {
+	required := map[string]bool{}
+	for _, name := range regexp.MustCompile("(?m)^  - (\\S+)").FindAllSubmatch(listed, -1) {
+		required[string(name[1])] = true
+	}
+	var ran, passed [2]int
+	for _, scenario := range regexp.MustCompile("(?m)^(✓|✗) (\\S+):").FindAllSubmatch(summary, -1) {
+		kind := 1
+		if required[string(scenario[2])] {
+			kind = 0
+		}
+		ran[kind]++
+		if string(scenario[1]) == "✓" {
+			passed[kind]++
+		}
+	}
+	return fmt.Sprintf("| %s | %d of %d | %d of %d |", suite, passed[0], ran[0], passed[1], ran[1])
 }

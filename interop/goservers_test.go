@@ -19,8 +19,8 @@ var goServers = map[string]func(args []string) error{
 
 // how is the way in which a server runs.
 type how struct {
-	port                              string // "" for stdio
-	stateful, stateless, legacy, json bool
+	port                                   string // "" for stdio
+	stateful, stateless, legacy, json, sse bool
 }
 
 func readHow(args []string) (h how, err error) {
@@ -30,6 +30,7 @@ func readHow(args []string) (h how, err error) {
 	flags.BoolVar(&h.stateless, "stateless", false, "")
 	flags.BoolVar(&h.legacy, "legacy", false, "")
 	flags.BoolVar(&h.json, "json", false, "")
+	flags.BoolVar(&h.sse, "sse", false, "")
 	return h, flags.Parse(args)
 }
 
@@ -65,12 +66,19 @@ func serveGoSDK(args []string) error {
 		time.Sleep(time.Duration(in.MS) * time.Millisecond)
 		return text("slept"), nil, nil
 	})
+	mcp.AddTool(server, &mcp.Tool{Name: "change"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+		server.AddTool(&mcp.Tool{Name: "new", InputSchema: map[string]string{"type": "object"}}, nil)
+		return text("changed"), nil, nil
+	})
 	if h.port == "" {
 		return server.Run(context.Background(), &mcp.StdioTransport{})
 	}
-	return http.ListenAndServe("127.0.0.1:"+h.port, mcp.NewStreamableHTTPHandler(
-		func(*http.Request) *mcp.Server { return server },
-		&mcp.StreamableHTTPOptions{Stateless: h.stateless, JSONResponse: h.json}))
+	serve := func(*http.Request) *mcp.Server { return server }
+	var handler http.Handler = mcp.NewStreamableHTTPHandler(serve, &mcp.StreamableHTTPOptions{Stateless: h.stateless, JSONResponse: h.json})
+	if h.sse {
+		handler = mcp.NewSSEHandler(serve, nil)
+	}
+	return http.ListenAndServe("127.0.0.1:"+h.port, handler)
 }
 
 func serveMCPGo(args []string) error {
@@ -87,6 +95,10 @@ func serveMCPGo(args []string) error {
 		time.Sleep(time.Duration(r.GetInt("ms", 0)) * time.Millisecond)
 		return mcpgo.NewToolResultText("slept"), nil
 	})
+	server.AddTool(mcpgo.NewTool("change"), func(context.Context, mcpgo.CallToolRequest) (*mcpgo.CallToolResult, error) {
+		server.AddTool(mcpgo.NewTool("new"), nil)
+		return mcpgo.NewToolResultText("changed"), nil
+	})
 	if h.port == "" {
 		var options []mcpgoserver.StdioOption
 		if h.legacy {
@@ -95,6 +107,9 @@ func serveMCPGo(args []string) error {
 			}))
 		}
 		return mcpgoserver.ServeStdio(server, options...)
+	}
+	if h.sse {
+		return mcpgoserver.NewSSEServer(server).Start("127.0.0.1:" + h.port)
 	}
 	// Neither is its default: it names sessions then and forgets them.
 	options := []mcpgoserver.StreamableHTTPOption{mcpgoserver.WithStateful(h.stateful), mcpgoserver.WithStateLess(h.stateless)}

@@ -13,17 +13,13 @@ import (
 	"github.com/mcpool-dev/mcpool"
 )
 
-// overSSE has the servers run, too, that speak nothing but the HTTP+SSE of MCP
-// 2024-11-05.
-const overSSE = false
-
 // A transport is how a pool reaches a server.
 type transport string
 
 const (
 	stdio      transport = "stdio"
 	streamable transport = "HTTP"
-	sse        transport = "SSE"
+	sse        transport = "SSE" // the HTTP+SSE of MCP 2024-11-05
 )
 
 // A server is one that somebody else wrote, in one of the ways in which it
@@ -33,6 +29,8 @@ type server struct {
 	over     transport
 	needs    string // the file that is there where it is installed; "" if it needs none
 	protocol string // what the pool and it agree on
+	held     bool   // the pool is told of the protocol; it would speak a newer one
+	told     bool   // the pool is told that it speaks HTTP+SSE, and need not find out
 	sessions bool   // it names sessions, and knows which of them have ended
 	// command is how it is started, in a folder of its own and, but for stdio,
 	// on a port.
@@ -41,7 +39,16 @@ type server struct {
 	// ask is a call that has an answer of its own for each i.
 	ask func(dir string, i int) call
 	// slow is a call that takes 300 ms; zero if it has none.
-	slow call
+	slow  call
+	watch watching // zero if it tells nothing of its changes
+}
+
+// A watching is what is watched of a server, and what it tells.
+type watching struct {
+	filter mcpool.Filter
+	heeded string // how it acknowledges that
+	change call   // which it tells of
+	news   string // in these words
 }
 
 // A call is one of a tool, which may be repeated, and what its answer has in
@@ -74,6 +81,12 @@ func npmServers() []server {
 			return call{"echo", map[string]any{"message": text}, "Echo: " + text}
 		}
 		s.slow = call{"trigger-long-running-operation", map[string]any{"duration": 0.3, "steps": 3}, "completed"}
+		s.watch = watching{
+			filter: mcpool.Filter{URIs: []string{"demo://resource/dynamic/text/1"}},
+			heeded: `{"notifications":{"resourceSubscriptions":["demo://resource/dynamic/text/1"]}}`,
+			change: call{"toggle-subscriber-updates", map[string]any{}, "Started"},
+			news:   `notifications/resources/updated {"uri":"demo://resource/dynamic/text/1"}`,
+		}
 		s.env = func(port string) []string { return []string{"PORT=" + port} }
 		return s
 	}
@@ -102,12 +115,12 @@ func npmServers() []server {
 	all := []server{
 		everything("everything-stdio", stdio, "stdio"),
 		everything("everything-http", streamable, "streamableHttp"),
+		everything("everything-sse", sse, "sse"),
+		everything("everything-sse-told", sse, "sse"),
 		filesystem, memory,
 	}
 	all[1].sessions = true
-	if overSSE {
-		all = append(all, everything("everything-sse", sse, "sse"))
-	}
+	all[3].told = true
 	return all
 }
 
@@ -121,25 +134,37 @@ func npm(pkg, name string, over transport, args func(dir string) []string) serve
 }
 
 func pythonServers() (all []server) {
-	for _, it := range []struct{ name, venv, script, protocol string }{
-		{"python-sdk-2", modernPython, "mcp_server.py", modern},
-		{"python-sdk-1", legacyPython, "mcp_server.py", legacy},
-		{"fastmcp-4", modernPython, "fastmcp_server.py", modern},
-		{"fastmcp-3", legacyPython, "fastmcp_server.py", legacy},
+	for _, it := range []struct {
+		name, venv, script, protocol string
+		announces                    string // the protocol in which it tells of changes
+	}{
+		{"python-sdk-2", modernPython, "mcp_server.py", modern, modern},
+		{"python-sdk-1", legacyPython, "mcp_server.py", legacy, ""},
+		{"fastmcp-4", modernPython, "fastmcp_server.py", modern, legacy},
+		{"fastmcp-3", legacyPython, "fastmcp_server.py", legacy, legacy},
 	} {
 		ways := []server{
 			{name: it.name + "-stdio", over: stdio, protocol: it.protocol},
 			{name: it.name + "-http", over: streamable, protocol: it.protocol, sessions: it.protocol == legacy},
 			{name: it.name + "-http-stateless", over: streamable, protocol: it.protocol},
+			{name: it.name + "-sse", over: sse, protocol: legacy},
 		}
-		if overSSE {
-			ways = append(ways, server{name: it.name + "-sse", over: sse, protocol: legacy})
+		if it.protocol == modern {
+			ways = append(ways,
+				server{name: it.name + "-stdio-held", over: stdio, protocol: legacy, held: true},
+				server{name: it.name + "-http-held", over: streamable, protocol: legacy, held: true, sessions: true},
+				server{name: it.name + "-http-stateless-held", over: streamable, protocol: legacy, held: true},
+			)
 		}
 		for _, s := range ways {
 			python := filepath.Join(it.venv, "bin/python")
 			args := []string{absolute(python), absolute("testdata/python/" + it.script), strings.ToLower(string(s.over))}
-			if strings.HasSuffix(s.name, "-stateless") {
+			stateless := strings.Contains(s.name, "-stateless")
+			if stateless {
 				args = append(args, "--stateless")
+			}
+			if it.announces == s.protocol && (s.protocol == modern || !stateless) {
+				s.watch = ofTools
 			}
 			s.needs = python
 			all = append(all, ours(s, args))
@@ -150,25 +175,35 @@ func pythonServers() (all []server) {
 
 func goSDKServers() []server {
 	return goProgram("go-sdk",
-		server{name: "go-sdk-stdio", over: stdio, protocol: modern},
-		server{name: "go-sdk-stdio-legacy", over: stdio, protocol: legacy},
-		server{name: "go-sdk-http-stateful", over: streamable, protocol: legacy, sessions: true},
-		server{name: "go-sdk-http-stateful-json", over: streamable, protocol: legacy, sessions: true},
-		server{name: "go-sdk-http-stateless", over: streamable, protocol: modern},
-		server{name: "go-sdk-http-stateless-json", over: streamable, protocol: modern},
+		server{name: "go-sdk-stdio", over: stdio, protocol: modern, watch: ofTools},
+		server{name: "go-sdk-stdio-legacy", over: stdio, protocol: legacy, watch: ofTools},
+		server{name: "go-sdk-http-stateful", over: streamable, protocol: legacy, sessions: true, watch: ofTools},
+		server{name: "go-sdk-http-stateful-json", over: streamable, protocol: legacy, sessions: true, watch: ofTools},
+		server{name: "go-sdk-http-stateless", over: streamable, protocol: modern, watch: ofTools},
+		server{name: "go-sdk-http-stateless-json", over: streamable, protocol: modern, watch: ofTools},
 		server{name: "go-sdk-http-stateless-legacy", over: streamable, protocol: legacy},
+		server{name: "go-sdk-sse", over: sse, protocol: legacy, watch: ofTools},
 	)
 }
 
 func mcpGoServers() []server {
 	return goProgram("mcp-go",
-		server{name: "mcp-go-stdio", over: stdio, protocol: modern},
-		server{name: "mcp-go-stdio-legacy", over: stdio, protocol: legacy},
-		server{name: "mcp-go-http", over: streamable, protocol: modern},
-		server{name: "mcp-go-http-legacy", over: streamable, protocol: legacy},
-		server{name: "mcp-go-http-stateful-legacy", over: streamable, protocol: legacy, sessions: true},
-		server{name: "mcp-go-http-stateless-legacy", over: streamable, protocol: legacy},
+		server{name: "mcp-go-stdio", over: stdio, protocol: modern, watch: ofTools},
+		server{name: "mcp-go-stdio-legacy", over: stdio, protocol: legacy, watch: ofTools},
+		server{name: "mcp-go-http", over: streamable, protocol: modern, watch: ofTools},
+		server{name: "mcp-go-http-legacy", over: streamable, protocol: legacy, watch: ofTools},
+		server{name: "mcp-go-http-stateful-legacy", over: streamable, protocol: legacy, sessions: true, watch: ofTools},
+		server{name: "mcp-go-http-stateless-legacy", over: streamable, protocol: legacy, watch: ofTools},
+		server{name: "mcp-go-sse", over: sse, protocol: legacy, watch: ofTools},
 	)
+}
+
+// ofTools is the watching of servers whose programs are in this folder.
+var ofTools = watching{
+	filter: mcpool.Filter{Tools: true},
+	heeded: `{"notifications":{"toolsListChanged":true}}`,
+	change: call{"change", map[string]any{}, "changed"},
+	news:   "notifications/tools/list_changed",
 }
 
 // goProgram are servers that this program is, one way each, which their names
@@ -180,7 +215,7 @@ func goProgram(program string, ways ...server) []server {
 	}
 	for i, s := range ways {
 		args := []string{self}
-		for _, way := range []string{"stateful", "stateless", "legacy", "json"} {
+		for _, way := range []string{"stateful", "stateless", "legacy", "json", "sse"} {
 			if slices.Contains(strings.Split(s.name, "-"), way) {
 				args = append(args, "--"+way)
 			}
@@ -192,7 +227,7 @@ func goProgram(program string, ways ...server) []server {
 }
 
 // ours completes a server whose program is in this folder: it has the tools
-// echo and sleep, and takes its port by --port.
+// echo, sleep and change, and takes its port by --port.
 func ours(s server, argv []string) server {
 	s.command = func(_, port string) []string {
 		if port == "" {
@@ -272,7 +307,10 @@ func (at *site) endpoint() string {
 // reach is the server as a pool is told of it. cell marks the processes that
 // the pool starts.
 func (at *site) reach(cell string) mcpool.Server {
-	s := mcpool.Server{Name: at.name}
+	s := mcpool.Server{Name: at.name, SSE: at.told}
+	if at.held {
+		s.Protocol = at.protocol
+	}
 	if at.over == stdio {
 		s.Command, s.Args, s.Dir = at.argv[0], at.argv[1:], at.dir
 		s.Env = append(at.variables(""), cellKey+"="+cell)

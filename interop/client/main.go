@@ -51,7 +51,13 @@ func run(url, name string) error {
 	defer cancel()
 	config := mcpool.DefaultConfig()
 	config.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	pool, err := mcpool.New(mcpool.Server{Name: "referee", URL: url}, &config)
+	to := mcpool.Server{Name: "referee", URL: url}
+	if strings.HasPrefix(name, "auth/") {
+		if err := logIn(&to, name); err != nil {
+			return err
+		}
+	}
+	pool, err := mcpool.New(to, &config)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,12 @@
 import argparse
 
 import anyio
-from fastmcp import FastMCP
+from fastmcp import Context, FastMCP
+
+try:
+    from mcp_types import ToolListChangedNotification
+except ImportError:
+    from mcp.types import ToolListChangedNotification
 
 args = argparse.ArgumentParser()
 args.add_argument("transport", choices=["stdio", "http", "sse"])
@@ -27,6 +32,12 @@ async def echo(text: str) -> str:
 async def sleep(ms: int) -> str:
     await anyio.sleep(ms / 1000)
     return "slept"
+
+
+@server.tool
+async def change(ctx: Context) -> str:
+    await ctx.send_notification(ToolListChangedNotification())
+    return "changed"
 
 
 server.run(args.transport, show_banner=False, **http)

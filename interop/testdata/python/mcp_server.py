@@ -18,10 +18,11 @@ if args.stateless:
 
 try:
     from mcp.server import MCPServer
+    from mcp.server.mcpserver import Context
 
     server, how, reads = MCPServer("python-sdk", log_level="WARNING"), http, {"read_only_hint": True}
 except ImportError:
-    from mcp.server.fastmcp import FastMCP
+    from mcp.server.fastmcp import Context, FastMCP
 
     server, how, reads = FastMCP("python-sdk", log_level="WARNING", **http), {}, {"readOnlyHint": True}
 
@@ -35,6 +36,12 @@ async def echo(text: str) -> str:
 async def sleep(ms: int) -> str:
     await anyio.sleep(ms / 1000)
     return "slept"
+
+
+@server.tool()
+async def change(ctx: Context) -> str:
+    await ctx.notify_tools_changed()  # 1.x cannot
+    return "changed"
 
 
 server.run(transport, **how)
