@@ -142,6 +142,7 @@ func TestAnswersAreKeptForWhatWasAsked(t *testing.T) {
 			{ann, "resources/list", ""}, {ann, "resources/templates/list", ""},
 			{ann, "resources/read", `{"uri":"a"}`}, {ann, "resources/read", `{"uri":"b"}`},
 			{rpc.Caller{Principal: "ann", Revision: "2"}, "tools/list", ""}, {bob, "tools/list", ""},
+			{rpc.Caller{Principal: "ann", Capabilities: rpc.Capabilities{Roots: true}}, "tools/list", ""},
 		} {
 			first, second := ask(t, p, question.who, question.method, question.params), ask(t, p, question.who, question.method, question.params)
 			if want := fmt.Sprint(i + 2); first != want || second != want {
@@ -153,8 +154,10 @@ func TestAnswersAreKeptForWhatWasAsked(t *testing.T) {
 				t.Errorf("%s was answered without a request", never)
 			}
 		}
-		if first, second := ask(t, p, ann, "resources/read", `{"uri":"a","inputResponses":{}}`), ask(t, p, ann, "resources/read", `{"uri":"a","inputResponses":{}}`); first == second {
-			t.Error("a round of an exchange was answered without a request")
+		for _, round := range []string{`{"uri":"a","inputResponses":{}}`, `{"uri":"a","requestState":"s"}`} {
+			if first, second := ask(t, p, ann, "resources/read", round), ask(t, p, ann, "resources/read", round); first == second {
+				t.Errorf("a round of an exchange was answered without a request: %s", round)
+			}
 		}
 	})
 }

@@ -104,6 +104,34 @@ func replace(t *testing.T, first, second *mcptest.Server, era string) {
 	})
 }
 
+// Also where only an opening finds that out, since there was no call meanwhile.
+func TestOpeningFindsAnotherEra(t *testing.T) {
+	for name, modernFirst := range map[string]bool{"to legacy": true, "to modern": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &server{}
+				s.Modern = modernFirst
+				p := s.pool(t, func(c *mcpool.Config) { c.MinConnections = 0 })
+				next := &mcptest.Server{Modern: !modernFirst}
+				defer closePool(t, p)
+				if _, err := call(t.Context(), p, nobody, "write", "1"); err != nil {
+					t.Fatal(err)
+				}
+				p.Reset()
+				synctest.Wait()
+				s.network.Handler = next
+				if _, err := call(t.Context(), p, nobody, "write", "2"); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if got, want := p.Conns()[0].Era(), map[bool]string{true: "legacy", false: "modern"}[modernFirst]; got != want {
+					t.Errorf("the connection is %s, want %s", got, want)
+				}
+			})
+		})
+	}
+}
+
 // What is known of a modern server is no word about whether it is there: one
 // that does not answer is waited for, and asked before it is called again.
 func TestKnownServerThatIsAway(t *testing.T) {

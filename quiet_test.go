@@ -1,6 +1,8 @@
 package mcpool_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -216,8 +218,10 @@ func TestLimitedAccountsHoldUpNobody(t *testing.T) {
 				var wg sync.WaitGroup
 				for i := range 40 {
 					wg.Go(func() {
-						if _, err := call(t.Context(), p, rpc.Caller{Principal: fmt.Sprint("limited", i/2)}, "write", fmt.Sprint(i)); (err != nil) != test.fails {
-							t.Errorf("a limited account: %v", err)
+						began := time.Now()
+						_, err := call(t.Context(), p, rpc.Caller{Principal: fmt.Sprint("limited", i/2)}, "write", fmt.Sprint(i))
+						if (err != nil) != test.fails || err != nil && time.Since(began) > time.Second {
+							t.Errorf("a limited account: %v, after %v", err, time.Since(began))
 						}
 					})
 				}
@@ -234,24 +238,100 @@ func TestLimitedAccountsHoldUpNobody(t *testing.T) {
 
 // What one server wants is nothing to the one that takes its place.
 func TestLimitEndsWithItsServer(t *testing.T) {
+	for _, late := range []time.Duration{0, 2 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newLimiter(func(string, string, int) (int, string) { return http.StatusTooManyRequests, "20" })
+			refuse := s.Fault
+			s.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
+				time.Sleep(late)
+				return refuse(r, method, w)
+			}
+			p := s.pool(t, nil)
+			defer closePool(t, p)
+			answered := make(chan error)
+			began := time.Now()
+			go func() {
+				_, err := call(t.Context(), p, ann, "write", "1")
+				answered <- err
+			}()
+			time.Sleep(time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			if _, err := p.Acquire(ctx, ann, mcpool.Slot); late == 0 && (!errors.Is(err, mcpool.ErrAcquireTimeout) || time.Since(began) > 2*time.Second) {
+				t.Errorf("who has 5 s was told %v, after %v", err, time.Since(began))
+			}
+			next := &server{}
+			next.network.Handler = &next.Server
+			if err := p.Reload(mcpool.Server{Name: "test", URL: "http://next.test/mcp", RoundTripper: &next.network}, nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-answered; err != nil || time.Since(began) > 7*time.Second {
+				t.Errorf("%v, after %v", err, time.Since(began))
+			}
+		})
+	}
+}
+
+// A server in trouble is so for all, also where it says until when.
+func TestServerInTroubleForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newLimiter(func(string, string, int) (int, string) { return http.StatusTooManyRequests, "20" })
+		s := newLimiter(func(string, string, int) (int, string) { return http.StatusServiceUnavailable, "1" })
 		p := s.pool(t, nil)
 		defer closePool(t, p)
-		answered := make(chan error)
+		go func() { _, _ = call(t.Context(), p, ann, "write", "1") }()
+		time.Sleep(12 * time.Second)
 		began := time.Now()
-		go func() {
-			_, err := call(t.Context(), p, ann, "write", "1")
-			answered <- err
-		}()
-		time.Sleep(time.Second)
-		next := &server{}
-		next.network.Handler = &next.Server
-		if err := p.Reload(mcpool.Server{Name: "test", URL: "http://next.test/mcp", RoundTripper: &next.network}, nil); err != nil {
+		if _, err := call(t.Context(), p, bob, "write", "2"); !errors.Is(err, mcpool.ErrUnavailable) || time.Since(began) > 2*time.Second {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
+// Who waits for a limit to end waits ConnectionTimeout at most, all in all, and
+// a limit that is longer is not made shorter by another.
+func TestLimitsAreWaitedForWithinReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newLimiter(func(method, id string, n int) (int, string) {
+			switch {
+			case id == "again":
+				return http.StatusTooManyRequests, "20"
+			case id == "long":
+				return http.StatusTooManyRequests, "1000"
+			case id == "short":
+				return http.StatusTooManyRequests, "1"
+			}
+			return 0, ""
+		})
+		refuse := s.Fault
+		s.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
+			if bytes.Contains(body(r), []byte(`"short"`)) {
+				time.Sleep(2 * time.Second)
+			}
+			return refuse(r, method, w)
+		}
+		p := s.pool(t, nil)
+		defer closePool(t, p)
+		_, err := call(t.Context(), p, ann, "write", "again")
+		if got := s.times("again"); !errors.Is(err, mcpool.ErrRefused) || !roughly(got, 0, 20*time.Second) || !roughly([]time.Duration{time.Since(s.began)}, 20*time.Second) {
+			t.Errorf("sent at %v, and told after %v: %v", got, time.Since(s.began), err)
+		}
+		lease, err := p.Acquire(t.Context(), bob, mcpool.Whole)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := <-answered; err != nil || time.Since(began) > 2*time.Second {
-			t.Errorf("%v, after %v", err, time.Since(began))
+		defer lease.Release()
+		var e *mcpool.Error
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = call(t.Context(), lease, bob, "write", "short") })
+		time.Sleep(time.Second)
+		if _, err := call(t.Context(), lease, bob, "write", "long"); !errors.As(err, &e) || e.RetryAfter != 1000*time.Second {
+			t.Errorf("a lease was told %v", err)
+		}
+		wg.Wait()
+		time.Sleep(10 * time.Second)
+		if _, err := call(t.Context(), lease, bob, "write", "next"); !errors.As(err, &e) || e.RetryAfter < 900*time.Second {
+			t.Errorf("the next call was answered with %v", err)
 		}
 	})
 }

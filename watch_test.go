@@ -372,8 +372,17 @@ func TestWatchIsBegunAgain(t *testing.T) {
 			if got := e.heard(); got != updatedA {
 				t.Errorf("heard %q", got)
 			}
-			e.leave()
-			<-e.err
+			other := listenTo(t, p, nobody, mcpool.Filter{Prompts: true})
+			if got := other.heard(); !strings.Contains(got, "promptsListChanged") {
+				t.Errorf("another heard %q", got)
+			}
+			if got := e.heard(); got != "" {
+				t.Errorf("heard %q again when another came", got)
+			}
+			for _, e := range []*ear{e, other} {
+				e.leave()
+				<-e.err
+			}
 		})
 	}
 }
