@@ -8,12 +8,13 @@ import (
 
 // hazards are what servers do that has cost other clients a connection, and all
 // callers on it, and on which transport which test holds that it does not cost
-// us one. Each test asserts what the faulty call gets, that a call in flight
+// us one. The tests assert what the faulty call gets, that a call in flight
 // beside it finishes, that the next one succeeds, how long that takes, and that
 // no goroutine, session, file or process is left.
 //
-// A cell has the tests, without the "Test" in front, and a subtest behind a
-// slash; or it begins with "no" and says why the hazard cannot occur there.
+// A cell has tests without the "Test" in front, each with its subtest behind a
+// slash, and "; " between them; or it begins with "no" and says why the hazard
+// cannot occur there.
 var hazards = []struct {
 	what                     string
 	legacy, modern, sse      string // streamable HTTP of either era, HTTP+SSE

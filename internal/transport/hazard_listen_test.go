@@ -106,11 +106,7 @@ func TestHazard06_StreamThatIsNotAnswered(t *testing.T) {
 					if err := <-beside; err != nil {
 						t.Errorf("the call beside it: %v", err)
 					}
-					began = time.Now()
-					conn.Close(t.Context())
-					if took := time.Since(began); took != 0 {
-						t.Errorf("Close took %v", took)
-					}
+					closesIn(t.Context(), t, conn, 0)
 					wantFailure(t, <-l.ended, MayHaveRun, true)
 					synctest.Wait()
 					if ended != 1 || server.Open() != 0 {
