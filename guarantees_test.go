@@ -18,29 +18,36 @@ func TestGuaranteesNameTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exists := map[string]bool{}
-	err = filepath.WalkDir(".", func(file string, _ os.DirEntry, err error) error {
-		if err == nil && strings.HasSuffix(file, "_test.go") {
-			var source []byte
-			source, err = os.ReadFile(file)
-			for _, name := range regexp.MustCompile(`(?m)^func (Test\w+)`).FindAllSubmatch(source, -1) {
-				exists[string(name[1])] = true
-			}
+	exists := allTests(t)
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(text, -1)
+	if len(named) < 15 {
+		t.Errorf("only %d tests are named", len(named))
+	}
+	for _, name := range named {
+		if exists[string(name[1])] == "" {
+			t.Errorf("ARCHITECTURE.md names %s, which does not exist", name[1])
+		}
+	}
+}
+
+// allTests returns, by the name of each test of the module, the file it is in.
+func allTests(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(".", func(file string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(file)
+		for _, test := range regexp.MustCompile(`(?m)^func (Test\w+)`).FindAllSubmatch(source, -1) {
+			all[string(test[1])] = string(source)
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(text, -1)
-	if len(named) < 15 {
-		t.Errorf("only %d tests are named", len(named))
-	}
-	for _, name := range named {
-		if !exists[string(name[1])] {
-			t.Errorf("ARCHITECTURE.md names %s, which does not exist", name[1])
-		}
-	}
+	return all
 }
 
 // TestREADMEProgramCompiles keeps the first program people copy true.

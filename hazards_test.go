@@ -117,6 +117,26 @@ func TestLeapOfHours(t *testing.T) {
 	}
 }
 
+// TestHealthChecksAskTheServer has a modern server say that its introduction
+// holds for a minute, which is kept: checks ask all the same.
+func TestHealthChecksAskTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		s.Modern = true
+		p := s.pool(t, func(c *mcpool.Config) { c.HealthCheckInterval = time.Second })
+		defer closePool(t, p)
+		if _, err := call(t.Context(), p, nobody, "echo", "1"); err != nil {
+			t.Fatal(err)
+		}
+		before := s.Requests("server/discover")
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if n := s.Requests("server/discover") - before; n < 10 {
+			t.Errorf("%d requests in 20 s of checks each second", n)
+		}
+	})
+}
+
 // load has callers make calls at the same time, in real time, and wait for each
 // as long as their patience goes, or hardly at all. before is called with the
 // number of each call before it is made.

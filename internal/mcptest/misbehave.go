@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 )
@@ -15,6 +16,7 @@ const (
 	StrayLine         = "stray line"   // writes a line that is no message, and answers
 	StrayPart         = "stray part"   // writes the beginning of a line, and answers on the same
 	CutAnswer         = "cut answer"   // writes half of the answer, and exits
+	SlowAnswer        = "slow answer"  // writes half of the answer, and the rest after ms
 	KillSelf          = "kill self"    // kills itself
 	FloodStderr       = "flood stderr" // writes 4 MiB to stderr, and answers
 	FloodStdout       = "flood stdout" // sends 20,000 notifications, and answers
@@ -45,6 +47,12 @@ func (c *childServer) misbehave(m *jsonrpc.Message, args *arguments) bool {
 	case CutAnswer:
 		c.raw(frame[:len(frame)/2])
 		os.Exit(6)
+	case SlowAnswer:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, _ = os.Stdout.WriteString(frame[:len(frame)/2])
+		time.Sleep(time.Duration(args.MS) * time.Millisecond)
+		_, _ = os.Stdout.WriteString(frame[len(frame)/2:] + "\n")
 	case KillSelf:
 		self, err := os.FindProcess(os.Getpid())
 		if err == nil {

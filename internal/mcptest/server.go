@@ -36,6 +36,8 @@ import (
 //	ask {method, params}   sends that request to the client, and returns its
 //	                       response as "reply"; a modern server asks for it as
 //	                       input
+//	verbatim {params}      answers with these very bytes; as the data of an error
+//	                       of that message if there is a text. It is not listed
 //
 // Results have structuredContent {"id","text","session"}.
 type Server struct {

@@ -35,10 +35,17 @@ const (
 	DieOnDiscover  = "die-on-discover" // one that exits when it comes
 	LateDiscover   = "late-discover"   // one that answers it only after initialize
 	Mute           = "mute"            // reads, and never answers
+	NoPing         = "no-ping"         // knows no ping; if modern, server/discover once and no more
+	IgnoreListen   = "ignore-listen"   // does not answer subscriptions/listen
 )
+
+// SpeakModern is the setting for the environment of a child that has it speak
+// the modern era, however it behaves.
+const SpeakModern = childModern + "=1"
 
 const (
 	childMode   = "MCPTEST_CHILD"
+	childModern = "MCPTEST_MODERN"
 	childLedger = "MCPTEST_LEDGER"
 )
 
@@ -84,7 +91,7 @@ func StdioMain() {
 	}
 	c := &childServer{
 		mode:   mode,
-		engine: engine{modern: mode == Modern, name: "mcptest-child"},
+		engine: engine{modern: mode == Modern || os.Getenv(childModern) != "", name: "mcptest-child"},
 		asked:  make(map[string]chan jsonrpc.Message),
 		runs:   make(map[string]context.CancelFunc),
 	}
@@ -110,6 +117,7 @@ type childServer struct {
 	asked map[string]chan jsonrpc.Message
 	runs  map[string]context.CancelFunc
 	late  []byte // the answer to server/discover that is held back
+	met   bool   // server/discover was answered; only of NoPing
 }
 
 func (c *childServer) main(args []string) {
@@ -168,6 +176,9 @@ func (c *childServer) take(m *jsonrpc.Message) {
 			cancel()
 		}
 	case m.IsNotification():
+	case c.mode == IgnoreListen && m.Method == "subscriptions/listen":
+	case c.mode == NoPing && (m.Method == "ping" || c.met && m.Method == "server/discover"):
+		c.write(jsonrpc.AppendError(nil, m.ID, rpc.Errorf(rpc.CodeMethodNotFound, "Method not found: %s", m.Method)))
 	case c.open(m):
 	case m.Method == "tools/call" && jsonrpc.GetString(m.Params, "name") == "deafen":
 		var args arguments
@@ -193,6 +204,7 @@ func (c *childServer) open(m *jsonrpc.Message) bool {
 	switch {
 	case c.engine.modern:
 		if requestedVersion(m) == ModernVersion {
+			c.met = true
 			return false
 		}
 		c.write(jsonrpc.AppendError(nil, m.ID, versionError(requestedVersion(m))))

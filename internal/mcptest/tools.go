@@ -110,6 +110,11 @@ func (e *engine) call(ctx context.Context, m *jsonrpc.Message, session string, f
 	structured := map[string]any{"id": args.ID, "text": args.Text, "session": session}
 	switch name := jsonrpc.GetString(m.Params, "name"); name {
 	case "echo", "put", "write", "sleep":
+	case "verbatim":
+		if args.Text != "" {
+			return nil, &rpc.Error{Code: rpc.CodeInternal, Message: args.Text, Data: args.Params}
+		}
+		return args.Params, nil
 	case "progress":
 		token, _ := jsonrpc.Get(m.Params, "_meta", "progressToken")
 		for step := range args.Steps {

@@ -46,6 +46,30 @@ func openFiles(t testing.TB) int {
 	return len(files)
 }
 
+// stdioOf returns the endpoint of a child of an era.
+func stdioOf(t testing.TB, era Era, mode string, changes ...func(*Command)) *Endpoint {
+	t.Helper()
+	return stdioWith(t, func(c *Command) {
+		if era == Modern {
+			c.Inherited = append(c.Inherited, mcptest.SpeakModern)
+		}
+		for _, change := range changes {
+			change(c)
+		}
+	}, mode)
+}
+
+// onStdio tests children of both eras.
+func onStdio(t *testing.T, test func(t *testing.T, era Era)) {
+	t.Helper()
+	for _, era := range bothEras {
+		t.Run(era.String(), func(t *testing.T) {
+			leavesNothing(t)
+			test(t, era)
+		})
+	}
+}
+
 // isGone checks that nothing is left of the child of a connection. What was
 // killed is off the list of processes a moment later, and nobody tells us.
 func isGone(t testing.TB, conn Conn) {
@@ -67,7 +91,9 @@ func misbehaving(how string, steps int, patience time.Duration) func(*testing.T,
 	}
 }
 
-func TestHazardStdioCall(t *testing.T) {
+func TestHazardStdioCall(t *testing.T) { onStdio(t, hazardStdioCall) }
+
+func hazardStdioCall(t *testing.T, era Era) {
 	const quick, patience = 200 * time.Millisecond, 2 * soon
 	answered := func(text string) func(*testing.T, []byte, error) {
 		return func(t *testing.T, result []byte, err error) {
@@ -110,6 +136,11 @@ func TestHazardStdioCall(t *testing.T) {
 		"an answer that is not UTF-8": {misbehaving(mcptest.InvalidUTF8, 0, patience), answered("misbehaved \xff\xc0"), true},
 		"an answer twice":             {misbehaving(mcptest.AnswerTwice, 0, patience), answered("misbehaved"), true},
 		"an answer in a batch":        {misbehaving(mcptest.AnswerInBatch, 0, patience), answered("misbehaved"), true},
+		"the caller goes while its answer arrives": {func(t *testing.T, conn Conn) ([]byte, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), quick)
+			defer cancel()
+			return call(ctx, conn, "misbehave", args{"id": "faulty", "text": mcptest.SlowAnswer, "ms": 500})
+		}, timeIsUp(MayHaveRun), true},
 		"exit": {func(t *testing.T, conn Conn) ([]byte, error) {
 			return call(t.Context(), conn, "exit", args{"id": "faulty"})
 		}, failed(fails(MayHaveRun, true, "exit status 4")), false},
@@ -124,8 +155,8 @@ func TestHazardStdioCall(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			leavesNothing(t)
-			endpoint := stdioWith(t, func(c *Command) { c.CloseGrace, c.MaxMessageBytes = 50*time.Millisecond, testLimit }, mcptest.Normal)
-			conn := open(t, endpoint, Legacy)
+			endpoint := stdioOf(t, era, mcptest.Normal, func(c *Command) { c.CloseGrace, c.MaxMessageBytes = 50*time.Millisecond, testLimit })
+			conn := open(t, endpoint, era)
 			bystander := begin(context.Background(), t, conn, "sleep", args{"id": "bystander", "ms": 300})
 			mustEcho(t, conn, "so the other is written")
 
@@ -147,7 +178,7 @@ func TestHazardStdioCall(t *testing.T) {
 				wantFailure(t, err, NotSent, true)
 				conn.Close(context.Background())
 				isGone(t, conn)
-				conn = open(t, endpoint, Legacy)
+				conn = open(t, endpoint, era)
 			}
 			mustEcho(t, conn, "next")
 			conn.Close(context.Background())
@@ -201,7 +232,9 @@ func TestHazardStdioOpen(t *testing.T) {
 	}
 }
 
-func TestHazardStdioClose(t *testing.T) {
+func TestHazardStdioClose(t *testing.T) { onStdio(t, hazardStdioClose) }
+
+func hazardStdioClose(t *testing.T, era Era) {
 	const grace = 100 * time.Millisecond
 	for name, test := range map[string]struct {
 		mode  string
@@ -218,14 +251,14 @@ func TestHazardStdioClose(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			leavesNothing(t)
-			endpoint := stdioWith(t, func(c *Command) {
+			endpoint := stdioOf(t, era, test.mode, func(c *Command) {
 				c.CloseGrace = grace
 				if test.wrap != "" {
 					c.Args = []string{"-c", test.wrap, c.Path}
 					c.Path = "/bin/sh"
 				}
-			}, test.mode)
-			conn := open(t, endpoint, Legacy)
+			})
+			conn := open(t, endpoint, era)
 			faulty := begin(context.Background(), t, conn, "sleep", args{"ms": 60000})
 			mustEcho(t, conn, "so the other is written")
 			began := time.Now()
@@ -235,7 +268,48 @@ func TestHazardStdioClose(t *testing.T) {
 			}
 			wantFailure(t, <-faulty, MayHaveRun, true)
 			isGone(t, conn)
-			mustEcho(t, open(t, endpoint, Legacy), "next")
+			mustEcho(t, open(t, endpoint, era), "next")
 		})
 	}
+}
+
+// Whoever answers is alive, whatever it answers; whoever is silent is not taken
+// for dead by that alone.
+func TestHazardStdioCheck(t *testing.T) {
+	onStdio(t, func(t *testing.T, era Era) {
+		for mode, alive := range map[string]bool{mcptest.Normal: true, mcptest.NoPing: true, mcptest.Deaf: false} {
+			if mode == mcptest.Deaf && era == Modern {
+				continue // only a legacy child is told that it is initialized
+			}
+			endpoint := stdioOf(t, era, mode, func(c *Command) { c.CloseGrace = 50 * time.Millisecond })
+			conn := open(t, endpoint, era)
+			bystander := make(chan error, 1)
+			go func() {
+				_, err := call(context.Background(), conn, "sleep", args{"id": "bystander", "ms": 100})
+				bystander <- err
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			began := time.Now()
+			err := conn.Check(ctx)
+			cancel()
+			if took := time.Since(began); took > soon {
+				t.Errorf("%s: the check took %v", mode, took)
+			}
+			if alive {
+				if err != nil {
+					t.Errorf("%s: %v", mode, err)
+				}
+				if err := <-bystander; err != nil {
+					t.Errorf("%s: the call beside it: %v", mode, err)
+				}
+				mustEcho(t, conn, "next")
+				conn.Close(context.Background())
+			} else {
+				wantFailure(t, err, MayHaveRun, false)
+				conn.Close(context.Background())
+				wantFailure(t, <-bystander, MayHaveRun, true)
+			}
+			isGone(t, conn)
+		}
+	})
 }

@@ -142,38 +142,6 @@ func TestHeaderValue(t *testing.T) {
 	}
 }
 
-func wrongEra(t *testing.T, err error) {
-	t.Helper()
-	if !wantFailure(t, err, Refused, true).WrongEra {
-		t.Errorf("%v is not taken for the other era", err)
-	}
-}
-
-func TestModernFailures(t *testing.T) {
-	for name, test := range map[string]struct {
-		fault func(http.ResponseWriter, *http.Request)
-		check func(*testing.T, error)
-	}{
-		"404 -32601":    {reply(404, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"no"}}`), answers(-32601)},
-		"404 text":      {reply(404, "text/plain", "no"), fails(Refused, true, "HTTP 404")},
-		"405":           {reply(405, "", ""), fails(Refused, true, "HTTP 405")},
-		"400 text":      {reply(400, "text/plain", "no"), fails(Refused, false, "HTTP 400")},
-		"400 legacy":    {reply(400, jsonType, `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}`), wrongEra},
-		"400 python":    {reply(400, jsonType, `{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"Bad Request: Missing session ID"}}`), wrongEra},
-		"400 ours":      {reply(400, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32602,"message":"no such session in your cart"}}`), answers(-32602)},
-		"400 -32022":    {reply(400, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32022,"message":"no"}}`), wrongEra},
-		"200 -32022":    {reply(200, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32022,"message":"no"}}`), fails(Refused, true, "version")},
-		"400 -32020":    {reply(400, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32020,"message":"no"}}`), answers(-32020)},
-		"session words": {reply(200, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32600,"message":"session not found"}}`), answers(-32600)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			server := &mcptest.Server{Modern: true, Fault: onMethod("tools/call", test.fault)}
-			_, err := call(t.Context(), open(t, inBubble(t, server), Modern), "echo", args{})
-			test.check(t, err)
-		})
-	}
-}
-
 func TestCheck(t *testing.T) {
 	for name, test := range map[string]struct {
 		modern bool
@@ -186,6 +154,7 @@ func TestCheck(t *testing.T) {
 		"legacy session gone": {fault: reply(404, "", ""), dead: true},
 		"legacy 500":          {fault: reply(500, "", "")},
 		"modern":              {modern: true, alive: true},
+		"modern unknown":      {modern: true, fault: reply(404, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"no"}}`), alive: true},
 		"modern 500":          {modern: true, fault: reply(500, "", "")},
 		"modern other era":    {modern: true, fault: reply(400, jsonType, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32022,"message":"no"}}`), dead: true},
 	} {

@@ -22,8 +22,8 @@ import (
 
 func TestMain(m *testing.M) {
 	mcptest.StdioMain()
-	if os.Getenv("TRANSPORT_SDK_CHILD") != "" {
-		sdkChild()
+	if which := os.Getenv(sdkChildSetting); which != "" {
+		sdkChild(which)
 		return
 	}
 	goleak.VerifyTestMain(m)

@@ -33,8 +33,16 @@ func sdkServer() *mcp.Server {
 	return server
 }
 
-func sdkChild() {
-	if err := sdkServer().Run(context.Background(), &mcp.StdioTransport{}); err != nil {
+// sdkChildSetting has the test binary, run again, be a server of the SDK over
+// stdio.
+const sdkChildSetting = "TRANSPORT_SDK_CHILD"
+
+func sdkChild(which string) {
+	server := sdkServer()
+	if which == "listenable" {
+		server = listenable()
+	}
+	if err := server.Run(context.Background(), &mcp.StdioTransport{}); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -50,11 +58,7 @@ func TestOfficialSDK(t *testing.T) {
 		server := sdkServer()
 		return onSockets(t, mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return server }, nil))
 	}
-	overStdio := func(t *testing.T) *Endpoint {
-		return stdioWith(t, func(c *Command) {
-			c.Inherited = append(os.Environ(), "TRANSPORT_SDK_CHILD=1", "GORACE=atexit_sleep_ms=0")
-		}, mcptest.Normal)
-	}
+	overStdio := func(t *testing.T) *Endpoint { return sdkOverStdio(t, "echoing") }
 	for name, test := range map[string]struct {
 		endpoint func(t *testing.T) *Endpoint
 		eras     map[Era]Era // given to Open: found
@@ -95,16 +99,26 @@ func TestOfficialSDK(t *testing.T) {
 	}
 }
 
+func sdkOverStdio(t *testing.T, which string) *Endpoint {
+	t.Helper()
+	return stdioWith(t, func(c *Command) {
+		c.Inherited = append(os.Environ(), sdkChildSetting+"="+which, "GORACE=atexit_sleep_ms=0")
+	}, mcptest.Normal)
+}
+
+// endSessions ends those that nobody has deleted: of its own the SDK keeps them.
+func endSessions(server *mcp.Server) {
+	for session := range server.Sessions() {
+		_ = session.Close()
+	}
+}
+
 func TestOfficialSDKLosesItsSessions(t *testing.T) {
 	var handler http.Handler
 	begin := func() {
 		server := sdkServer()
 		handler = mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)
-		t.Cleanup(func() { // of its own the SDK keeps a session that nobody deletes
-			for session := range server.Sessions() {
-				_ = session.Close()
-			}
-		})
+		t.Cleanup(func() { endSessions(server) })
 	}
 	begin()
 	endpoint := onSockets(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
@@ -139,9 +153,7 @@ func TestOfficialSDKEndsItsStream(t *testing.T) {
 	server := sdkServer()
 	endpoint := onSockets(t, mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return server }, nil))
 	conn := open(t, endpoint, Legacy)
-	for session := range server.Sessions() {
-		_ = session.Close()
-	}
+	endSessions(server)
 	<-conn.Done()
 	_, err := call(t.Context(), conn, "echo", args{"text": "x"})
 	wantFailure(t, err, NotSent, true)
