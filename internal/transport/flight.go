@@ -47,7 +47,7 @@ func (f *flight) put(m mail) bool {
 	if takes {
 		f.mail = append(f.mail, m)
 	}
-	f.mail = append(f.mail, m)
+	f.mu.Unlock()
 	select {
 	case f.arrived <- struct{}{}:
 	default:
