@@ -135,6 +135,7 @@ func (l *link) outdated(call rpc.Call, err error) bool {
 
 // relist asks for the tools of the server again, until the one that is called.
 func (l *link) relist(ctx context.Context, call rpc.Call, authorize transport.Authorize) bool {
+	l.known.cache.changed(transport.Change{Method: methodToolsChanged}) // what is kept is out of date, too
 	var params json.RawMessage
 	for range listPages {
 		answer, err := l.conn.Call(ctx, rpc.Call{Method: "tools/list", Params: params, Caller: call.Caller}, authorize)

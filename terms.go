@@ -158,7 +158,9 @@ func (p *Pool) Reload(server Server, config *Config) error {
 	}
 	p.mu.Unlock()
 	p.slots.Change(t.limit, t.keyOf, t.slotsOf)
-	p.watches.part(p)
+	if t.endpoint != old.endpoint || t.sharing() != old.sharing() || t.config.Principal != old.config.Principal {
+		p.watches.part(p)
+	}
 	if t.endpoint != old.endpoint {
 		p.slots.Reset()
 	}

@@ -44,7 +44,8 @@ type Filter struct {
 // it returns, or the pool is closed ([ErrPoolClosed]). heard is told by that
 // goroutine, in the notifications of MCP 2026-07-28 ("Subscriptions"), whatever
 // the server speaks: first notifications/subscriptions/acknowledged, with as
-// much of what was asked for as the server heeds, then the list_changed and
+// much of what was asked for as the server heeds (nothing, where it does not let
+// itself be listened to), then the list_changed and
 // updated that come. While it takes one in, others wait, and the same one only
 // once.
 //
@@ -247,6 +248,9 @@ func (w *watch) run(ctx context.Context) {
 		if w.heeded != nil && time.Since(w.since) >= watchPauseMost {
 			wait = watchPause
 		}
+		if refused := (*rpc.Error)(nil); errors.As(err, &refused) || failure != nil && failure.Fate == transport.Refused && !failure.Dead {
+			w.acknowledgeNothingLocked()
+		}
 		w.heeded = nil
 		w.lostLocked()
 		w.askLocked(w.unionLocked())
@@ -255,6 +259,16 @@ func (w *watch) run(ctx context.Context) {
 			return
 		}
 		wait = min(2*wait, watchPauseMost)
+	}
+}
+
+// acknowledgeNothingLocked tells those who wait for an acknowledgement that the
+// server does not let itself be listened to, for now.
+func (w *watch) acknowledgeNothingLocked() {
+	for m := range w.members {
+		if !m.acked {
+			m.acknowledge(Filter{})
+		}
 	}
 }
 

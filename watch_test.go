@@ -414,7 +414,7 @@ func TestServersThatTellLittle(t *testing.T) {
 		"silent":        {func(a *announcer) { a.silent = true }, 3 * time.Second, `subscriptions/acknowledged {"notifications":{"toolsListChanged":true,"resourceSubscriptions":["a"]}}`, "tools/list_changed {}"},
 		"heeds nothing": {func(a *announcer) { a.heeds = `{}` }, 0, `subscriptions/acknowledged {"notifications":{}}`, "tools/list_changed {}"},
 		"no resource":   {func(a *announcer) { a.heeds = `{"tools":{"listChanged":true},"resources":{}}` }, 0, `subscriptions/acknowledged {"notifications":{"toolsListChanged":true}}`, "tools/list_changed {}"},
-		"no stream":     {func(a *announcer) { a.noStream = true }, 0, "", ""},
+		"no stream":     {func(a *announcer) { a.noStream = true }, 0, `subscriptions/acknowledged {"notifications":{}}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			watched(t, false, test.change, func(t *testing.T, a *announcer, p *mcpool.Pool) {
