@@ -21,7 +21,8 @@ import (
 //
 // A call that certainly did not run is sent again on another connection, and
 // one that may have run if running twice does no harm, at most RetryAttempts
-// times in all; of the latter no more than a fifth of all calls are sent again.
+// times in all; of the latter no more than a fifth of all calls are sent again,
+// and none while the server breaks off other requests, too.
 // Neither waiting for a server to come back is an attempt, nor
 // being turned away by a session that had ended before the call came, nor
 // being made again with a renewed token.
@@ -94,8 +95,11 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 			return rpc.Answer{}, err
 		}
 		a.budget -= lease.Waited()
-		start := time.Now()
-		answer, err := a.pool.send(ctx, a.terms, lease.Conn(), a.call, own, start)
+		start, err := a.check(ctx, lease.Conn())
+		var answer rpc.Answer
+		if err == nil {
+			answer, err = a.pool.send(ctx, a.terms, lease.Conn(), a.call, own, start)
+		}
 		if err == nil {
 			lease.Release()
 			return answer, nil
@@ -130,16 +134,46 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 			return rpc.Answer{}, err
 		}
 		a.pool.retries.add(why)
-		if failure.Fate == transport.MayHaveRun && !pause(ctx, retryPause+rand.N(retryPause)) {
-			return rpc.Answer{}, context.Cause(ctx)
+		if a.mayHaveRun {
+			wait := retryPause + rand.N(retryPause)
+			if failure.Fate != transport.MayHaveRun {
+				a.budget -= wait
+			}
+			if !pause(ctx, wait) {
+				return rpc.Answer{}, context.Cause(ctx)
+			}
 		}
 	}
 }
 
-// retryPause, or up to twice that, lies between two times that a call may run:
-// what has broken one connection, such as a server going down, is often about
-// to break the next.
+// retryPause, or up to twice that, lies before each try at a call that may have
+// run: what has broken one connection, such as a server going down, is often
+// about to break the next.
 const retryPause = 50 * time.Millisecond
+
+// retryCheck bounds the check before that. A server that is silent for longer
+// does not go down, it is busy.
+const retryCheck = time.Second
+
+// check returns when a call may be sent on a connection. One that may have run is
+// not sent before the server has answered something else: one that goes down takes
+// requests for a while that it does not answer, and a call has few attempts.
+func (a *attempt) check(ctx context.Context, l *link) (time.Time, error) {
+	began := time.Now()
+	if !a.mayHaveRun {
+		return began, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(retryCheck, a.budget))
+	defer cancel()
+	failure := (*transport.Failure)(nil)
+	if err := l.conn.Check(ctx); errors.As(err, &failure) && ctx.Err() == nil {
+		failure.Fate = transport.NotSent
+		return began, failure
+	}
+	now := time.Now()
+	a.budget -= now.Sub(began)
+	return now, nil
+}
 
 // pause waits for d, or reports false when ctx ends first.
 func pause(ctx context.Context, d time.Duration) bool {

@@ -425,6 +425,56 @@ func TestCallThatMayHaveRun(t *testing.T) {
 	})
 }
 
+// TestServerThatGoesDown takes requests for a second which it does not answer:
+// that uses up no attempt, and the call is answered when it is back. One that is
+// busy answers no check meanwhile; the call is sent all the same.
+func TestServerThatGoesDown(t *testing.T) {
+	down := func(r *http.Request, _ string) { panic(http.ErrAbortHandler) }
+	busy := func(r *http.Request, method string) {
+		if method == "tools/call" {
+			panic(http.ErrAbortHandler)
+		}
+		<-r.Context().Done()
+	}
+	for name, test := range map[string]struct {
+		modern bool
+		during func(*http.Request, string)
+		most   time.Duration
+	}{
+		"legacy":      {false, down, 1600 * time.Millisecond}, // the back-off of opening is 500 ms at most
+		"modern":      {true, down, 1600 * time.Millisecond},
+		"busy legacy": {false, busy, 1100 * time.Millisecond},
+		"busy modern": {true, busy, 1100 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &server{Server: mcptest.Server{Modern: test.modern}}
+				p := s.pool(t, nil)
+				if _, err := p.ListTools(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				s.Fault = func(r *http.Request, method string, _ http.ResponseWriter) bool {
+					if time.Since(began) < time.Second {
+						test.during(r, method)
+					}
+					return false
+				}
+				if _, err := call(t.Context(), p, nobody, "echo", "1"); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took < time.Second || took > test.most || s.Requests("tools/call") != 2 {
+					t.Errorf("answered after %v, sent %d times", took, s.Requests("tools/call"))
+				}
+				if retries := p.Stats().Retries; retries[mcpool.RetriedHarmless] != 1 {
+					t.Errorf("sent again %v", retries)
+				}
+				closePool(t, p)
+			})
+		})
+	}
+}
+
 // TestRetriesHaveABudget has every call fail after it has run: no more than one
 // for each slot, and then a fifth, are sent again.
 func TestRetriesHaveABudget(t *testing.T) {

@@ -56,9 +56,6 @@ func (at *site) open(t *testing.T, server mcpool.Server) *mcpool.Pool {
 	config := mcpool.DefaultConfig()
 	config.MaxConnections = 2
 	config.Sharing = mcpool.ShareAll
-	// A server that is going down can break a call more than once: until its
-	// process is gone, its connections are accepted and its answers begun.
-	config.RetryAttempts = 4
 	config.ConnectionTimeout = patience
 	pool, err := mcpool.New(server, &config)
 	if err != nil {

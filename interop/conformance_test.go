@@ -74,11 +74,11 @@ func TestConformance(t *testing.T) {
 // those that the revision requires, which are listed, and of the others.
 func figures(suite string, summary, listed []byte) string {
 	required := map[string]bool{}
-	for _, name := range regexp.MustCompile("(?m)^  - (\\S+)").FindAllSubmatch(listed, -1) {
+	for _, name := range regexp.MustCompile(`(?m)^  - (\S+)`).FindAllSubmatch(listed, -1) {
 		required[string(name[1])] = true
 	}
 	var ran, passed [2]int
-	for _, scenario := range regexp.MustCompile("(?m)^(✓|✗) (\\S+):").FindAllSubmatch(summary, -1) {
+	for _, scenario := range regexp.MustCompile(`(?m)^(✓|✗) (\S+):`).FindAllSubmatch(summary, -1) {
 		kind := 1
 		if required[string(scenario[2])] {
 			kind = 0
