@@ -3,8 +3,9 @@
 // connection pool is to a database, for the Model Context Protocol.
 //
 // A [Pool] holds the connections to one [Server], which is reached over
-// streamable HTTP, over the standard input and output of a child process, or
-// in this process:
+// streamable HTTP, over the older HTTP+SSE, over the standard input and output
+// of a child process, or in this process. It speaks MCP from 2024-11-05 to
+// 2026-07-28, and finds out which of them its server does:
 //
 //	pool, err := mcpool.New(mcpool.Server{Name: "sales", URL: "https://db.example.com/mcp"}, nil)
 //	if err != nil {
@@ -33,6 +34,17 @@
 // connections nor sessions notice. It is renewed before it expires, and once
 // when the server refuses it with 401; all who need it share that. What splits
 // a group is the Revision of its principal's credentials, never a token.
+//
+// [Server.Auth] makes such sources: [BearerEnv], [BearerFile], and [OAuth] for
+// OAuth 2.1 logins. A source that is an [rpc.ChallengeSource] learns what the
+// server said when it refused.
+//
+// # What servers say
+//
+// Progress and log messages of a call, and what a server asks before it
+// answers, come to the Events of an [rpc.Call], whatever the era of the server.
+// [Pool.Watch] tells of changes outside of calls. Lists and resources that a
+// modern server said are fresh are answered without a call.
 //
 // # Slots and waiting
 //
