@@ -162,3 +162,36 @@ func TestKnownServerThatIsAway(t *testing.T) {
 		}
 	})
 }
+
+// A server that left its checks unanswered is asked before it is called again,
+// although nobody said that it is gone.
+func TestSilentServerIsDoubted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		s.Modern = true
+		var hung atomic.Bool
+		s.Fault = func(r *http.Request, _ string, _ http.ResponseWriter) bool {
+			if hung.Load() {
+				<-r.Context().Done()
+			}
+			return hung.Load()
+		}
+		p := s.pool(t, nil)
+		defer closePool(t, p)
+		if _, err := call(t.Context(), p, nobody, "echo", "1"); err != nil {
+			t.Fatal(err)
+		}
+		hung.Store(true)
+		for p.Stats().Closed[mcpool.ClosedUnhealthy] == 0 {
+			time.Sleep(time.Second)
+		}
+		before := s.Requests("server/discover")
+		hung.Store(false)
+		if _, err := call(t.Context(), p, ann, "echo", "2"); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.Requests("server/discover") - before; n < 1 {
+			t.Error("the server was taken to be there")
+		}
+	})
+}

@@ -335,3 +335,28 @@ func TestLimitsAreWaitedForWithinReason(t *testing.T) {
 		}
 	})
 }
+
+// A server that wants to be left alone is not checked either.
+func TestChecksHeedRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newLimiter(func(_, id string, _ int) (int, string) {
+			if id == "limited" {
+				return http.StatusTooManyRequests, "1800"
+			}
+			return 0, ""
+		})
+		p := s.pool(t, func(c *mcpool.Config) { c.IdleTimeout = 0 })
+		defer closePool(t, p)
+		if _, err := call(t.Context(), p, ann, "write", "limited"); !errors.Is(err, mcpool.ErrRefused) {
+			t.Fatal(err)
+		}
+		time.Sleep(25 * time.Minute)
+		if n := len(s.times("ping")); n != 0 {
+			t.Errorf("%d checks while the server wants to be left alone", n)
+		}
+		time.Sleep(15 * time.Minute)
+		if n := len(s.times("ping")); n == 0 {
+			t.Error("no check ever since")
+		}
+	})
+}
