@@ -1,6 +1,7 @@
 package mcpool
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"github.com/mcpool-dev/mcpool/internal/transport"
@@ -13,7 +14,10 @@ import (
 // modern server over HTTP all of it. Only what the server says changes it:
 // silence and trouble are no verdict.
 type known struct {
-	now   atomic.Pointer[transport.Known]
+	mu  sync.Mutex // keeps era with now
+	now atomic.Pointer[transport.Known]
+	era atomic.Int32 // that of now, which every call asks for
+
 	hints hints
 	cache cache
 }
@@ -25,7 +29,17 @@ func newKnown() *known {
 }
 
 // eraNow is the server's era, as its last opening found it.
-func (t *terms) eraNow() transport.Era { return t.known.now.Load().Peer.Era }
+func (t *terms) eraNow() transport.Era { return transport.Era(t.known.era.Load()) }
+
+// replace puts after in the place of before, unless something else stands there
+// by now.
+func (k *known) replace(before, after *transport.Known) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.now.CompareAndSwap(before, after) {
+		k.era.Store(int32(after.Peer.Era))
+	}
+}
 
 // met notes whom an opening has met, unless something else was found out since
 // it began, with before.
@@ -33,12 +47,12 @@ func (k *known) met(before *transport.Known, peer transport.Peer) {
 	if !before.Doubted && before.Peer.Era == transport.Modern && peer.Era == transport.Modern {
 		return // nothing was asked, or nothing is new
 	}
-	k.now.CompareAndSwap(before, &transport.Known{Peer: peer})
+	k.replace(before, &transport.Known{Peer: peer})
 }
 
 // refuted forgets what was known before an opening.
 func (k *known) refuted(before *transport.Known) {
-	k.now.CompareAndSwap(before, new(transport.Known))
+	k.replace(before, new(transport.Known))
 }
 
 // failed draws what is to be drawn from the failure of a call, or of a check,
@@ -57,6 +71,6 @@ func (k *known) failed(era transport.Era, f *transport.Failure) {
 // there.
 func (k *known) doubt(before *transport.Known) {
 	if !before.Doubted {
-		k.now.CompareAndSwap(before, &transport.Known{Peer: before.Peer, Doubted: true})
+		k.replace(before, &transport.Known{Peer: before.Peer, Doubted: true})
 	}
 }
