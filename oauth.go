@@ -3,6 +3,7 @@ package mcpool
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 
+	"github.com/mcpool-dev/mcpool/internal/transport"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -63,6 +65,10 @@ type OAuth struct {
 	// Resource is what tokens are asked for (RFC 8707); "" is the URL of the
 	// MCP server, without its query.
 	Resource string
+	// CAFile names a file of certificates in PEM: authorities that the
+	// authorization server may have its certificate from, beside those of the
+	// system. It is read by TokenSource, and goes with a nil RoundTripper only.
+	CAFile string
 	// RoundTripper makes the requests; nil for a transport that uses the
 	// proxies of the environment.
 	RoundTripper http.RoundTripper
@@ -92,6 +98,8 @@ func (o OAuth) TokenSource(serverURL string) (rpc.TokenSource, error) {
 		return nil, errors.New("OAuth: the Resource, or else the URL of the server, is not absolute")
 	case o.ClientID == "":
 		return nil, errors.New("OAuth: want a ClientID")
+	case o.CAFile != "" && o.RoundTripper != nil:
+		return nil, errors.New("OAuth: a CAFile has no use beside a RoundTripper: trust in that")
 	case o.ClientSecret != "" && o.ClientSecretFile != "":
 		return nil, errors.New("OAuth: give either ClientSecret or ClientSecretFile")
 	case o.RefreshTokenFile != "" && (o.RefreshToken != "" || o.Rotated != nil):
@@ -107,7 +115,15 @@ func (o OAuth) TokenSource(serverURL string) (rpc.TokenSource, error) {
 	tripper := o.RoundTripper
 	if tripper == nil {
 		// Tokens are asked for so seldom that nothing is kept open in between.
-		tripper = &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSHandshakeTimeout: 10 * time.Second}
+		own := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSHandshakeTimeout: 10 * time.Second}
+		if o.CAFile != "" {
+			roots, err := transport.Authorities(o.CAFile)
+			if err != nil {
+				return nil, fmt.Errorf("OAuth: %w", err)
+			}
+			own.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+		}
+		tripper = own
 	}
 	client := &http.Client{Transport: tripper, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse // it would be led on with secrets

@@ -3,11 +3,14 @@ package mcpool_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +24,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -765,4 +769,59 @@ func TestReloadOfTheSameAuth(t *testing.T) {
 		}
 		closePool(t, p)
 	})
+}
+
+// An authorization server may have its certificate from an authority that the
+// system does not know, as the server may.
+func TestLoginTrustsAnAuthority(t *testing.T) {
+	private := mcptest.NewAuthority(t)
+	s := &mcptest.Server{}
+	var url string
+	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch r.URL.Path {
+		case "/.well-known/oauth-protected-resource/mcp":
+			fmt.Fprintf(w, `{"resource": "%s/mcp", "authorization_servers": [%q]}`, url, url)
+		case "/.well-known/oauth-authorization-server":
+			fmt.Fprintf(w, `{"issuer": %q, "token_endpoint": "%s/token"}`, url, url)
+		case "/token":
+			fmt.Fprint(w, `{"access_token": "t1", "token_type": "Bearer"}`)
+		case "/mcp":
+			if r.Header.Get("Authorization") != "Bearer t1" {
+				w.Header().Set("WWW-Authenticate", `Bearer resource_metadata="`+url+`/.well-known/oauth-protected-resource/mcp"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			s.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	web.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that fail
+	web.TLS = &tls.Config{Certificates: []tls.Certificate{*private.Issue(t, "server", nil)}}
+	web.StartTLS()
+	defer web.Close()
+	url = web.URL
+	ca := private.CAFile(t)
+	for _, test := range []struct {
+		caFile string
+		fails  string
+	}{{ca, ""}, {"", "unknown authority"}} {
+		p, err := mcpool.New(mcpool.Server{Name: "test", URL: url + "/mcp", CAFile: ca,
+			Auth: mcpool.OAuth{ClientID: "c", ClientSecret: clientSecret, CAFile: test.caFile}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = call(t.Context(), p, nobody, "echo", "1")
+		switch {
+		case test.fails == "" && err != nil:
+			t.Error(err)
+		case test.fails != "" && (err == nil || !strings.Contains(err.Error(), test.fails)):
+			t.Errorf("without it: %v", err)
+		}
+		closePool(t, p)
+	}
+	if _, err := mcpool.New(mcpool.Server{Name: "test", URL: url, Auth: mcpool.OAuth{ClientID: "c", ClientSecret: clientSecret, CAFile: "nowhere"}}, nil); err == nil {
+		t.Error("a file that is not there is taken")
+	}
 }

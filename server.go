@@ -109,7 +109,7 @@ const DefaultMaxMessageBytes = transport.DefaultMaxMessageBytes
 
 // An Auth makes the source of the tokens that all requests to one server carry.
 type Auth interface {
-	// TokenSource returns the source for the server at a URL. It does no I/O;
+	// TokenSource returns the source for the server at a URL. It asks nobody;
 	// the error says what makes no sense.
 	TokenSource(serverURL string) (rpc.TokenSource, error)
 }

@@ -18,12 +18,12 @@ var authKeys = keys{
 	},
 }
 
-// auth returns how requests to a server at that URL are authorized, nil if it
-// is wrong.
-func (r *reader) auth(n *node, serverURL string) mcpool.Auth {
+// auth returns how requests to a server are authorized, nil if it is wrong. A
+// login trusts whom the server's entry trusts.
+func (r *reader) auth(n *node, s *Server) mcpool.Auth {
 	before := len(r.errs)
 	var ways []mcpool.Auth
-	var login mcpool.OAuth
+	login := mcpool.OAuth{CAFile: s.CAFile}
 	oauth := false
 	for _, child := range r.mapping(n, authKeys) {
 		switch child.key {
@@ -65,10 +65,10 @@ func (r *reader) auth(n *node, serverURL string) mcpool.Auth {
 		r.refuse(n, "has a client_secret and a client_secret_file: want one of them")
 	case oauth && login.ClientSecret == "" && login.ClientSecretFile == "" && login.RefreshTokenFile == "":
 		r.refuse(n, "want a client_secret, a client_secret_file or a refresh_token_file: nobody can be asked to log in")
-	case serverURL == "":
+	case s.URL == "":
 		r.refuse(n, "goes with a url, not with a command")
 	default:
-		if _, err := ways[0].TokenSource(serverURL); err != nil {
+		if _, err := ways[0].TokenSource(s.URL); err != nil {
 			r.refuse(n, "%w", err)
 		}
 		return ways[0]

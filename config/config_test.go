@@ -200,7 +200,8 @@ func TestHowAServerIsReached(t *testing.T) {
 	mcptest.WritePair(t, authority.Issue(t, "client", nil), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 	ca := authority.CAFile(t)
 	c, err := config.Parse([]byte(`{"mcpServers": {
-		"a": {"url": "HTTPS://a/mcp", "ca_file": "`+ca+`", "cert_file": "cert.pem", "key_file": "./key.pem"},
+		"a": {"url": "HTTPS://a/mcp", "ca_file": "`+ca+`", "cert_file": "cert.pem", "key_file": "./key.pem",
+			"auth": {"client_id": "i", "client_secret": "s"}},
 		"b": {"url": "http+unix://%2Frun%2Fb.sock/mcp", "ca_file": "", "max_message_bytes": 1000000},
 		"c": {"command": "c", "max_message_bytes": "2000000"},
 	}}`), filepath.Join(dir, "mcp.json"), nil)
@@ -211,6 +212,9 @@ func TestHowAServerIsReached(t *testing.T) {
 	if a.CAFile != ca || a.CertFile != filepath.Join(dir, "cert.pem") || a.KeyFile != filepath.Join(dir, "key.pem") ||
 		b.URL != "http+unix://%2Frun%2Fb.sock/mcp" || b.MaxMessageBytes != 1000000 || command.MaxMessageBytes != 2000000 {
 		t.Errorf("got %+v", c.Servers)
+	}
+	if login, ok := a.Auth.(mcpool.OAuth); !ok || login.CAFile != ca {
+		t.Errorf("the login is %+v, want it to trust whom the server's entry trusts", a.Auth)
 	}
 	for _, s := range c.Servers {
 		usable(t, s)

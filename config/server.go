@@ -174,7 +174,7 @@ func (r *reader) server(entry *node, s *Server) {
 	if u, err := url.Parse(s.URL); s.Header["Authorization"] != nil || err == nil && u.User != nil {
 		r.refuse(auth, "beside an Authorization in headers or a user in the url: want one of them")
 	}
-	s.Auth = r.auth(auth, s.URL)
+	s.Auth = r.auth(auth, s)
 }
 
 // mostMessageBytes is the most that MaxMessageBytes of [mcpool.Server] takes.

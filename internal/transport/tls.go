@@ -17,18 +17,10 @@ import (
 func newTLS(caFile, certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if caFile != "" {
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			return nil, fmt.Errorf("the authorities of the system: %w", err)
+		var err error
+		if config.RootCAs, err = Authorities(caFile); err != nil {
+			return nil, err
 		}
-		pem, err := os.ReadFile(caFile)
-		if err != nil {
-			return nil, fmt.Errorf("the authorities to trust: %w", err)
-		}
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("the authorities to trust: no certificate in PEM is in %s", caFile)
-		}
-		config.RootCAs = roots
 	}
 	if (certFile == "") != (keyFile == "") {
 		return nil, errors.New("a client certificate needs a file of its own and one of its key")
@@ -41,6 +33,23 @@ func newTLS(caFile, certFile, keyFile string, log *slog.Logger) (*tls.Config, er
 		config.GetClientCertificate = p.get
 	}
 	return config, nil
+}
+
+// Authorities returns those of the system and those whose certificates are in a
+// file, in PEM.
+func Authorities(caFile string) (*x509.CertPool, error) {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("the authorities of the system: %w", err)
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("the authorities to trust: %w", err)
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("the authorities to trust: no certificate in PEM is in %s", caFile)
+	}
+	return roots, nil
 }
 
 // A keyPair is a client certificate and its key in two files.
