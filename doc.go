@@ -64,6 +64,10 @@
 // does no harm; otherwise it fails with an [*Error] that says that it may have
 // run. [SafeToRetry] asks that of any error.
 //
+// A child process dies with this one. [Supervise], called first in main, sees to
+// it that nothing is left of what it has started either, even when this process
+// is killed.
+//
 // # Settings
 //
 // [Config] has the settings; [ConfigFromEnv] reads them from MCP_POOL_*
