@@ -106,11 +106,12 @@ func (c *httpConn) initialize(ctx context.Context, caps rpc.Capabilities, given 
 	if caps == (rpc.Capabilities{}) || c.session == "" {
 		return c.initialized(ctx)
 	}
-	c.standing = &standing{now: newStandingRun()}
+	first := newStandingRun()
+	c.standing = &standing{now: first}
 	c.spawn(c.stand)
 	err = c.initialized(ctx)
 	if err == nil {
-		c.standing.begins(ctx)
+		first.settles(ctx)
 	}
 	return err
 }

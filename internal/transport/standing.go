@@ -75,10 +75,9 @@ func (s *standing) ended(run standingRun, again bool) {
 	close(run.ended)
 }
 
-// begins waits until the stream that there is has begun, or has ended, for no
-// longer than a server may take that sends no headers before the first event.
-func (s *standing) begins(ctx context.Context) {
-	run := s.run()
+// settles waits until the stream has begun, or has ended, for no longer than a
+// server may take that sends no headers before the first event.
+func (run standingRun) settles(ctx context.Context) {
 	timer := time.NewTimer(streamSilence)
 	defer timer.Stop()
 	select {
