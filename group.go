@@ -26,14 +26,6 @@ func (g group) label() string { return fmt.Sprintf("%016x", maphash.Comparable(l
 
 var labels = maphash.MakeSeed()
 
-func everyCapabilities() []rpc.Capabilities {
-	var all []rpc.Capabilities
-	for i := range 8 {
-		all = append(all, rpc.Capabilities{Roots: i&1 != 0, Sampling: i&2 != 0, Elicitation: i&4 != 0})
-	}
-	return all
-}
-
 // sharing is Config.Sharing with its default, which depends on the server.
 func (t *terms) sharing() Sharing {
 	switch {

@@ -134,14 +134,8 @@ func (p *Pool) EndSession(who rpc.Caller) {
 		return
 	}
 	id := t.group(&who)
-	for _, id.caps = range everyCapabilities() {
-		p.slots.End(id)
-	}
-	for _, v := range p.slots.Conns() { // of earlier revisions of its credentials
-		if g := v.Group; g.principal == id.principal && g.session == id.session {
-			p.slots.End(g)
-		}
-	}
+	// With whatever capabilities, and earlier revisions of its credentials.
+	p.slots.End(func(g group) bool { return g.principal == id.principal && g.session == id.session })
 }
 
 // openLink opens a connection for a group, on nobody's behalf in particular.

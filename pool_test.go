@@ -706,10 +706,15 @@ func TestSessionSharing(t *testing.T) {
 		if _, err := call(t.Context(), p, who, "write", "3"); err != nil {
 			t.Errorf("after having been told: %v", err)
 		}
+		asking := who
+		asking.Capabilities = rpc.Capabilities{Elicitation: true, ElicitationURL: true}
+		if _, err := call(t.Context(), p, asking, "write", "4"); err != nil {
+			t.Fatal(err)
+		}
 		p.EndSession(who)
 		synctest.Wait()
-		if s.Deletes() != 1 {
-			t.Error("the session ended and its connection did not")
+		if s.Deletes() != 2 {
+			t.Errorf("the session ended and %d of its 2 connections did", s.Deletes())
 		}
 		for i := range 7 { // one more than the total
 			if _, err := call(t.Context(), p, rpc.Caller{Session: fmt.Sprint(i)}, "write", fmt.Sprint("s", i)); err != nil {

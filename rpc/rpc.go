@@ -61,13 +61,6 @@ type Caller struct {
 // that wants to know what the server said is a [ChallengeSource].
 type TokenSource = oauth2.TokenSource
 
-// Capabilities says which requests of a server a caller can answer while its
-// call runs. A legacy connection declares them when it is opened, so only
-// callers with equal capabilities share one.
-type Capabilities struct {
-	Roots, Sampling, Elicitation bool
-}
-
 // Events is what a server sends while a call runs. Both methods may be called
 // from any goroutine, never after the call has returned.
 type Events interface {

@@ -22,20 +22,22 @@ func (p *Pool[K, C]) Warm(key *Key[K]) {
 	p.scheduleLocked(g, now)
 }
 
-// End closes a group: its connections are retired, its waiters get [ErrLost],
-// and that it was ever there is forgotten.
-func (p *Pool[K, C]) End(id K) {
+// End closes the groups that are meant: their connections are retired, their
+// waiters get [ErrLost], and that they were ever there is forgotten. meant must
+// be quick, and call nothing of the pool.
+func (p *Pool[K, C]) End(meant func(id K) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g := p.groups[id]
-	if g == nil {
-		return
-	}
-	p.dropLocked(g)
-	p.failLocked(g, ErrLost, nil)
-	p.dismissLocked(g, ErrLost)
-	for _, c := range g.conns() {
-		p.retireLocked(c, Ended)
+	for id, g := range p.groups {
+		if !meant(id) {
+			continue
+		}
+		p.dropLocked(g)
+		p.failLocked(g, ErrLost, nil)
+		p.dismissLocked(g, ErrLost)
+		for _, c := range g.conns() {
+			p.retireLocked(c, Ended)
+		}
 	}
 }
 

@@ -129,7 +129,9 @@ func (e *engine) Acquire(ctx context.Context, ask pooltest.Ask) (pooltest.Lease,
 	return engineLease{l}, err
 }
 
-func (e *engine) End(group int) { e.Pool.End(groupIDs[group]) }
+func (e *engine) End(group int) { e.Pool.End(only(groupIDs[group])) }
+
+func only(id string) func(string) bool { return func(other string) bool { return other == id } }
 
 func (e *engine) Warm(group int) {
 	key := e.key(group)

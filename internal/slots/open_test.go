@@ -183,7 +183,7 @@ func TestGroupThatEndedOpensNothing(t *testing.T) {
 		start(t, s, Options[string, *link]{Min: 1})
 		go s.pool.Acquire(t.Context(), a(1, 1), Ask{Timeout: time.Minute}) //nolint:errcheck // it is to be told that the group has ended
 		synctest.Wait()
-		s.pool.End("a")
+		s.pool.End(only("a"))
 		time.Sleep(time.Minute)
 		s.wantOpens(1)
 		s.end()

@@ -547,7 +547,7 @@ func TestOwnedGroupIsLostWithItsConnection(t *testing.T) {
 		l.Lost()
 		l.Release()
 		l = s.get(key) // the holder of the lease knew
-		s.pool.End("session")
+		s.pool.End(only("session"))
 		l.Release()
 		s.wantClosed("1 idle", "2 lost", "3 session")
 		s.wantOpens(3)

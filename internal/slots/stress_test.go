@@ -155,7 +155,7 @@ func TestChurn(t *testing.T) {
 			s.pool.Resume()
 			s.pool.Change(func(o *Options[string, *link]) { o.Total = 2 + i%5 }, keyOf, func(*link) int { return 1 + i%4 })
 			s.pool.Warm(&keys[i%2])
-			s.pool.End(keys[2+i%2].ID)
+			s.pool.End(only(keys[2+i%2].ID))
 			s.setFail([]error{nil, errDown}[i%10/9])
 			if err := s.pool.Drain(ctx); err != nil {
 				t.Error(err)

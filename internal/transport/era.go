@@ -124,7 +124,7 @@ func spliceMeta(meta json.RawMessage, caps rpc.Capabilities) (json.RawMessage, e
 	for _, member := range [...]struct{ key, value string }{
 		{"io.modelcontextprotocol/protocolVersion", `"` + modernVersion + `"`},
 		{"io.modelcontextprotocol/clientInfo", string(ourselves())},
-		{"io.modelcontextprotocol/clientCapabilities", string(capabilities(caps))},
+		{"io.modelcontextprotocol/clientCapabilities", string(caps.JSON())},
 	} {
 		var err error
 		if meta, err = jsonrpc.Set(meta, []byte(member.value), member.key); err != nil {
@@ -169,27 +169,10 @@ func listsModern(data json.RawMessage, name string) bool {
 func initializeCall(caps rpc.Capabilities, version string) rpc.Call {
 	params, _ := json.Marshal(map[string]any{ // strings always marshal
 		"protocolVersion": version,
-		"capabilities":    capabilities(caps),
+		"capabilities":    caps.JSON(),
 		"clientInfo":      ourselves(),
 	})
 	return rpc.Call{Method: methodInitialize, Params: params}
-}
-
-// capabilities are those of a caller as JSON, the same in either era.
-func capabilities(caps rpc.Capabilities) json.RawMessage {
-	if caps == (rpc.Capabilities{}) {
-		return json.RawMessage("{}") // nearly always
-	}
-	declared := make(map[string]struct{}, 3)
-	for name, has := range map[string]bool{
-		"roots": caps.Roots, "sampling": caps.Sampling, "elicitation": caps.Elicitation,
-	} {
-		if has {
-			declared[name] = struct{}{}
-		}
-	}
-	raw, _ := json.Marshal(declared) // strings always marshal
-	return raw
 }
 
 // readInitialize reads an InitializeResult; said is its beginning, fit to be
