@@ -27,6 +27,12 @@ type Call struct {
 	// Events receives what the server sends while the call runs. Nil means
 	// that nobody listens: notifications are dropped, requests are declined.
 	Events Events
+	// MultiRound says that the caller makes multi round-trip requests itself
+	// (MCP 2026-07-28, basic/patterns/mrtr): where a modern server asks for
+	// input before it answers, that result, "input_required", is the answer, and
+	// the next round is another call. Events.Ask is then for legacy servers
+	// alone. Without it what a modern server asks for becomes an Ask.
+	MultiRound bool
 }
 
 // A Caller is on whose behalf a call is made. The zero Caller is the

@@ -87,7 +87,7 @@ func TestEveryRequestIsAuthorizedForItself(t *testing.T) {
 
 	asked := &events{ask: func(context.Context, string) (json.RawMessage, error) { return json.RawMessage(`{}`), nil }}
 	ask := mcptest.CallTool("ask", args{"id": "a", "method": "elicitation/create"})
-	ask.Events = asked
+	ask.Events, ask.Caller = asked, able
 	if _, err := conn.Call(t.Context(), ask, carries("ann")); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestRefusedRequestsAreMadeOnceMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask := mcptest.CallTool("ask", args{"id": "once", "method": "elicitation/create"})
-	ask.Events = &events{ask: func(context.Context, string) (json.RawMessage, error) { return json.RawMessage(`{}`), nil }}
+	ask.Events, ask.Caller = &events{ask: accepts}, able
 	if _, err := conn.Call(t.Context(), ask, authorize()); err != nil {
 		t.Error(err)
 	}

@@ -29,7 +29,7 @@ func callWith(ctx context.Context, conn Conn, e rpc.Events, tool, token string, 
 	if token != "" {
 		c.Params, _ = jsonrpc.Set(c.Params, []byte(token), "_meta", "progressToken")
 	}
-	c.Events = e
+	c.Events, c.Caller = e, able
 	answer, err := conn.Call(ctx, c, nil)
 	return answer.Bytes(), err
 }
@@ -129,6 +129,7 @@ func TestRequestsThatNobodyIsAsked(t *testing.T) {
 			{&got, "ping", `{}`},
 			{nil, "ping", `{}`},
 			{nil, "roots/list", `{"code":-32601,"message":"nobody here answers roots/list"}`},
+			{&got, "roots/other", `{"code":-32601,"message":"nobody here answers roots/other"}`},
 		} {
 			result, err := callWith(t.Context(), conn, test.events, "ask", "", args{"id": "a", "method": test.method, "params": map[string]any{}})
 			if err != nil {
@@ -136,6 +137,37 @@ func TestRequestsThatNobodyIsAsked(t *testing.T) {
 			}
 			if reply, _ := jsonrpc.Get(result, "structuredContent", "reply"); string(reply) != test.want {
 				t.Errorf("%s was answered %s, want %s", test.method, reply, test.want)
+			}
+		}
+		byForm, sampling := rpc.Capabilities{Elicitation: true}, rpc.Capabilities{Sampling: true}
+		byURL := rpc.Capabilities{ElicitationURL: true}
+		for _, test := range []struct {
+			caps           rpc.Capabilities
+			method, params string
+			code           string // "" if it is asked
+		}{
+			{byForm, "roots/list", `{}`, "-32601"},
+			{sampling, "elicitation/create", `{}`, "-32601"},
+			{byForm, "sampling/createMessage", `{}`, "-32601"},
+			{byForm, "elicitation/create", `{"mode":"form"}`, ""},
+			{byForm, "elicitation/create", `{"mode":"url"}`, "-32602"},
+			{byURL, "elicitation/create", `{"mode":"url"}`, ""},
+			{byURL, "elicitation/create", `{}`, "-32602"},
+			{sampling, "sampling/createMessage", `{}`, ""},
+			{sampling, "sampling/createMessage", `{"tools":[]}`, "-32602"},
+			{rpc.Capabilities{Sampling: true, SamplingTools: true}, "sampling/createMessage", `{"tools":[]}`, ""},
+			{rpc.Capabilities{Roots: true}, "roots/list", `{}`, ""},
+		} {
+			asked := events{ask: accepts}
+			c := mcptest.CallTool("ask", args{"id": "a", "method": test.method, "params": json.RawMessage(test.params)})
+			c.Events, c.Caller.Capabilities = &asked, test.caps
+			answer, err := conn.Call(t.Context(), c, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			code, _ := jsonrpc.Get(answer.Bytes(), "structuredContent", "reply", "code")
+			if string(code) != test.code || (len(asked.asked) == 0) != (test.code != "") {
+				t.Errorf("%+v: %s %s was answered with code %s, asked %q", test.caps, test.method, test.params, code, asked.asked)
 			}
 		}
 		if len(got.asked) != 0 {

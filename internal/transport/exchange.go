@@ -136,9 +136,7 @@ func (x *exchange) request(ctx context.Context, m *jsonrpc.Message) {
 		x.log.Debug("a modern server sent a request, ignored", "method", m.Method)
 	case m.Method == methodPing:
 		x.link.reply(pong(m.ID), x.authorize)
-	case x.events == nil:
-		x.link.reply(declined(m), x.authorize)
-	case !x.ask(ctx, m):
+	case x.events == nil || !x.ask(ctx, m):
 		x.link.reply(declined(m), x.authorize)
 	}
 }
@@ -154,10 +152,14 @@ func (x *exchange) withdrawn(m *jsonrpc.Message) {
 	}
 }
 
-// ask has the caller answer a request of the server, and sends the answer
-// unless the call or the request is over by then. It reports false if the call
-// is over already.
+// ask has the caller answer a request of the server, if it has declared that it
+// can, and sends the answer unless the call or the request is over by then. It
+// reports false if the call is over already.
 func (x *exchange) ask(ctx context.Context, m *jsonrpc.Message) bool {
+	if e := undeclared(x.caps, m.Method, m.Params); e != nil {
+		x.link.reply(jsonrpc.AppendError(nil, m.ID, e), x.authorize)
+		return true
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.over {
@@ -212,7 +214,37 @@ func pong(id json.RawMessage) []byte {
 }
 
 func declined(m *jsonrpc.Message) []byte {
-	return jsonrpc.AppendError(nil, m.ID, rpc.Errorf(rpc.CodeMethodNotFound, "nobody here answers %s", m.Method))
+	return jsonrpc.AppendError(nil, m.ID, nobodyAnswers(m.Method))
+}
+
+func nobodyAnswers(method string) *rpc.Error {
+	return rpc.Errorf(rpc.CodeMethodNotFound, "nobody here answers %s", method)
+}
+
+// undeclared is the error for a request of the server that its caller has not
+// declared to answer; nil for one that it has (MCP 2025-11-25, elicitation,
+// "Error Handling", and sampling, "Tools in Sampling").
+func undeclared(caps rpc.Capabilities, method string, params json.RawMessage) *rpc.Error {
+	declared := false
+	switch method {
+	case "roots/list":
+		declared = caps.Roots
+	case "sampling/createMessage":
+		declared = caps.Sampling
+		if _, tools := jsonrpc.Get(params, "tools"); tools && declared && !caps.SamplingTools {
+			return rpc.Errorf(rpc.CodeInvalidParams, "nobody here answers %s with tools", method)
+		}
+	case "elicitation/create":
+		byURL := jsonrpc.GetString(params, "mode") == "url"
+		declared = byURL && caps.ElicitationURL || !byURL && caps.Elicitation
+		if !declared && (caps.Elicitation || caps.ElicitationURL) {
+			return rpc.Errorf(rpc.CodeInvalidParams, "nobody here answers %s in that mode", method)
+		}
+	}
+	if declared {
+		return nil
+	}
+	return nobodyAnswers(method)
 }
 
 // cancelled is the notification that withdraws a request of ours (MCP

@@ -19,8 +19,8 @@ const maxRounds = 16
 // withInput makes a call, and again with what a modern server asks of the
 // caller before it answers (MCP 2026-07-28, "Multi Round-Trip Requests"): so
 // to the caller it is the request of a legacy server during the call. A
-// caller that can answer nothing gets the server's question as the result, to
-// go on as it likes. Errors are as settled has them.
+// caller that makes the rounds itself, or can answer nothing, gets the server's
+// question as the result, to go on as it likes. Errors are as settled has them.
 func withInput(ctx context.Context, call rpc.Call, once func(rpc.Call) (json.RawMessage, error)) (json.RawMessage, error) {
 	asked := false
 	for range maxRounds {
@@ -29,7 +29,7 @@ func withInput(ctx context.Context, call rpc.Call, once func(rpc.Call) (json.Raw
 		if asked {
 			err = hasRun(err)
 		}
-		if err != nil || answerable(call) == (rpc.Capabilities{}) ||
+		if err != nil || call.MultiRound || answerable(call) == (rpc.Capabilities{}) ||
 			jsonrpc.GetString(result, "resultType") != "input_required" {
 			return result, err
 		}
@@ -57,7 +57,7 @@ func hasRun(err error) error {
 
 // answerable is which requests of a server the caller of a call can answer.
 func answerable(call rpc.Call) rpc.Capabilities {
-	if call.Events == nil {
+	if call.Events == nil && !call.MultiRound {
 		return rpc.Capabilities{}
 	}
 	return call.Caller.Capabilities
@@ -87,6 +87,9 @@ func answerInput(ctx context.Context, call rpc.Call, result json.RawMessage) (js
 	answers := make(map[string]json.RawMessage, len(asked.InputRequests))
 	for _, key := range slices.Sorted(maps.Keys(asked.InputRequests)) {
 		request := asked.InputRequests[key]
+		if e := undeclared(call.Caller.Capabilities, request.Method, request.Params); e != nil {
+			return nil, failed("the server asks for what was not declared: %v", e)
+		}
 		answer, err := call.Events.Ask(ctx, request.Method, request.Params)
 		switch {
 		case ctx.Err() != nil:

@@ -96,7 +96,7 @@ func TestInputRounds(t *testing.T) {
 		return json.RawMessage(fmt.Sprintf(`{"to":%q}`, method)), nil
 	}}
 	if _, err := open(t, inBubble(t, server), Modern).Call(t.Context(), rpc.Call{
-		Method: "tools/call", Params: json.RawMessage(`{"name":"n","inputResponses":{"old":{}}}`), Events: &got, Caller: elicits,
+		Method: "tools/call", Params: json.RawMessage(`{"name":"n","inputResponses":{"old":{}}}`), Events: &got, Caller: able,
 	}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +112,37 @@ func TestInputRounds(t *testing.T) {
 	if strings.Join(got.asked, "; ") != `elicitation/create {"x":1}; roots/list ; roots/list {}` {
 		t.Errorf("asked %q", got.asked)
 	}
+}
+
+// A caller that makes the rounds itself gets each result, and is not asked.
+func TestInputRoundsOfTheCaller(t *testing.T) {
+	question := `{"resultType":"input_required","inputRequests":{"k":{"method":"roots/list"}},"requestState":"s"}`
+	answered := `{"name":"n","inputResponses":{"k":{"roots":[]}},"requestState":"s"}`
+	var sent []string
+	conn := open(t, inBubble(t, inputServer(&sent, question, `{"resultType":"complete"}`)), Modern)
+	var got events
+	round := rpc.Call{Method: "tools/call", Params: json.RawMessage(`{"name":"n"}`), Events: &got, Caller: able, MultiRound: true}
+	answer, err := conn.Call(t.Context(), round, nil)
+	if err != nil || string(answer.Bytes()) != question {
+		t.Errorf("the first round: %s, %v", answer.Bytes(), err)
+	}
+	round.Params = json.RawMessage(answered)
+	answer, err = conn.Call(t.Context(), round, nil)
+	if err != nil || string(answer.Bytes()) != `{"resultType":"complete"}` {
+		t.Errorf("the second round: %s, %v", answer.Bytes(), err)
+	}
+	if len(got.asked) != 0 || len(sent) != 2 || sent[1] != answered {
+		t.Errorf("asked %q, sent %q", got.asked, sent)
+	}
+	// What it can answer is declared, whether or not somebody listens.
+	modernBoth(t, func(t *testing.T, conn Conn) {
+		call := askFor(nil, able)
+		call.MultiRound = true
+		answer, err := conn.Call(t.Context(), call, nil)
+		if err != nil || jsonrpc.GetString(answer.Bytes(), "resultType") != "input_required" {
+			t.Errorf("got %s, %v", answer.Bytes(), err)
+		}
+	})
 }
 
 func TestInputThatDoesNotCome(t *testing.T) {
@@ -135,10 +166,18 @@ func TestInputThatDoesNotCome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var sent []string
 			conn := open(t, inBubble(t, inputServer(&sent, test.result)), Modern)
-			_, err := conn.Call(t.Context(), askFor(&events{ask: test.ask}, elicits), nil)
+			_, err := conn.Call(t.Context(), askFor(&events{ask: test.ask}, able), nil)
 			fails(MayHaveRun, false, test.want)(t, err)
 		})
 	}
+	t.Run("not declared", func(t *testing.T) {
+		var sent []string
+		got := events{ask: accept}
+		_, err := open(t, inBubble(t, inputServer(&sent, question)), Modern).Call(t.Context(), askFor(&got, elicits), nil)
+		if fails(MayHaveRun, false, "not declared")(t, err); len(got.asked) != 0 {
+			t.Errorf("asked %q", got.asked)
+		}
+	})
 	t.Run("the caller goes", func(t *testing.T) {
 		var sent []string
 		conn := open(t, inBubble(t, inputServer(&sent, question)), Modern)
@@ -149,7 +188,7 @@ func TestInputThatDoesNotCome(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}}
-		_, err := conn.Call(ctx, askFor(&got, elicits), nil)
+		_, err := conn.Call(ctx, askFor(&got, able), nil)
 		if fails(MayHaveRun, false)(t, err); !errors.Is(err, gone) {
 			t.Errorf("got %v", err)
 		}
@@ -163,7 +202,7 @@ func TestInputThatDoesNotCome(t *testing.T) {
 			network.SetDown(true)
 			return json.RawMessage(`{}`), nil
 		}}
-		_, err := conn.Call(t.Context(), askFor(&got, elicits), nil)
+		_, err := conn.Call(t.Context(), askFor(&got, able), nil)
 		fails(MayHaveRun, true)(t, err)
 	})
 }

@@ -164,7 +164,7 @@ func (a awaitingAck) Notify(method string, params json.RawMessage) {
 }
 
 func (awaitingAck) Ask(_ context.Context, method string, _ json.RawMessage) (json.RawMessage, error) {
-	return nil, rpc.Errorf(rpc.CodeMethodNotFound, "nobody here answers %s", method)
+	return nil, nobodyAnswers(method)
 }
 
 // metaSubscription has the id of the request whose subscription a notification

@@ -79,6 +79,11 @@ func openWith(t testing.TB, endpoint *Endpoint, era Era, caps rpc.Capabilities) 
 	return conn
 }
 
+// able is a caller that can answer whatever a server asks.
+var able = rpc.Caller{Capabilities: rpc.Capabilities{
+	Roots: true, Sampling: true, SamplingTools: true, SamplingContext: true, Elicitation: true, ElicitationURL: true,
+}}
+
 // args are the arguments of the tools of mcptest.
 type args map[string]any
 

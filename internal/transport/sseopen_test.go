@@ -409,6 +409,7 @@ func TestSSERequestsAreAuthorizedForThemselves(t *testing.T) {
 
 	ask := mcptest.CallTool("ask", args{"id": "a", "method": "elicitation/create"})
 	ctx, cancel := context.WithCancel(t.Context())
+	ask.Caller = able
 	ask.Events = mcptest.Events{OnAsk: func(ctx context.Context, _ string, _ json.RawMessage) (json.RawMessage, error) {
 		cancel()
 		<-ctx.Done()
