@@ -3,10 +3,9 @@
 // database server and a lease are all a [Handler], and the gateway needs
 // nothing else from them.
 //
-// Params and results stay the bytes they came as. They carry nothing of a
-// protocol version: what an era wants around them (sessions, _meta keys,
-// headers) is put on and taken off at the edges, by the code that speaks to a
-// server and by the code that speaks to a client.
+// Params and results stay the bytes they came as. What an era wants around them
+// (sessions, _meta keys, headers) is put on and taken off at the edges, by the
+// code that speaks to a server and by the code that speaks to a client.
 package rpc
 
 import (
@@ -21,6 +20,20 @@ type Call struct {
 	// Method is the MCP method, such as "tools/call".
 	Method string
 	// Params is the params object, or nil for none. It is not modified.
+	//
+	// Its _meta may say of the client what requests of MCP 2026-07-28 say
+	// (basic, "_meta"): io.modelcontextprotocol/clientCapabilities, /clientInfo
+	// and /logLevel. A modern server gets that as it is, with the capabilities
+	// of Caller and the clientInfo of mcpool where it lacks; a legacy one does
+	// not get it, for its session has said it already; a handler in this process
+	// gets what there is.
+	//
+	// A logLevel is honoured by legacy servers, too, if they have the logging
+	// capability: the session is set to the most verbose level that any of its
+	// callers has wanted so far, and Events get what their own call wants. A
+	// call without a logLevel gets whatever a server sends for it, and on a
+	// legacy session that others share this is as much as they have asked for.
+	// That a server does not take a level in is no failure of the call.
 	Params json.RawMessage
 	// Caller says on whose behalf the call is made.
 	Caller Caller

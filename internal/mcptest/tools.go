@@ -77,6 +77,8 @@ func (e *engine) answer(ctx context.Context, m *jsonrpc.Message, session string,
 	switch {
 	case m.Method == "ping" && !e.modern:
 		return json.RawMessage(`{}`), nil
+	case m.Method == "logging/setLevel" && !e.modern:
+		return json.RawMessage(`{}`), nil
 	case m.Method == "server/discover" && e.modern:
 		return e.result(map[string]any{
 			"supportedVersions": []string{ModernVersion},

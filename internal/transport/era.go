@@ -21,6 +21,8 @@ const (
 	methodPing        = "ping"
 	methodCancelled   = "notifications/cancelled"
 	methodProgress    = "notifications/progress"
+	methodMessage     = "notifications/message"
+	methodSetLevel    = "logging/setLevel"
 
 	methodToolsChanged     = "notifications/tools/list_changed"
 	methodPromptsChanged   = "notifications/prompts/list_changed"
@@ -30,6 +32,16 @@ const (
 	methodListen      = "subscriptions/listen"
 	methodSubscribe   = "resources/subscribe"
 	methodUnsubscribe = "resources/unsubscribe"
+)
+
+// The members of _meta that say of a modern request what a legacy session says
+// once (MCP 2026-07-28, basic, "_meta").
+const (
+	metaPrefix       = "io.modelcontextprotocol/"
+	metaVersion      = metaPrefix + "protocolVersion"
+	metaClient       = metaPrefix + "clientInfo"
+	metaCapabilities = metaPrefix + "clientCapabilities"
+	metaLogLevel     = metaPrefix + "logLevel"
 )
 
 // MethodAcknowledged is the notification that says how much of a [Filter] a
@@ -105,8 +117,9 @@ var ourselves = sync.OnceValue(func() json.RawMessage {
 	return us
 })
 
-// modernMeta splices into a _meta object what every modern request carries
-// (MCP 2026-07-28, basic, "_meta"). The caller must not modify it.
+// modernMeta splices into a _meta object what every modern request carries,
+// unless it is there, but for the version, which is ours to say (MCP
+// 2026-07-28, basic, "_meta"). The caller must not modify it.
 func modernMeta(meta json.RawMessage, caps rpc.Capabilities) (json.RawMessage, error) {
 	if meta == nil && caps == (rpc.Capabilities{}) {
 		return plainMeta(), nil // most calls'
@@ -122,16 +135,27 @@ var plainMeta = sync.OnceValue(func() json.RawMessage {
 
 func spliceMeta(meta json.RawMessage, caps rpc.Capabilities) (json.RawMessage, error) {
 	for _, member := range [...]struct{ key, value string }{
-		{"io.modelcontextprotocol/protocolVersion", `"` + modernVersion + `"`},
-		{"io.modelcontextprotocol/clientInfo", string(ourselves())},
-		{"io.modelcontextprotocol/clientCapabilities", string(caps.JSON())},
+		{metaVersion, `"` + modernVersion + `"`},
+		{metaClient, string(ourselves())},
+		{metaCapabilities, string(caps.JSON())},
 	} {
+		if _, there := jsonrpc.Get(meta, member.key); there && member.key != metaVersion {
+			continue
+		}
 		var err error
 		if meta, err = jsonrpc.Set(meta, []byte(member.value), member.key); err != nil {
 			return nil, err
 		}
 	}
 	return meta, nil
+}
+
+// legacyMeta takes out of a _meta object what only modern requests carry.
+func legacyMeta(meta json.RawMessage) json.RawMessage {
+	for _, key := range [...]string{metaVersion, metaClient, metaCapabilities, metaLogLevel} {
+		meta = jsonrpc.Delete(meta, key)
+	}
+	return meta
 }
 
 // readDiscover reads a DiscoverResult. It reports false if the server does not
@@ -143,7 +167,7 @@ func readDiscover(result json.RawMessage) (Peer, bool) {
 	// The schema puts the server's name into _meta; some put it where
 	// initialize has it.
 	peer := Peer{Protocol: modernVersion, Era: Modern, Hello: result}
-	for _, path := range [...][]string{{"serverInfo"}, {"_meta", "io.modelcontextprotocol/serverInfo"}} {
+	for _, path := range [...][]string{{"serverInfo"}, {"_meta", metaPrefix + "serverInfo"}} {
 		if info, ok := jsonrpc.Get(result, path...); ok {
 			peer.Name, peer.Version = jsonrpc.GetString(info, "name"), jsonrpc.GetString(info, "version")
 		}

@@ -21,6 +21,7 @@ type exchange struct {
 	token  json.RawMessage // the caller's progress token as it came, nil for none
 	era    Era
 	method string
+	level  logLevel // of the log messages that the caller wants
 	events rpc.Events
 	caps   rpc.Capabilities // what the caller can answer
 	link   link
@@ -52,8 +53,8 @@ func newExchange(id int64, era Era, call rpc.Call, link link, log *slog.Logger) 
 }
 
 // frame returns the request as it goes to the server: params with what the
-// era wants in _meta, and with our progress token for the caller's, which is
-// unique only to the caller.
+// era wants in _meta and nothing of the other, and with our progress token for
+// the caller's, which is unique only to the caller.
 func (x *exchange) frame(call rpc.Call) ([]byte, error) {
 	params, id := call.Params, appendID(x.id)
 	meta, found := jsonrpc.Get(params, "_meta")
@@ -68,13 +69,24 @@ func (x *exchange) frame(call rpc.Call) ([]byte, error) {
 			return nil, badParams(err)
 		}
 	}
-	if x.era == Modern {
+	changed := x.token != nil || x.era == Modern
+	if meta != nil {
+		x.level = readLogLevel(jsonrpc.GetString(meta, metaLogLevel))
+	}
+	switch {
+	case x.era == Modern:
 		if meta, err = modernMeta(meta, x.caps); err != nil {
 			return nil, badParams(err)
 		}
+	case meta != nil:
+		rest := legacyMeta(meta)
+		changed = changed || len(rest) != len(meta)
+		meta = rest
 	}
 	switch {
-	case x.token != nil || x.era == Modern:
+	case changed && string(meta) == "{}":
+		params = jsonrpc.Delete(params, "_meta")
+	case changed:
 		if params, err = jsonrpc.Set(params, meta, "_meta"); err != nil {
 			return nil, badParams(err)
 		}
@@ -116,6 +128,10 @@ func (x *exchange) notify(m *jsonrpc.Message) {
 		}
 		var err error
 		if params, err = jsonrpc.Set(params, x.token, "progressToken"); err != nil {
+			return
+		}
+	case methodMessage:
+		if !x.level.wants(params) {
 			return
 		}
 	case methodCancelled:

@@ -144,6 +144,14 @@ func (c *httpConn) exchange(ctx context.Context, call rpc.Call, authorize Author
 	if c.peer.Era == Modern {
 		header = c.server.modernHeader(header, call)
 	}
+	if x.leveled() {
+		if err := c.raise(ctx, x, c.peer.Hello, func(ctx context.Context, call rpc.Call) error {
+			_, err := c.exchange(ctx, call, c.authorize)
+			return err
+		}); err != nil {
+			return answer{}, err
+		}
+	}
 
 	s := c.begin(ctx)
 	if ctx.Err() != nil {

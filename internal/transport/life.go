@@ -17,6 +17,7 @@ type life struct {
 	hurry context.CancelFunc
 
 	changes changes
+	logging logging
 
 	heard atomic.Int64 // when the server was heard from last, in nanoseconds since 1970
 

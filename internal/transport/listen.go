@@ -169,7 +169,7 @@ func (awaitingAck) Ask(_ context.Context, method string, _ json.RawMessage) (jso
 
 // metaSubscription has the id of the request whose subscription a notification
 // is of, in its _meta.
-const metaSubscription = "io.modelcontextprotocol/subscriptionId"
+const metaSubscription = metaPrefix + "subscriptionId"
 
 // subscriptionOf returns the id of the request that a notification of a modern
 // server answers, nil if it is of no subscription.

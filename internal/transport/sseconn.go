@@ -110,6 +110,14 @@ func (c *sseConn) exchange(ctx context.Context, call rpc.Call, own bool, authori
 		return nil, &Failure{Fate: NotSent, Dead: true, Err: c.why}
 	default:
 	}
+	if x.leveled() {
+		if err := c.raise(ctx, x, c.met.Hello, func(ctx context.Context, call rpc.Call) error {
+			_, err := c.exchange(ctx, call, true, c.httpConn.authorize)
+			return err
+		}); err != nil {
+			return nil, err
+		}
+	}
 	f := c.board(x, frame, own)
 	defer c.land(f)
 	s := c.begin(ctx)

@@ -149,6 +149,14 @@ func (c *stdioConn) depart(ctx context.Context, era Era, call rpc.Call, own bool
 	if err != nil {
 		return nil, err
 	}
+	if x.leveled() {
+		if err := c.raise(ctx, x, c.peer.Hello, func(ctx context.Context, call rpc.Call) error {
+			_, err := c.exchange(ctx, Legacy, call, true)
+			return err
+		}); err != nil {
+			return nil, err
+		}
+	}
 	f := c.board(x, oneLine(frame), own)
 	if failure := c.hand(ctx, &f.outgoing); failure != nil {
 		c.land(f)
