@@ -3,6 +3,10 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
@@ -10,66 +14,238 @@ import (
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
-// ask makes the call of a request to one server and returns its result. emit,
-// if any, gets the events that the client asked for. The error is an
-// [*rpc.Error], a [*timeoutError], or the handler's.
-func (q *request) ask(ctx context.Context, s *Server, params json.RawMessage, emit func(frame []byte)) (json.RawMessage, error) {
-	on := &events{request: q, emit: emit}
-	var timeout *timeoutError
-	if s.CallTimeout > 0 {
-		timeout = &timeoutError{server: s.Name, timeout: s.CallTimeout, ran: true}
-		var cancel context.CancelCauseFunc
-		ctx, cancel = context.WithCancelCause(ctx)
-		defer cancel(nil)
-		timer := time.AfterFunc(s.CallTimeout, func() { cancel(timeout) })
-		defer timer.Stop()
-		on.extend = func() { timer.Reset(s.CallTimeout) }
+// ask makes the call of a request to one server and returns its result. out,
+// if any, gets what the client asked for meanwhile. The error is an
+// [*rpc.Error], a [*timeoutError], a [*limitError], or the handler's.
+func (q *request) ask(ctx context.Context, s *backend, params json.RawMessage, out outlet) (json.RawMessage, error) {
+	return q.askFor(ctx, s, q.method, params, out)
+}
+
+// askFor is ask for another method than that of the request.
+func (q *request) askFor(ctx context.Context, s *backend, method string, params json.RawMessage, out outlet) (json.RawMessage, error) {
+	leave, err := q.gateway.limits.enter(s, q.caller.Principal)
+	if err != nil {
+		return nil, err
 	}
-	answer, err := s.Handler.Do(ctx, rpc.Call{
-		Method: q.method,
-		Params: params,
-		Caller: rpc.Caller{Session: q.session},
-		Events: on,
-	})
-	if err == nil {
-		return answer.Bytes(), nil
+	call := rpc.Call{Method: method, Params: params, Caller: q.caller, MultiRound: q.era == modern}
+	if q.era == legacy {
+		if call.Params, err = q.withSession(s, params); err != nil {
+			leave()
+			return nil, badParams(method, err)
+		}
 	}
-	if timeout != nil && context.Cause(ctx) == error(timeout) && !isAnswer(err) {
-		return nil, &timeoutError{server: s.Name, timeout: s.CallTimeout, ran: !mcpool.SafeToRetry(err)}
+	if q.mayPark(method) && out != nil {
+		return q.converse(ctx, s, call, leave)
 	}
-	return nil, err
+	defer leave()
+	on := &events{request: q, out: out}
+	ctx, on.clock = startClock(ctx, s)
+	defer on.clock.stop()
+	call.Events = on
+	answer, err := s.do(ctx, q.gateway.log, call)
+	if err != nil {
+		return nil, on.clock.verdict(ctx, err)
+	}
+	return answer.Bytes(), nil
+}
+
+// withSession puts into the params of a legacy client what it agreed on when it
+// began, or set since, and modern servers are told with each request.
+func (q *request) withSession(s *backend, params json.RawMessage) (json.RawMessage, error) {
+	var err error
+	if q.levelSet && q.method != methodInitialize {
+		if params, err = setString(params, logLevels[q.logLevel], "_meta", metaLogLevel); err != nil {
+			return nil, err
+		}
+	}
+	if q.session != nil && q.session.info != "" && s.modern.Load() {
+		return jsonrpc.Set(params, []byte(q.session.info), "_meta", metaClientInfo)
+	}
+	return params, nil
+}
+
+// A clock ends a call that has taken too long.
+type clock struct {
+	timeout *timeoutError
+	timer   *time.Timer // nil: it may take as long as it likes
+	cancel  context.CancelCauseFunc
+}
+
+// startClock bounds one call of a server. The clock has to be stopped.
+func startClock(ctx context.Context, s *backend) (context.Context, clock) {
+	if s.CallTimeout == 0 {
+		return ctx, clock{}
+	}
+	c := clock{timeout: &timeoutError{server: s.Name, timeout: s.CallTimeout, ran: true}}
+	ctx, c.cancel = context.WithCancelCause(ctx)
+	timeout, cancel := c.timeout, c.cancel
+	c.timer = time.AfterFunc(s.CallTimeout, func() { cancel(timeout) })
+	return ctx, c
+}
+
+// extend gives the call its whole time again.
+func (c clock) extend() {
+	if c.timer != nil {
+		c.timer.Reset(c.timeout.timeout)
+	}
+}
+
+// pause lets no time pass for the call, until extend.
+func (c clock) pause() {
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+}
+
+func (c clock) stop() {
+	if c.timer != nil {
+		c.timer.Stop()
+		c.cancel(nil)
+	}
+}
+
+// verdict is the error of a call whose time may have been up.
+func (c clock) verdict(ctx context.Context, err error) error {
+	if c.timeout != nil && context.Cause(ctx) == error(c.timeout) && !isAnswer(err) {
+		return &timeoutError{server: c.timeout.server, timeout: c.timeout.timeout, ran: !mcpool.SafeToRetry(err)}
+	}
+	return err
 }
 
 // events is what a server sends during one call.
 type events struct {
 	request *request
-	emit    func(frame []byte) // nil: the client wants none
-	extend  func()             // starts the call's timeout anew; nil: it has none
+	out     outlet // nil: the client wants none
+	clock   clock
 }
 
 // Notify passes on the progress and the log messages that the client asked
 // for.
 func (on *events) Notify(method string, params json.RawMessage) {
+	if method == notifyProgress {
+		on.clock.extend()
+	}
+	on.request.notify(on.out, method, params)
+}
+
+// notify passes on what the client of a request asked for.
+func (q *request) notify(out outlet, method string, params json.RawMessage) {
 	wanted := false
 	switch method {
 	case notifyProgress:
-		if on.extend != nil {
-			on.extend()
-		}
-		wanted = on.request.progress
+		wanted = q.token != nil
 	case notifyMessage:
 		// A message without a level that is known ranks with the most severe.
 		level := logLevel(jsonrpc.GetString(params, "level"))
-		wanted = on.request.logLevel != noLog && level >= on.request.logLevel
+		wanted = q.logLevel != noLog && level >= q.logLevel
 	}
-	if wanted && on.emit != nil {
-		on.emit(oneLine(jsonrpc.AppendRequest(nil, nil, method, params)))
+	if wanted && out != nil {
+		out.event(oneLine(jsonrpc.AppendRequest(nil, nil, method, params)))
 	}
 }
 
-// Ask refuses every request: the client was never asked what it can do.
-func (on *events) Ask(_ context.Context, method string, _ json.RawMessage) (json.RawMessage, error) {
-	return nil, rpc.Errorf(rpc.CodeMethodNotFound, "the client did not say that it answers %s", method)
+// Ask has a legacy client answer a request of the server, on the stream of the
+// call that it belongs to.
+func (on *events) Ask(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
+	q := on.request
+	if on.out == nil || q.era == modern || !canAnswer(q.caller.Capabilities, method) {
+		return nil, rpc.Errorf(rpc.CodeMethodNotFound, "the client did not say that it answers %s", method)
+	}
+	on.clock.pause()
+	defer on.clock.extend()
+	return q.gateway.questions.ask(ctx, q, method, params, on.out)
+}
+
+// canAnswer reports whether a client has said that it answers a method.
+func canAnswer(c rpc.Capabilities, method string) bool {
+	switch method {
+	case "elicitation/create":
+		return c.Elicitation || c.ElicitationURL
+	case "sampling/createMessage":
+		return c.Sampling
+	case "roots/list":
+		return c.Roots
+	}
+	return false
+}
+
+// maxQuestions bounds the requests that wait for one legacy session to answer.
+const maxQuestions = 64
+
+// questions are the requests of servers that legacy clients have been sent.
+type questions struct {
+	gateway string
+
+	mu      sync.Mutex // guards what follows
+	next    int64
+	waiting map[string]map[string]chan jsonrpc.Message // by session, and by id
+}
+
+// ask sends a request to a client and returns its answer. The id says which
+// gateway waits for it.
+func (qs *questions) ask(ctx context.Context, of *request, method string, params json.RawMessage, out outlet) (json.RawMessage, error) {
+	answer := make(chan jsonrpc.Message, 1)
+	qs.mu.Lock()
+	qs.next++
+	key := qs.gateway + "-" + strconv.FormatInt(qs.next, 10)
+	session := of.caller.Session
+	waiting := qs.waiting[session]
+	if len(waiting) >= maxQuestions {
+		qs.mu.Unlock()
+		return nil, rpc.Errorf(rpc.CodeInternal, "%d requests wait for the client already", maxQuestions)
+	}
+	if waiting == nil {
+		waiting = make(map[string]chan jsonrpc.Message)
+		qs.waiting[session] = waiting
+	}
+	waiting[key] = answer
+	qs.mu.Unlock()
+	defer qs.forget(session, key)
+
+	id, err := json.Marshal(key)
+	if err != nil {
+		return nil, err
+	}
+	out.send(oneLine(jsonrpc.AppendRequest(nil, id, method, params)))
+	select {
+	case m := <-answer:
+		if m.Error != nil {
+			return nil, m.Failure()
+		}
+		return m.Result, nil
+	case <-of.hungUp:
+		return nil, errors.New("the client is gone")
+	case <-ctx.Done():
+		withdrawn, _ := jsonrpc.Set(nil, id, "requestId")
+		out.event(jsonrpc.AppendRequest(nil, nil, notifyCancelled, withdrawn))
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (qs *questions) forget(session, key string) {
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	of := qs.waiting[session]
+	if delete(of, key); len(of) == 0 {
+		delete(qs.waiting, session)
+	}
+}
+
+// answered takes in a client's answer. One to nothing that was asked in its
+// session, or that was answered before, is ignored.
+func (qs *questions) answered(session string, m jsonrpc.Message) {
+	var key string
+	if json.Unmarshal(m.ID, &key) != nil {
+		return
+	}
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	if answer := qs.waiting[session][key]; answer != nil {
+		select {
+		case answer <- m:
+		default:
+		}
+	}
 }
 
 // oneLine makes a frame of ours fit where a line break ends it. JSON has them
@@ -81,4 +257,10 @@ func oneLine(frame []byte) []byte {
 		}
 	}
 	return frame
+}
+
+var errGone = errors.New("the call that this goes on with is gone")
+
+func gone(format string, args ...any) error {
+	return rpc.Errorf(rpc.CodeInvalidParams, "%v: %s; make the call again", errGone, fmt.Sprintf(format, args...))
 }

@@ -49,7 +49,7 @@ func (e *timeoutError) Error() string {
 		e.server, e.timeout.Seconds(), ran)
 }
 
-// wireError turns what [Gateway.answer] failed with into what the client
+// wireError turns what [request.answer] failed with into what the client
 // reads:
 //
 //	*rpc.Error       itself; to modern clients without the codes they know not
@@ -111,6 +111,19 @@ func httpStatus(e *rpc.Error, era era) int {
 		return http.StatusBadRequest
 	}
 	return http.StatusOK
+}
+
+// overloaded is the HTTP status of a call that was not made for want of room,
+// in whatever era; 0 for any other error. Clients are told to come back.
+func overloaded(err error) int {
+	var limit *limitError
+	switch {
+	case errors.As(err, &limit) && limit.server == "":
+		return http.StatusTooManyRequests
+	case errors.As(err, &limit), errors.Is(err, mcpool.ErrQueueFull), errors.Is(err, errClosed):
+		return http.StatusServiceUnavailable
+	}
+	return 0
 }
 
 // sessionGone is what a legacy client is told with status 404.

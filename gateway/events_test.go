@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -38,6 +39,9 @@ func frames(t testing.TB, stream string) []string {
 	t.Helper()
 	var out []string
 	for event := range strings.SplitSeq(strings.TrimSuffix(stream, "\n\n"), "\n\n") {
+		if id, rest, ok := strings.Cut(event, "\n"); ok && strings.HasPrefix(id, "id: ") {
+			event = rest
+		}
 		frame, ok := strings.CutPrefix(event, "event: message\ndata: ")
 		if !ok || strings.ContainsAny(frame, "\r\n") {
 			t.Fatalf("event %q", event)
@@ -65,8 +69,8 @@ func TestEventsGoToWhoAskedForThem(t *testing.T) {
 		"modern, token, events only": {false, token, onlyEvents, "0 1 answer"},
 		"modern, events only":        {false, "", onlyEvents, "answer"},
 		"modern, a token that is no": {false, `"progressToken":{}`, both, "json"},
-		"legacy, token":              {true, token, both, "0 1 debug warning emergency odd answer"},
-		"legacy, nothing":            {true, "", both, "json"},
+		"legacy, token":              {true, token, both, "0 1 warning emergency odd answer"},
+		"legacy, nothing":            {true, "", both, "warning emergency odd answer"},
 		"legacy, token, JSON only":   {true, token, onlyJSON, "json"},
 	} {
 		metas, headers := meta[:len(meta)-1], modernHeaders("tools/call", "x")
@@ -253,22 +257,17 @@ func TestABrokenStreamIsNotEndedAsIfItWereWhole(t *testing.T) {
 	}
 }
 
-func TestAPanicOfAHandlerLeavesNothingBehind(t *testing.T) {
+func TestAPanicOfAHandlerIsAnError(t *testing.T) {
 	t.Parallel()
-	g := newGateway(t, nil, one(handler(func(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
-		_, _ = notifies(1)(ctx, call)
+	var log strings.Builder
+	g := newGateway(t, &Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, one(handler(func(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 		panic("oh")
 	})))
-	session := initialize(t, g, "/mcp")
-	func() {
-		defer func() {
-			if p := recover(); p != "oh" {
-				t.Errorf("panicked with %v", p)
-			}
-		}()
-		legacyPost(g, "/mcp", session, `{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"x","_meta":{"progressToken":1}}}`)
-	}()
-	if len(g.calls.running)+len(g.calls.byID) != 0 {
+	r := legacyPost(g, "/mcp", initialize(t, g, "/mcp"), `{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"x"}}`)
+	if r.code(t) != -32603 || strings.Contains(r.body, "oh") || !strings.Contains(log.String(), "oh") || !strings.Contains(log.String(), "events_test.go") {
+		t.Errorf("got %s, and in the log %s", r, log.String())
+	}
+	if len(g.calls.running)+len(g.calls.byID)+len(g.limits.whose) != 0 {
 		t.Error("the call still counts")
 	}
 }

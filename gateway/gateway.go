@@ -1,5 +1,5 @@
 // Package gateway serves MCP servers to many clients, legacy and modern, over
-// streamable HTTP and over stdio, at one endpoint.
+// streamable HTTP, over HTTP+SSE, and over stdio, at one endpoint.
 //
 // A client's era is read from each request. A modern one (MCP 2026-07-28) says
 // everything in the request itself and nothing is remembered of it. A legacy
@@ -7,25 +7,30 @@
 // session; the session's id is sealed and carries all there is to know, so
 // nothing is kept for a session that is idle. What an era wants around a call
 // is taken off before an [rpc.Handler] sees it and put on when the answer
-// comes back: behind the gateway there are no eras.
+// comes back: behind the gateway there are no eras, and what is asked of a
+// handler has the form of the modern one.
 //
-// The methods are tools/list and tools/call, besides what each era needs to
-// begin: initialize, notifications/initialized and ping, or server/discover.
-// Tools, arguments and results are never decoded: names are spliced in the
-// bytes, and everything else arrives as it was sent.
+// All methods are served. Names, URIs and cursors are spliced in the bytes,
+// where several servers share an endpoint; arguments and results are never
+// decoded, and arrive as they were sent.
 package gateway
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
 	"regexp"
+	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -39,15 +44,66 @@ type Server struct {
 	// after its context ends.
 	Handler rpc.Handler
 	// CallTimeout bounds one call, waiting for a connection included. Each
-	// progress notification of the call starts it anew. 0 means no bound.
+	// progress notification of the call starts it anew, and so does an answer of
+	// the client to what the server asks. 0 means no bound.
 	CallTimeout time.Duration
+	// MaxCalls bounds the calls to the server that are under way, those that
+	// wait for a connection included; 0 for [DefaultMaxCalls]. More are told so
+	// with HTTP status 503.
+	MaxCalls int
+	// Allow and Deny are patterns of the names of tools, as of [path.Match]. What
+	// Deny matches is neither listed nor called, and where Allow has any, only
+	// what one of them matches is.
+	Allow, Deny []string
 	// EndSession is told once that a client's session has ended: by DELETE,
 	// with ServeStdio, or because a server of the endpoint lost its state
 	// (mcpool.ErrSessionLost). Sessions whose clients just stay away are not
 	// reported. It may be called while calls of the session still run. Nil if
 	// nobody cares.
-	EndSession func(session string)
+	EndSession func(who rpc.Caller)
 }
+
+// A backend is a Server as the gateway has it.
+type backend struct {
+	Server
+	modern atomic.Bool // it has said so
+}
+
+func newBackend(s *Server) *backend {
+	b := &backend{Server: *s}
+	if b.MaxCalls == 0 {
+		b.MaxCalls = DefaultMaxCalls
+	}
+	return b
+}
+
+// do makes a call. A handler that panics fails that call alone.
+func (b *backend) do(ctx context.Context, log *slog.Logger, call rpc.Call) (answer rpc.Answer, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("the handler of a server panicked", logServer, b.Name, "method", call.Method, logError, p, "stack", string(debug.Stack()))
+			err = errPanicked
+		}
+	}()
+	return b.Handler.Do(ctx, call)
+}
+
+var errPanicked = errors.New("this gateway failed; its log says how. The call may have run")
+
+// A Prefix says how tools and prompts are named where all servers share an
+// endpoint, /mcp and stdio.
+type Prefix string
+
+const (
+	// PrefixAuto leaves names as they are with one server, and puts the name of
+	// the server before them with several: SERVER__NAME.
+	PrefixAuto Prefix = "auto"
+	// PrefixAlways puts the server's name before them.
+	PrefixAlways Prefix = "always"
+	// PrefixNever leaves them as they are. A name that two servers have is that
+	// of the first, and the other's is not listed.
+	PrefixNever Prefix = "never"
+)
 
 // Options are the settings of a [Gateway]. The zero value is ready to use.
 type Options struct {
@@ -59,6 +115,27 @@ type Options struct {
 	// MaxBody is the most bytes of one request's body, or of one line over
 	// stdio; 0 for [DefaultMaxBody].
 	MaxBody int64
+	// Prefix says how tools and prompts are named at /mcp and over stdio; "" for
+	// [PrefixAuto]. Where they are prefixed, resources are named SERVER+URI.
+	Prefix Prefix
+	// Key is the key, of [KeySize] bytes, with which what clients keep for the
+	// gateway is sealed: session ids, and the states of calls that wait for
+	// their client. Gateways that share it go on with each other's sessions.
+	// Nil for one that lives as long as this Gateway: after a restart clients
+	// begin anew.
+	Key []byte
+	// Name tells this gateway from others with the same key; "" for one that is
+	// made up. It stands in what clients keep, and has 1 to 64 letters, digits,
+	// '-' and '_'.
+	Name string
+	// Principal says on whose behalf a request is made; "" is the principal of
+	// the pools. What it cannot say it refuses with an error, which the client
+	// is told with HTTP status 401. Nil for "" always.
+	Principal func(*http.Request) (string, error)
+	// MaxCallsPerPrincipal bounds the calls of one principal that are under
+	// way; 0 for [DefaultMaxCallsPerPrincipal]. More are told so with HTTP status
+	// 429.
+	MaxCallsPerPrincipal int
 	// Log receives what no client is told; nil for nothing.
 	Log *slog.Logger
 }
@@ -77,12 +154,27 @@ const (
 type Gateway struct {
 	all        *endpoint // what /mcp and stdio serve
 	byName     map[string]*endpoint
+	name       string
 	serverInfo json.RawMessage
 	maxBody    int64
+	principal  func(*http.Request) (string, error)
 	log        *slog.Logger
 	handler    http.Handler
-	sessions   *sessions
-	calls      *calls
+
+	sealer    sealer
+	sessions  *sessions
+	levels    levels
+	standings standings
+	talks     talks
+	streams   streams
+	questions questions
+	calls     *calls
+	parked    *parked
+	limits    *limits
+	lists     *lists
+
+	draining context.Context // ended by Close, which wants streams to end
+	drain    context.CancelCauseFunc
 }
 
 var serverName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -107,25 +199,50 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Name == "" {
+		o.Name = strings.ToLower(rand.Text()[:8])
+	}
+	if o.Principal == nil {
+		o.Principal = func(*http.Request) (string, error) { return "", nil }
+	}
+	if o.MaxCallsPerPrincipal == 0 {
+		o.MaxCallsPerPrincipal = DefaultMaxCallsPerPrincipal
+	}
 	info, err := json.Marshal(map[string]string{"name": "mcpool", "version": o.Version})
 	if err != nil {
 		return nil, fmt.Errorf("gateway: version: %w", err)
 	}
+	prefixed := o.Prefix == PrefixAlways || o.Prefix != PrefixNever && len(servers) > 1
+	seal := newSealer(o.Key)
 	g := &Gateway{
-		all:        &endpoint{prefixed: len(servers) > 1},
+		all:        &endpoint{prefixed: prefixed},
 		byName:     make(map[string]*endpoint, len(servers)),
+		name:       o.Name,
 		serverInfo: info,
 		maxBody:    o.MaxBody,
+		principal:  o.Principal,
 		log:        o.Log,
-		sessions:   newSessions(),
+		sealer:     seal,
+		sessions:   newSessions(seal),
+		levels:     levels{of: newRecent[int](maxLevels)},
+		talks:      talks{by: make(map[string]*visitor)},
+		streams:    streams{by: make(map[string]*kept)},
+		questions:  questions{gateway: o.Name, waiting: make(map[string]map[string]chan jsonrpc.Message)},
 		calls:      newCalls(),
+		parked:     newParked(),
+		limits:     newLimits(o.MaxCallsPerPrincipal),
+		lists:      newLists(),
 	}
-	for _, s := range servers {
+	g.standings = standings{gateway: g, of: make(map[string]*standing)}
+	g.draining, g.drain = context.WithCancelCause(context.Background())
+	for i := range servers {
+		s := &servers[i]
 		if err := s.check(g.all.servers); err != nil {
 			return nil, fmt.Errorf("gateway: server %q: %w", s.Name, err)
 		}
-		g.all.servers = append(g.all.servers, &s)
-		g.byName[s.Name] = &endpoint{name: s.Name, servers: []*Server{&s}}
+		b := newBackend(s)
+		g.all.servers = append(g.all.servers, b)
+		g.byName[s.Name] = &endpoint{name: s.Name, servers: []*backend{b}}
 	}
 	if len(servers) == 0 {
 		return nil, errors.New("gateway: there is no server to serve")
@@ -137,6 +254,20 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 func (o *Options) check() error {
 	if o.MaxBody < 0 {
 		return fmt.Errorf("MaxBody is %d: want a positive number of bytes, or 0 for %d", o.MaxBody, DefaultMaxBody)
+	}
+	if o.Key != nil && len(o.Key) != KeySize {
+		return fmt.Errorf("Key has %d bytes: want %d", len(o.Key), KeySize)
+	}
+	if o.Name != "" && !serverName.MatchString(o.Name) {
+		return fmt.Errorf("Name is %q: want 1 to 64 letters, digits, '-' and '_'", o.Name)
+	}
+	if o.MaxCallsPerPrincipal < 0 {
+		return fmt.Errorf("MaxCallsPerPrincipal is %d: want a positive number, or 0 for %d", o.MaxCallsPerPrincipal, DefaultMaxCallsPerPrincipal)
+	}
+	switch o.Prefix {
+	case "", PrefixAuto, PrefixAlways, PrefixNever:
+	default:
+		return fmt.Errorf("Prefix is %q: want %s, %s or %s", o.Prefix, PrefixAuto, PrefixAlways, PrefixNever)
 	}
 	for _, host := range o.AllowedHosts {
 		if err := checkHost(host); err != nil {
@@ -152,7 +283,7 @@ func (o *Options) check() error {
 }
 
 // check checks s against the servers before it.
-func (s *Server) check(before []*Server) error {
+func (s *Server) check(before []*backend) error {
 	switch {
 	case !serverName.MatchString(s.Name):
 		return errors.New("want a name of 1 to 64 letters, digits, '-' and '_'")
@@ -160,6 +291,15 @@ func (s *Server) check(before []*Server) error {
 		return errors.New("it has no handler")
 	case s.CallTimeout < 0:
 		return fmt.Errorf("CallTimeout is %s: want a positive duration, or 0 for none", s.CallTimeout)
+	case s.MaxCalls < 0:
+		return fmt.Errorf("MaxCalls is %d: want a positive number, or 0 for %d", s.MaxCalls, DefaultMaxCalls)
+	}
+	for _, patterns := range [][]string{s.Allow, s.Deny} {
+		for _, pattern := range patterns {
+			if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+				return fmt.Errorf("the pattern %q of Allow or Deny: want the name of a tool, in which * stands for any text", pattern)
+			}
+		}
 	}
 	for _, other := range before {
 		mine, its := s.Name+separator, other.Name+separator
@@ -169,32 +309,60 @@ func (s *Server) check(before []*Server) error {
 		if strings.HasPrefix(mine, its) || strings.HasPrefix(its, mine) {
 			return fmt.Errorf("its tool names could be those of server %q: rename one", other.Name)
 		}
+		if strings.EqualFold(s.Name, other.Name) {
+			return fmt.Errorf("only its case tells it from server %q, and URIs are read without: rename one", other.Name)
+		}
 	}
 	return nil
 }
 
-// ServeHTTP serves all servers at /mcp and each at /mcp/NAME. A modern
-// client's call ends when the client goes away; a legacy client's call goes
-// on, until it is cancelled in words or answered to nobody (MCP 2025-11-25,
-// basic/transports "Sending Messages to the Server"). Hosts and origins are
-// checked as by [Guard].
+// ServeHTTP serves all servers at /mcp and each at /mcp/NAME; and the older
+// HTTP+SSE at the same paths, to clients that begin with GET, and at /sse and
+// /sse/NAME. A modern client's call ends when the client goes away; a legacy
+// client's call goes on, until it is cancelled in words or answered to nobody
+// (MCP 2025-11-25, basic/transports "Sending Messages to the Server"). Hosts
+// and origins are checked as by [Guard].
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.handler.ServeHTTP(w, r)
 }
 
-// Close refuses new calls, over HTTP with status 503, and waits for the calls
-// in flight. When ctx ends first it cancels them and returns an error that
-// says how many they were and wraps the cause of ctx. Close does not wait for
-// answers to be written: shut the HTTP server down after it.
+// Close refuses new calls, over HTTP with status 503, ends streams on which
+// nothing is awaited, and waits for the calls in flight. When ctx ends first it
+// cancels them and returns an error that says how many they were and wraps the
+// cause of ctx. Calls that are parked until their client answers are cancelled
+// at once: it cannot come back. Close does not wait for answers to be written:
+// shut the HTTP server down after it.
 func (g *Gateway) Close(ctx context.Context) error {
 	idle := g.calls.close()
+	g.drain(errClosed)
+	g.parked.close()
+	g.standings.close()
+	var err error
 	select {
 	case <-idle:
-		return nil
+	case <-ctx.Done():
+		if n := g.calls.cancelAll(); n > 0 {
+			err = fmt.Errorf("gateway: closed with %d calls in flight: %w", n, context.Cause(ctx))
+		}
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.parked.work.Wait()
+	}()
+	select {
+	case <-ended:
 	case <-ctx.Done():
 	}
-	if n := g.calls.cancelAll(); n > 0 {
-		return fmt.Errorf("gateway: closed with %d calls in flight: %w", n, context.Cause(ctx))
+	return err
+}
+
+// untilDrain returns a context that ends with Close as well, with errClosed.
+func (g *Gateway) untilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(g.draining, func() { cancel(errClosed) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
 	}
-	return nil
 }

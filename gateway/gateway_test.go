@@ -52,9 +52,29 @@ func demo(_ context.Context, call rpc.Call) (rpc.Answer, error) {
 	return rpc.Answer{}, rpc.Errorf(rpc.CodeMethodNotFound, "demo has no method %s", call.Method)
 }
 
-// newGateway makes a gateway of handlers by name, in the order given.
+// polite has a handler say what it is without being asked: it has tools, and
+// tells nothing of their changes.
+func polite(h rpc.Handler) rpc.Handler {
+	return handler(func(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+		switch call.Method {
+		case "server/discover":
+			return rpc.Result(json.RawMessage(`{"capabilities":{"tools":{}}}`)), nil
+		case "subscriptions/listen":
+			call.Events.Notify("notifications/subscriptions/acknowledged", json.RawMessage(`{"notifications":{}}`))
+			<-ctx.Done()
+			return rpc.Answer{}, ctx.Err()
+		}
+		return h.Do(ctx, call)
+	})
+}
+
+// newGateway makes a gateway of handlers by name, in the order given, which are
+// not asked what they can do.
 func newGateway(t testing.TB, options *Options, servers ...Server) *Gateway {
 	t.Helper()
+	for i, s := range servers {
+		servers[i].Handler = polite(s.Handler)
+	}
 	g, err := New(servers, options)
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +234,7 @@ func TestAPlainPostGetsAnAnswer(t *testing.T) {
 	if got.status != 200 || got.header.Get("Content-Type") != "application/json" {
 		t.Errorf("got %s", got)
 	}
-	if params, _ := jsonrpc.Get(got.result(t), "structuredContent", "params"); string(params) != `{"name":"echo","arguments":{"a":1}}` {
+	if params, _ := jsonrpc.Get(got.result(t), "structuredContent", "params"); string(params) != `{"name":"echo","arguments":{"a":1},`+meta+`}` {
 		t.Errorf("the handler got params %s", params)
 	}
 }

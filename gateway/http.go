@@ -7,8 +7,10 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/rpc"
@@ -18,10 +20,21 @@ import (
 // down: another may have taken its place.
 const retryAfter = "1"
 
+// A visit is a request over HTTP, with what is found out about it before its
+// message is read.
+type visit struct {
+	w         http.ResponseWriter
+	r         *http.Request
+	endpoint  *endpoint
+	principal string
+	accepts   accepts
+}
+
 // route finds the endpoint of a request's path and what its method is for.
 func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
-	e := g.endpoint(r.URL.Path)
-	if e == nil {
+	v := &visit{w: w, r: r, accepts: parseAccept(r.Header.Values("Accept"))}
+	var older bool // HTTP+SSE
+	if v.endpoint, older = g.endpoint(r.URL.Path); v.endpoint == nil {
 		names := make([]string, len(g.all.servers))
 		for i, s := range g.all.servers {
 			names[i] = s.Name
@@ -30,94 +43,172 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 			"nothing is served at %s: there are /mcp and /mcp/NAME, where NAME is one of %s", r.URL.Path, strings.Join(names, ", ")))
 		return
 	}
-	switch r.Method {
-	case http.MethodPost:
-		g.post(w, r, e)
-	case http.MethodDelete:
-		g.delete(w, r, e)
+	var err error
+	if v.principal, err = g.principal(r); err != nil {
+		refuse(w, http.StatusUnauthorized, rpc.Errorf(rpc.CodeInvalidRequest, "who calls is not known: %v", err))
+		return
+	}
+	talk := r.URL.Query().Get(talkParam)
+	switch {
+	case r.Method == http.MethodPost && talk != "":
+		g.postTalk(v, talk)
+	case r.Method == http.MethodPost && !older:
+		g.post(v)
+	case r.Method == http.MethodGet && r.Header.Get(headerSession) != "" && v.accepts.events:
+		g.get(v)
+	case r.Method == http.MethodGet && v.accepts.events && r.Header.Get(headerVersion) == "" && r.Header.Get("Accept") != "":
+		g.talk(v)
+	case r.Method == http.MethodDelete && !older:
+		g.delete(v)
 	default:
-		// A GET would ask for a stream of its own, which is not offered (MCP
-		// 2025-11-25, basic/transports "Listening for Messages").
-		w.Header().Set("Allow", "POST, DELETE")
+		w.Header().Set("Allow", "GET, POST, DELETE")
 		refuse(w, http.StatusMethodNotAllowed, rpc.Errorf(rpc.CodeInvalidRequest,
-			"method %s is not served: POST sends a message, DELETE ends a session", r.Method))
+			"method %s is not served so: POST sends a message, DELETE ends a session, GET with Accept: text/event-stream opens the stream of a session", r.Method))
 	}
 }
 
-func (g *Gateway) endpoint(path string) *endpoint {
+// endpoint returns what a path serves, nil for nothing, and whether it is one
+// for HTTP+SSE alone.
+func (g *Gateway) endpoint(path string) (e *endpoint, older bool) {
 	path = strings.TrimSuffix(path, "/")
-	if path == "/mcp" {
-		return g.all
+	rest, found := strings.CutPrefix(path, "/mcp")
+	if !found {
+		rest, older = strings.CutPrefix(path, "/sse")
+		if !older {
+			return nil, false
+		}
 	}
-	name, ok := strings.CutPrefix(path, "/mcp/")
-	if !ok {
-		return nil
+	if rest == "" {
+		return g.all, older
 	}
-	return g.byName[name]
+	if rest[0] != '/' {
+		return nil, false
+	}
+	return g.byName[rest[1:]], older
 }
 
 // delete ends a legacy session (MCP 2025-11-25, basic/transports "Session
 // Management").
-func (g *Gateway) delete(w http.ResponseWriter, r *http.Request, e *endpoint) {
-	session, ok := g.session(w, r, e)
+func (g *Gateway) delete(v *visit) {
+	session, ok := g.session(v)
 	if !ok {
 		return
 	}
-	g.endSession(e, session)
-	w.WriteHeader(http.StatusNoContent)
+	g.endSession(v.endpoint, rpc.Caller{Principal: v.principal, Session: session.name, Capabilities: session.caps})
+	v.w.WriteHeader(http.StatusNoContent)
+}
+
+// get opens the stream of a legacy session outside of calls, or goes on with
+// one that broke off (MCP 2025-11-25, basic/transports "Listening for Messages
+// from the Server", "Resumability and Redelivery").
+func (g *Gateway) get(v *visit) {
+	session, ok := g.session(v)
+	if !ok {
+		return
+	}
+	last := v.r.Header.Get(headerLastEvent)
+	if s, n, ok := g.streams.find(last, session.name); ok {
+		g.stream(v, s, n+1)
+		return
+	}
+	st, err := g.standings.get(v.endpoint, v.principal, session, nil)
+	if err != nil {
+		v.w.Header().Set("Retry-After", retryAfter)
+		refuse(v.w, http.StatusServiceUnavailable, rpc.Errorf(rpc.CodeInternal, "%v", err))
+		return
+	}
+	defer st.read()()
+	from := st.stream.unsent()
+	if id, n := readEventID(last); id == st.stream.id {
+		from = n + 1
+	}
+	g.stream(v, st.stream, from)
+}
+
+// stream serves a stream from an event on.
+func (g *Gateway) stream(v *visit, s *stream, from int) {
+	if err := s.serve(v.r.Context(), v.w, from); err != nil {
+		panic(http.ErrAbortHandler) // returning would end it as if it were whole
+	}
 }
 
 // session returns the session that a legacy request names, or refuses the
 // request.
-func (g *Gateway) session(w http.ResponseWriter, r *http.Request, e *endpoint) (string, bool) {
-	id := r.Header.Get(headerSession)
+func (g *Gateway) session(v *visit) (*session, bool) {
+	id := v.r.Header.Get(headerSession)
 	if id == "" {
-		refuse(w, http.StatusBadRequest, rpc.Errorf(rpc.CodeInvalidRequest,
+		refuse(v.w, http.StatusBadRequest, rpc.Errorf(rpc.CodeInvalidRequest,
 			"header %s is missing: begin with %s, or speak %s with header %s and the _meta that goes with it",
 			headerSession, methodInitialize, versionModern, headerVersion))
-		return "", false
+		return nil, false
 	}
-	session, ok := g.sessions.open(id, e.name)
+	session, ok := g.sessions.open(id, v.endpoint.name, v.principal)
 	if !ok {
-		refuse(w, http.StatusNotFound, sessionGone())
+		refuse(v.w, http.StatusNotFound, sessionGone())
 	}
 	return session, ok
 }
 
+// readTime is how long a client may take to send a message of up to MaxBody.
+const readTime = 30 * time.Second
+
+// body reads the message of a request, or refuses it. All of it is read before
+// anything is answered: net/http closes the body when the response begins.
+func (g *Gateway) body(v *visit) ([]byte, bool) {
+	if kind, _, _ := mime.ParseMediaType(v.r.Header.Get("Content-Type")); kind != "application/json" {
+		refuse(v.w, http.StatusUnsupportedMediaType, rpc.Errorf(rpc.CodeInvalidRequest, "Content-Type must be application/json"))
+		return nil, false
+	}
+	control := http.NewResponseController(v.w)
+	_ = control.SetReadDeadline(time.Now().Add(readTime)) // not every writer has one
+	body, err := readAll(http.MaxBytesReader(v.w, v.r.Body, g.maxBody), v.r.ContentLength)
+	_ = control.SetReadDeadline(time.Time{})
+	if err == nil {
+		return body, true
+	}
+	status, e := http.StatusBadRequest, rpc.Errorf(rpc.CodeParse, "the body could not be read: %v", err)
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		status, e = http.StatusRequestEntityTooLarge, rpc.Errorf(rpc.CodeInvalidRequest, "the body has more than %d bytes", tooLarge.Limit)
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		status = http.StatusRequestTimeout
+	}
+	refuse(v.w, status, e)
+	return nil, false
+}
+
+// readAll reads a body that says how long it is, or -1; what it says is not
+// taken on trust.
+func readAll(r io.Reader, length int64) ([]byte, error) {
+	if length < 0 || length > 64<<10 {
+		return io.ReadAll(r)
+	}
+	body := make([]byte, length+1) // the end is seen in the same read
+	n, err := io.ReadFull(r, body)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	return body[:n], err
+}
+
 // post reads one message and finds its era.
-func (g *Gateway) post(w http.ResponseWriter, r *http.Request, e *endpoint) {
-	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
-		refuse(w, http.StatusUnsupportedMediaType, rpc.Errorf(rpc.CodeInvalidRequest, "Content-Type must be application/json"))
+func (g *Gateway) post(v *visit) {
+	if !v.accepts.json && !v.accepts.events {
+		refuse(v.w, http.StatusNotAcceptable, rpc.Errorf(rpc.CodeInvalidRequest, "Accept must allow application/json or text/event-stream"))
 		return
 	}
-	accepts := parseAccept(r.Header.Values("Accept"))
-	if !accepts.json && !accepts.events {
-		refuse(w, http.StatusNotAcceptable, rpc.Errorf(rpc.CodeInvalidRequest, "Accept must allow application/json or text/event-stream"))
-		return
-	}
-	// All of it is read before anything is answered: net/http closes the body
-	// when the response begins.
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.maxBody))
-	if err != nil {
-		status, e := http.StatusBadRequest, rpc.Errorf(rpc.CodeParse, "the body could not be read: %v", err)
-		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			status, e = http.StatusRequestEntityTooLarge, rpc.Errorf(rpc.CodeInvalidRequest, "the body has more than %d bytes", tooLarge.Limit)
-		}
-		refuse(w, status, e)
+	body, ok := g.body(v)
+	if !ok {
 		return
 	}
 	msg, err := parse(body)
-	if err == nil && msg.IsResponse() {
-		err = errors.New("nothing was asked that a response could answer")
-	}
 	if err != nil {
-		writeJSON(w, http.StatusBadRequest, jsonrpc.AppendError(nil, msg.ID, frameError(err)))
+		writeJSON(v.w, http.StatusBadRequest, jsonrpc.AppendError(nil, msg.ID, frameError(err)))
 		return
 	}
-	if msg.isModern(r.Header.Get(headerVersion)) {
-		g.postModern(w, r, e, msg, accepts)
+	if !msg.IsResponse() && msg.isModern(v.r.Header.Get(headerVersion)) {
+		g.postModern(v, msg)
 	} else {
-		g.postLegacy(w, r, e, msg, accepts)
+		g.postLegacy(v, msg)
 	}
 }
 
@@ -130,73 +221,82 @@ func frameError(err error) *rpc.Error {
 	return rpc.Errorf(rpc.CodeInvalidRequest, "%v", err)
 }
 
-func (g *Gateway) postModern(w http.ResponseWriter, r *http.Request, e *endpoint, msg *message, accepts accepts) {
+func (g *Gateway) postModern(v *visit, msg *message) {
 	if msg.IsNotification() {
 		// The era has none over HTTP, and asks nothing of them (MCP 2026-07-28,
 		// basic/transports/streamable-http "Sending Messages").
-		w.WriteHeader(http.StatusAccepted)
+		v.w.WriteHeader(http.StatusAccepted)
 		return
 	}
-	if err := msg.checkModern(r.Header); err != nil {
-		writeJSON(w, httpStatus(err, modern), jsonrpc.AppendError(nil, msg.ID, err))
+	if err := msg.checkModern(v.r.Header); err != nil {
+		writeJSON(v.w, httpStatus(err, modern), jsonrpc.AppendError(nil, msg.ID, err))
 		return
 	}
-	g.serve(r.Context(), w, newRequest(e, modern, "", msg), accepts)
+	g.serve(v.r.Context(), v, modern, nil, msg)
 }
 
-func (g *Gateway) postLegacy(w http.ResponseWriter, r *http.Request, e *endpoint, msg *message, accepts accepts) {
-	if v := r.Header.Get(headerVersion); v != "" && !slices.Contains(legacyVersions, v) {
-		writeJSON(w, http.StatusBadRequest, jsonrpc.AppendError(nil, msg.ID, unsupported(v)))
+func (g *Gateway) postLegacy(v *visit, msg *message) {
+	if version := v.r.Header.Get(headerVersion); version != "" && !slices.Contains(legacyVersions, version) {
+		writeJSON(v.w, http.StatusBadRequest, jsonrpc.AppendError(nil, msg.ID, unsupported(version)))
 		return
 	}
-	session := ""
+	var session *session
 	if !msg.IsRequest() || msg.Method != methodInitialize {
 		var ok bool
-		if session, ok = g.session(w, r, e); !ok {
+		if session, ok = g.session(v); !ok {
 			return
 		}
 	}
-	if msg.IsNotification() {
-		if msg.Method == notifyCancelled {
-			g.cancelled(session, msg.Params)
-		}
-		w.WriteHeader(http.StatusAccepted)
-		return
+	switch {
+	case msg.IsResponse():
+		g.questions.answered(session.name, msg.Message)
+		v.w.WriteHeader(http.StatusAccepted)
+	case msg.IsNotification():
+		g.notified(session.name, msg)
+		v.w.WriteHeader(http.StatusAccepted)
+	default:
+		// To go away is not to cancel (MCP 2025-11-25, basic/transports "Sending
+		// Messages to the Server").
+		g.serve(context.WithoutCancel(v.r.Context()), v, legacy, session, msg)
 	}
-	// To go away is not to cancel (MCP 2025-11-25, basic/transports "Sending
-	// Messages to the Server").
-	g.serve(context.WithoutCancel(r.Context()), w, newRequest(e, legacy, session, msg), accepts)
 }
 
 // serve answers one request. ctx ends when the client has gone away and its
 // call is to end with it.
-func (g *Gateway) serve(ctx context.Context, w http.ResponseWriter, q *request, accepts accepts) {
-	out := &reply{w: w, accepts: accepts}
-	defer out.stop() // for a handler that panics
-	if accepts.events {
-		q.emit = out.event
+func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session, msg *message) {
+	out := &reply{gateway: g, w: v.w, ctx: v.r.Context(), accepts: v.accepts}
+	defer out.finish()
+	var events outlet
+	if v.accepts.events {
+		events = out
+		if session != nil {
+			out.session = session.name
+		}
 	}
-	result, err := g.answer(ctx, q)
+	q := g.newRequest(v.endpoint, era, v.principal, session, msg, events)
+	result, err := q.answer(ctx)
 	switch {
 	case err == nil:
 		if q.method == methodInitialize { // no such method in the modern era
-			w.Header().Set(headerSession, g.sessions.mint(q.endpoint.name))
+			v.w.Header().Set(headerSession, g.sessions.begin(v.endpoint.name, v.principal, q.session))
 		}
 		out.answer(http.StatusOK, jsonrpc.AppendResult(nil, q.id, result))
 	case ctx.Err() != nil:
 		// Nothing more is to be sent (MCP 2026-07-28,
 		// basic/transports/streamable-http "Cancellation").
 		panic(http.ErrAbortHandler)
-	case errors.Is(err, errClosed):
-		w.Header().Set("Retry-After", retryAfter)
-		out.answer(http.StatusServiceUnavailable, jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))
+	case overloaded(err) != 0 && (q.era == modern || errors.Is(err, errClosed)):
+		// Legacy clients do not read an error whose status is not 200, and some
+		// wait for ever; but another gateway may have taken the place of this one.
+		v.w.Header().Set("Retry-After", retryAfter)
+		out.answer(overloaded(err), jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))
 	case errors.Is(err, errDuplicate):
 		out.answer(http.StatusBadRequest, jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))
 	case q.era == legacy && lostSession(err):
-		g.endSession(q.endpoint, q.session)
+		g.endSession(v.endpoint, q.caller)
 		gone, id := sessionGone(), q.id
 		gone.Message = fmt.Sprintf("%v; send %s again", err, methodInitialize)
-		if !out.stop() {
+		if !out.streaming() {
 			// Without an id it is about the session: with one, go-sdk takes it
 			// for an answer like any other and keeps the dead session.
 			id = nil

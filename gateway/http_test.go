@@ -40,8 +40,8 @@ func TestHTTPIsKeptClean(t *testing.T) {
 		"a string":                {"POST", `"tools/list"`, nil, 400, -32600, ""},
 		"another version of RPC":  {"POST", `{"jsonrpc":"1.0","id":7,"method":"ping"}`, nil, 400, -32600, `"id":7`},
 		"an id that is an object": {"POST", `{"jsonrpc":"2.0","id":{},"method":"ping"}`, nil, 400, -32600, `"id":null`},
-		"a response":              {"POST", `{"jsonrpc":"2.0","id":7,"result":{}}`, nil, 400, -32600, "nothing was asked"},
-		"a stream":                {"GET", "", []string{"Accept", "text/event-stream"}, 405, -32600, "POST"},
+		"a response":              {"POST", `{"jsonrpc":"2.0","id":7,"result":{}}`, nil, 202, 0, ""},
+		"a page":                  {"GET", "", []string{"Accept", "text/html"}, 405, -32600, "POST"},
 		"a put":                   {"PUT", list, nil, 405, -32600, "POST"},
 	} {
 		r := do(g, test.method, "/mcp", test.body, append([]string{"Mcp-Session-Id", session}, test.headers...)...)
@@ -49,10 +49,10 @@ func TestHTTPIsKeptClean(t *testing.T) {
 			t.Errorf("%s: got %s, want status %d with %q", name, r, test.status, test.want)
 			continue
 		}
-		if !strings.HasPrefix(r.header.Get("Content-Type"), "text/event-stream") && r.code(t) != test.code {
+		if r.header.Get("Content-Type") == "application/json" && r.code(t) != test.code {
 			t.Errorf("%s: got %s, want code %d", name, r, test.code)
 		}
-		if test.status == 405 && r.header.Get("Allow") != "POST, DELETE" {
+		if test.status == 405 && r.header.Get("Allow") != "GET, POST, DELETE" {
 			t.Errorf("%s: Allow is %q", name, r.header.Get("Allow"))
 		}
 	}
@@ -72,7 +72,7 @@ func TestBytesSurvive(t *testing.T) {
 		frame = strings.Replace(frame, `"_meta":{`, meta[:len(meta)-1]+",", 1)
 		r := do(g, "POST", "/mcp", frame, modernHeaders("tools/call", "echo")...)
 		got, _ := jsonrpc.Get([]byte(r.body), "result", "structuredContent", "params")
-		if !strings.HasPrefix(r.body, `{"jsonrpc":"2.0","id":`+id+`,`) || string(got) != params {
+		if sent, _ := jsonrpc.Get([]byte(frame), "params"); !strings.HasPrefix(r.body, `{"jsonrpc":"2.0","id":`+id+`,`) || string(got) != string(sent) {
 			t.Errorf("id %s: got %s, params %s", id, r, got)
 		}
 	}

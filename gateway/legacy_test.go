@@ -10,6 +10,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
 )
 
 const legacyList = `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`
@@ -54,7 +55,8 @@ func TestLegacyRequestsNameTheirSession(t *testing.T) {
 	}{
 		"a list":                  {"/mcp", all, legacyList, 200, 0, `"id":2`},
 		"a ping":                  {"/mcp", all, `{"jsonrpc":"2.0","id":2,"method":"ping"}`, 200, 0, `"result":{}`},
-		"an unknown method":       {"/mcp", all, `{"jsonrpc":"2.0","id":2,"method":"resources/list"}`, 200, -32601, "resources/list"},
+		"an unknown method":       {"/mcp", all, `{"jsonrpc":"2.0","id":2,"method":"resources/list"}`, 200, 0, `{"resources":[]}`},
+		"another":                 {"/mcp", all, `{"jsonrpc":"2.0","id":2,"method":"x/y"}`, 200, -32601, "x/y"},
 		"discover without meta":   {"/mcp", all, `{"jsonrpc":"2.0","id":2,"method":"server/discover"}`, 200, -32601, ""},
 		"a call of nothing":       {"/mcp/a", a, `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{}}`, 200, -32602, "params.name"},
 		"a number for a cursor":   {"/mcp/a", a, `{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{"cursor":1}}`, 200, -32602, "cursor"},
@@ -100,10 +102,10 @@ func TestSessionsEnd(t *testing.T) {
 	var mu sync.Mutex
 	ended := map[string][]string{}
 	server := func(name string) Server {
-		return Server{Name: name, Handler: handler(demo), EndSession: func(session string) {
+		return Server{Name: name, Handler: handler(demo), EndSession: func(who rpc.Caller) {
 			mu.Lock()
 			defer mu.Unlock()
-			ended[name] = append(ended[name], session)
+			ended[name] = append(ended[name], who.Session)
 		}}
 	}
 	g := newGateway(t, nil, server("a"), Server{Name: "quiet", Handler: handler(demo)}, server("b"))
@@ -133,7 +135,7 @@ func TestALostSessionIsEnded(t *testing.T) {
 	g := newGateway(t, nil, Server{
 		Name:       "one",
 		Handler:    fails(&mcpool.Error{Server: "one", Err: mcpool.ErrSessionLost}),
-		EndSession: func(session string) { ended = append(ended, session) },
+		EndSession: func(who rpc.Caller) { ended = append(ended, who.Session) },
 	})
 	session := initialize(t, g, "/mcp")
 	for i := range 2 {
@@ -153,7 +155,7 @@ func TestSessionsExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGateway(t, nil, one(handler(demo)))
 		session := initialize(t, g, "/mcp")
-		time.Sleep(24*time.Hour - 2*time.Second)
+		time.Sleep(sessionLife - 2*time.Second)
 		if r := legacyPost(g, "/mcp", session, legacyList); r.status != 200 {
 			t.Errorf("before: got %s", r)
 		}
@@ -166,17 +168,17 @@ func TestSessionsExpire(t *testing.T) {
 
 func TestEndedSessionsAreForgottenOldestFirst(t *testing.T) {
 	t.Parallel()
-	s := newSessions()
+	s := newSessions(newSealer(nil))
 	for i := range maxEnded + 3 {
 		if !s.end(fmt.Sprint(i)) {
 			t.Fatalf("session %d has ended before", i)
 		}
 	}
-	if len(s.ended) != maxEnded || len(s.oldest) != maxEnded {
-		t.Errorf("%d and %d remembered, want %d", len(s.ended), len(s.oldest), maxEnded)
+	if len(s.ended.of) != maxEnded || len(s.ended.oldest) != maxEnded {
+		t.Errorf("%d and %d remembered, want %d", len(s.ended.of), len(s.ended.oldest), maxEnded)
 	}
 	for i, want := range map[int]bool{0: false, 2: false, 3: true, maxEnded + 2: true} {
-		if s.ended[fmt.Sprint(i)] != want {
+		if _, there := s.ended.get(fmt.Sprint(i)); there != want {
 			t.Errorf("session %d remembered: %v", i, !want)
 		}
 	}
@@ -207,7 +209,7 @@ func TestSessionIDsAreNotRemembered(t *testing.T) {
 	for range 100 {
 		initialize(t, g, "/mcp")
 	}
-	if n := len(g.sessions.ended) + len(g.calls.running) + len(g.calls.byID); n != 0 {
+	if n := len(g.sessions.ended.of) + len(g.standings.of) + len(g.levels.of.of) + len(g.calls.running) + len(g.calls.byID); n != 0 {
 		t.Errorf("%d things are kept", n)
 	}
 	// A flipped bit anywhere breaks the seal.
@@ -217,7 +219,7 @@ func TestSessionIDsAreNotRemembered(t *testing.T) {
 		if bad[i]++; bad[i] == '[' || bad[i] == '{' || bad[i] == ':' || bad[i] == '`' || bad[i] == '.' {
 			bad[i] = 'A'
 		}
-		if _, ok := g.sessions.open(string(bad), ""); ok {
+		if _, ok := g.sessions.open(string(bad), "", ""); ok {
 			t.Errorf("id with byte %d changed opens", i)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
@@ -36,6 +37,8 @@ const (
 	headerVersion = "MCP-Protocol-Version"
 	headerMethod  = "Mcp-Method"
 	headerName    = "Mcp-Name"
+
+	headerLastEvent = "Last-Event-ID" // legacy
 )
 
 // logLevels are the severities of log messages, the least severe first
@@ -53,16 +56,9 @@ func logLevel(name string) int {
 	return noLog
 }
 
-var discoverResult = func() json.RawMessage {
-	result, err := json.Marshal(map[string]any{
-		"supportedVersions": supported,
-		"capabilities":      capabilities,
-	})
-	if err != nil {
-		panic(err) // impossible: strings always marshal
-	}
-	return result
-}()
+func unknownLevel(where, level string) *rpc.Error {
+	return rpc.Errorf(rpc.CodeInvalidParams, "%s is %q: want one of %s", where, level, strings.Join(logLevels, ", "))
+}
 
 // isModern reports whether a message is of the modern era, by the version in
 // its header, "" for none, and by its body (basic/versioning "Backward
@@ -97,7 +93,7 @@ func (m *message) checkModern(header http.Header) *rpc.Error {
 		return rpc.Errorf(rpc.CodeInvalidParams, "params._meta lacks %q, an object", metaCapabilities)
 	}
 	if _, ok := jsonrpc.Get(m.meta, metaLogLevel); ok && logLevel(jsonrpc.GetString(m.meta, metaLogLevel)) == noLog {
-		return rpc.Errorf(rpc.CodeInvalidParams, "params._meta[%q] is none of %s", metaLogLevel, strings.Join(logLevels, ", "))
+		return unknownLevel("params._meta["+strconv.Quote(metaLogLevel)+"]", jsonrpc.GetString(m.meta, metaLogLevel))
 	}
 	if header == nil {
 		return nil
@@ -106,10 +102,18 @@ func (m *message) checkModern(header http.Header) *rpc.Error {
 		return err
 	}
 	// A call without a name is told so, and not that a header is missing.
-	if m.Method == methodCallTool {
-		if name := jsonrpc.GetString(m.Params, "name"); name != "" {
-			return mirrors(header, headerName, name)
-		}
+	member := "name"
+	switch {
+	case m.Method == methodCallTool, m.Method == methodGetPrompt:
+	case m.Method == methodRead:
+		member = "uri"
+	case strings.HasPrefix(m.Method, methodTasks): // SEP-2663
+		member = "taskId"
+	default:
+		return nil
+	}
+	if name := jsonrpc.GetString(m.Params, member); name != "" {
+		return mirrors(header, headerName, name)
 	}
 	return nil
 }
@@ -167,24 +171,6 @@ func unsupported(version string) *rpc.Error {
 	return e
 }
 
-// withoutEra returns the params without the members of _meta that no server
-// needs to know; nil if nothing is left.
-func withoutEra(m *message) json.RawMessage {
-	params, meta := m.Params, m.meta
-	for _, key := range [...]string{metaVersion, metaCapabilities, metaClientInfo, metaLogLevel} {
-		meta = jsonrpc.Delete(meta, key)
-	}
-	if isEmpty(meta) {
-		params = jsonrpc.Delete(params, "_meta")
-	} else if set, err := jsonrpc.Set(params, meta, "_meta"); err == nil {
-		params = set
-	}
-	if isEmpty(params) {
-		return nil
-	}
-	return params
-}
-
 func isEmpty(object []byte) bool {
 	return len(bytes.Trim(object, "{} \t\r\n")) == 0
 }
@@ -197,7 +183,7 @@ func (g *Gateway) modernResult(method string, result json.RawMessage) (json.RawM
 	if !has(result, "resultType") {
 		add = append(add, `,"resultType":"complete"`...)
 	}
-	if method == methodListTools || method == methodDiscover {
+	if listKinds[method] != nil || method == methodDiscover || method == methodRead {
 		if !has(result, "ttlMs") {
 			add = append(add, `,"ttlMs":0`...)
 		}

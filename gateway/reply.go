@@ -1,108 +1,106 @@
 package gateway
 
 import (
-	"errors"
+	"context"
+	"crypto/rand"
 	"net/http"
 	"strconv"
 	"sync"
 )
 
-// maxQueued bounds the events that wait for a client to read them. Beyond it
-// they are dropped: a client that does not read must not hold up the server.
-const maxQueued = 64
-
 // A reply is the HTTP response to one request: one JSON object or, as soon as
 // an event precedes the answer, a stream of server-sent events.
 type reply struct {
+	gateway *Gateway
 	w       http.ResponseWriter
+	ctx     context.Context // ends when the client is gone
 	accepts accepts
+	session string // of a legacy client, which can come back to a stream; "" for none
 
-	mu     sync.Mutex  // guards what follows; nothing blocks under it
-	queue  chan []byte // frames to be sent as events; nil before the first
-	ended  bool        // no more events
+	mu     sync.Mutex // guards what follows; nothing blocks under it
+	stream *stream    // nil before the first event
+	ended  bool       // no more events
 	writer sync.WaitGroup
-	broken bool // the client is gone; read when the writer has ended
+	err    error // of writing; read when the writer has ended
 }
 
-// event sends a frame ahead of the answer. It does not block.
-func (p *reply) event(frame []byte) {
+func (p *reply) event(frame []byte) { p.put(frame, true) }
+func (p *reply) send(frame []byte)  { p.put(frame, false) }
+
+// put sends a frame ahead of the answer. It does not block.
+func (p *reply) put(frame []byte, mayBeLost bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ended {
 		return
 	}
-	if p.queue == nil {
-		p.queue = make(chan []byte, maxQueued)
-		queue := p.queue
-		p.writer.Go(func() { p.stream(queue) })
-	}
-	select {
-	case p.queue <- frame:
-	default:
-	}
+	p.beginLocked()
+	p.stream.put(frame, mayBeLost)
 }
 
-// stream writes the events.
-func (p *reply) stream(queue <-chan []byte) {
-	p.startStream()
-	for frame := range queue {
-		if !p.broken {
-			p.broken = p.writeEvent(frame) != nil
-		}
+// beginLocked makes the response a stream.
+func (p *reply) beginLocked() {
+	if p.stream != nil {
+		return
 	}
+	id := ""
+	if p.session != "" {
+		id = p.gateway.name + "." + rand.Text()
+	}
+	p.stream = newStream(id)
+	if id != "" {
+		p.gateway.streams.keep(p.stream, p.session)
+	}
+	p.writer.Go(func() { p.err = p.stream.serve(p.ctx, p.w, 0) })
 }
 
-// stop lets no more events in and waits until those before are written. It
-// reports whether there were any, so that the response has begun.
+// stop lets no more events in and waits until those before are written, or the
+// client is gone. It reports whether there were any, so that the response has
+// begun.
 func (p *reply) stop() (streaming bool) {
 	p.mu.Lock()
-	streaming = p.queue != nil
-	if streaming && !p.ended {
-		close(p.queue)
-	}
 	p.ended = true
+	s := p.stream
 	p.mu.Unlock()
+	if s == nil {
+		return false
+	}
+	s.end()
 	p.writer.Wait()
-	return streaming
+	return true
+}
+
+// streaming reports whether an event came, so that the response has begun.
+func (p *reply) streaming() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stream != nil
 }
 
 // answer ends the response with the frame that answers the request. The status
 // is lost where events came first.
 func (p *reply) answer(status int, frame []byte) {
-	streaming := p.stop()
-	if !streaming && (p.accepts.json || status != http.StatusOK) {
+	p.mu.Lock()
+	if p.stream == nil && (p.accepts.json || status != http.StatusOK) {
+		p.ended = true
+		p.mu.Unlock()
 		writeJSON(p.w, status, frame)
 		return
 	}
-	if !streaming {
-		p.startStream()
-	}
-	if p.broken || p.writeEvent(oneLine(frame)) != nil {
+	p.beginLocked()
+	p.mu.Unlock()
+	p.stream.send(oneLine(frame))
+	if p.stop(); p.err != nil {
 		// Returning would end the stream as if it were whole.
 		panic(http.ErrAbortHandler)
 	}
 }
 
-func (p *reply) startStream() {
-	h := p.w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache")
-	// MCP 2026-07-28, basic/transports/streamable-http "Receiving Messages".
-	h.Set("X-Accel-Buffering", "no")
-	p.w.WriteHeader(http.StatusOK)
-}
-
-func (p *reply) writeEvent(frame []byte) error {
-	event := make([]byte, 0, len(frame)+32)
-	event = append(event, "event: message\ndata: "...)
-	event = append(append(event, frame...), "\n\n"...)
-	if _, err := p.w.Write(event); err != nil {
-		return err
+// finish ends the response, if that was not done.
+func (p *reply) finish() {
+	if p.stop() && p.session != "" {
+		p.gateway.streams.over(p.stream)
 	}
-	if err := http.NewResponseController(p.w).Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
-	return nil
 }
 
 // writeJSON writes a response that is one frame. Its length goes before it, so
@@ -111,5 +109,5 @@ func writeJSON(w http.ResponseWriter, status int, frame []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(frame)))
 	w.WriteHeader(status)
-	_, _ = w.Write(frame) // net/http ends the connection of a write that failed
+	_ = writePieces(w, frame) // net/http ends the connection of a write that failed
 }

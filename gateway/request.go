@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 
+	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
@@ -17,36 +19,61 @@ const (
 	modern            // 2026-07-28: stateless
 )
 
-// Methods that are answered.
+// Methods that are answered here, or that say where they are to go in a member
+// of their own. Others go to the server of an endpoint that has but one.
 const (
-	methodInitialize = "initialize"      // legacy
-	methodPing       = "ping"            // legacy
-	methodDiscover   = "server/discover" // modern
-	methodListTools  = "tools/list"
-	methodCallTool   = "tools/call"
+	methodInitialize  = "initialize"            // legacy
+	methodPing        = "ping"                  // legacy
+	methodSetLevel    = "logging/setLevel"      // legacy
+	methodSubscribe   = "resources/subscribe"   // legacy
+	methodUnsubscribe = "resources/unsubscribe" // legacy
+	methodDiscover    = "server/discover"       // modern
+	methodListen      = "subscriptions/listen"  // modern
+	methodCallTool    = "tools/call"
+	methodGetPrompt   = "prompts/get"
+	methodRead        = "resources/read"
+	methodComplete    = "completion/complete"
+	methodTasks       = "tasks/" // what they begin with
 )
 
 // Notifications that mean something here.
 const (
-	notifyCancelled = "notifications/cancelled" // from clients
-	notifyProgress  = "notifications/progress"  // to clients
-	notifyMessage   = "notifications/message"   // to clients
+	notifyCancelled   = "notifications/cancelled"   // from clients, and to them
+	notifyInitialized = "notifications/initialized" // from clients
+	notifyProgress    = "notifications/progress"    // to clients
+	notifyMessage     = "notifications/message"     // to clients
 )
 
-// A request is one request of a client, over HTTP or stdio.
+// A request is one request of a client.
 type request struct {
+	gateway  *Gateway
 	endpoint *endpoint
 	era      era
-	session  string // Caller.Session; "" for none
+	caller   rpc.Caller
+	session  *session // legacy; nil before initialize
 	id       json.RawMessage
 	method   string
-	params   json.RawMessage // without what only its era needs
+	params   json.RawMessage
+	meta     json.RawMessage // params._meta; nil for none
+	token    json.RawMessage // the progress token; nil for none
+	logLevel int             // the least severe log message that the client wants
+	levelSet bool            // a legacy client has set it
 
-	// emit sends a frame to the client ahead of the answer, without blocking;
-	// nil where the client takes nothing but the answer.
-	emit     func(frame []byte)
-	progress bool // the client asked for progress
-	logLevel int  // the least severe log message that the client asked for
+	// standingOut is the way to the client outside of calls, where that is not a
+	// stream of its own.
+	standingOut outlet
+	hungUp      <-chan struct{} // closed when nothing more comes of the client; nil over HTTP
+	// out is the way to the client ahead of the answer; nil where it takes
+	// nothing but that.
+	out outlet
+}
+
+// An outlet takes frames to a client, in order, ahead of an answer.
+type outlet interface {
+	// event takes a frame that may be lost if the client is slow.
+	event(frame []byte)
+	// send takes a frame that the client has to see.
+	send(frame []byte)
 }
 
 // A message is a frame of a client, and what it says of itself.
@@ -67,41 +94,58 @@ func parse(frame []byte) (*message, error) {
 }
 
 // newRequest makes the request of a message whose era has been found and, for
-// the modern one, checked.
-func newRequest(e *endpoint, era era, session string, msg *message) *request {
+// the modern one, checked. out is as in request.
+func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session, msg *message, out outlet) *request {
 	q := &request{
-		endpoint: e, era: era, session: session,
-		id: msg.ID, method: msg.Method, params: msg.Params,
-		logLevel: noLog,
+		gateway: g, endpoint: e, era: era, session: s, caller: rpc.Caller{Principal: principal},
+		id: msg.ID, method: msg.Method, params: msg.Params, meta: msg.meta, out: out,
 	}
-	token, _ := jsonrpc.Get(msg.meta, "progressToken")
-	q.progress = jsonrpc.IsID(token)
-	if era == modern {
+	if token, _ := jsonrpc.Get(msg.meta, "progressToken"); jsonrpc.IsID(token) {
+		q.token = token
+	}
+	var caps json.RawMessage
+	switch {
+	case era == modern:
 		q.logLevel = logLevel(jsonrpc.GetString(msg.meta, metaLogLevel))
-		q.params = withoutEra(msg)
-	} else if q.progress {
-		// Legacy clients set a level once per session, with a method that is
-		// not here; whoever follows a call gets its messages as well.
-		q.logLevel = 0
+		caps, _ = jsonrpc.Get(msg.meta, metaCapabilities)
+	case msg.Method == methodInitialize:
+		caps, _ = jsonrpc.Get(msg.Params, "capabilities")
+	case s != nil:
+		// Before a client has set a level the server decides what to send (MCP
+		// 2025-11-25, server/utilities/logging); but another client may have had
+		// it send everything.
+		if q.logLevel, q.levelSet = g.levels.get(s.name); !q.levelSet {
+			q.logLevel = logLevel("info")
+		}
+		q.caller.Capabilities = s.caps
+	}
+	if len(caps) > len("{}") {
+		q.caller.Capabilities = rpc.ReadCapabilities(caps)
+	}
+	if s != nil {
+		q.caller.Session = s.name
+	}
+	if out == nil {
+		q.caller.Capabilities = rpc.Capabilities{} // there is no way to ask
 	}
 	return q
 }
 
 // answer answers a request, which counts as a call in flight meanwhile. It
-// returns what [Gateway.run] does, or why the request was turned away.
-func (g *Gateway) answer(ctx context.Context, q *request) (json.RawMessage, error) {
-	ctx, this, err := g.calls.begin(ctx, keyOf(q.session, q.id))
+// returns what [request.run] does, or why the request was turned away.
+func (q *request) answer(ctx context.Context) (json.RawMessage, error) {
+	ctx, this, err := q.gateway.calls.begin(ctx, keyOf(q.caller.Session, q.id))
 	if err != nil {
 		return nil, err
 	}
-	defer g.calls.end(this)
-	return g.run(ctx, q)
+	defer q.gateway.calls.end(this)
+	return q.run(ctx)
 }
 
 // run answers a request that has been counted in: with a result that is ready
 // to be sent, or with an error for [wireError].
-func (g *Gateway) run(ctx context.Context, q *request) (json.RawMessage, error) {
-	result, err := g.dispatch(ctx, q)
+func (q *request) run(ctx context.Context) (json.RawMessage, error) {
+	result, err := q.dispatch(ctx)
 	if err != nil {
 		cause := context.Cause(ctx)
 		if !isAnswer(err) && (cause == errCancelled || cause == errAborted) {
@@ -110,25 +154,195 @@ func (g *Gateway) run(ctx context.Context, q *request) (json.RawMessage, error) 
 		return nil, err
 	}
 	if q.era == modern {
-		return g.modernResult(q.method, result)
+		return q.gateway.modernResult(q.method, result)
 	}
 	return legacyResult(result)
 }
 
-func (g *Gateway) dispatch(ctx context.Context, q *request) (json.RawMessage, error) {
-	switch {
-	case q.method == methodListTools:
-		return g.listTools(ctx, q)
-	case q.method == methodCallTool:
-		return q.callTool(ctx)
-	case q.method == methodInitialize && q.era == legacy:
-		return g.initialize(q.params)
-	case q.method == methodPing && q.era == legacy:
-		return json.RawMessage("{}"), nil
-	case q.method == methodDiscover && q.era == modern:
-		return discoverResult, nil
+func (q *request) dispatch(ctx context.Context) (json.RawMessage, error) {
+	if kind := listKinds[q.method]; kind != nil {
+		return q.list(ctx, kind)
 	}
-	return nil, rpc.Errorf(rpc.CodeMethodNotFound, "method %q is not supported", q.method)
+	if q.era == modern && has(q.params, "requestState") {
+		if state := jsonrpc.GetString(q.params, "requestState"); strings.HasPrefix(state, statePrefix) {
+			return q.resume(ctx, state)
+		}
+	}
+	switch q.method {
+	case methodCallTool:
+		return q.byName(ctx, &tools, "name")
+	case methodGetPrompt:
+		return q.byName(ctx, &prompts, "name")
+	case methodRead:
+		return q.byURI(ctx, "uri")
+	case methodComplete:
+		return q.complete(ctx)
+	}
+	if q.era == legacy {
+		switch q.method {
+		case methodInitialize:
+			return q.initialize(ctx)
+		case methodPing:
+			return json.RawMessage("{}"), nil
+		case methodSetLevel:
+			return q.setLevel()
+		case methodSubscribe, methodUnsubscribe:
+			return q.subscribe(ctx)
+		case methodDiscover, methodListen:
+			return nil, q.unknownMethod()
+		}
+	} else {
+		switch q.method {
+		case methodDiscover:
+			return q.discover(ctx)
+		case methodListen:
+			return q.listen(ctx)
+		case methodInitialize, methodPing, methodSetLevel, methodSubscribe, methodUnsubscribe:
+			return nil, q.unknownMethod()
+		}
+	}
+	return q.pass(ctx)
+}
+
+// pass makes a call of a method that says nothing of its server: where there is
+// but one it is for that.
+func (q *request) pass(ctx context.Context) (json.RawMessage, error) {
+	s, tasks := q.endpoint.only(), strings.HasPrefix(q.method, methodTasks)
+	switch {
+	case strings.HasPrefix(q.method, "notifications/"):
+		return nil, q.unknownMethod()
+	case s == nil && tasks:
+		return nil, rpc.Errorf(rpc.CodeMethodNotFound, "%s is served where an endpoint has one server: at /mcp/NAME", q.method)
+	case s == nil:
+		return nil, q.unknownMethod()
+	case tasks:
+		// Those of 2025-11-25 and those of the modern extension have only their
+		// names in common.
+		if q.helloOf(ctx, s); s.modern.Load() != (q.era == modern) {
+			return nil, q.unknownMethod()
+		}
+	}
+	result, err := q.ask(ctx, s, q.params, q.out)
+	if errors.Is(err, mcpool.ErrRefused) {
+		return nil, q.unknownMethod() // some servers answer what they do not know with a page
+	}
+	return result, err
+}
+
+func (q *request) unknownMethod() error {
+	return rpc.Errorf(rpc.CodeMethodNotFound, "method %q is not supported", q.method)
+}
+
+// byName makes a call that is for the tool or prompt whose name is at path.
+func (q *request) byName(ctx context.Context, kind *listKind, path ...string) (json.RawMessage, error) {
+	name := jsonrpc.GetString(q.params, path...)
+	s, inner, err := q.findName(ctx, kind, name)
+	if err != nil {
+		return nil, err
+	}
+	params := q.params
+	if inner != name {
+		if params, err = setString(params, inner, path...); err != nil {
+			return nil, badParams(q.method, err)
+		}
+	}
+	return q.ask(ctx, s, params, q.out)
+}
+
+// findName returns the server that a client's name of a tool or a prompt is
+// for, and what it is called there.
+func (q *request) findName(ctx context.Context, kind *listKind, name string) (*backend, string, error) {
+	if name == "" {
+		return nil, "", rpc.Errorf(rpc.CodeInvalidParams, "%s lacks the name, a string that is not empty: params.name", q.method)
+	}
+	what := strings.TrimSuffix(kind.member, "s")
+	s, inner, cut, ok := q.endpoint.inward(name)
+	if !ok {
+		return nil, "", rpc.Errorf(rpc.CodeInvalidParams, "unknown %s %q: here they are named SERVER%s%s", what, name, separator, strings.ToUpper(what))
+	}
+	if s == nil || cut {
+		servers := q.endpoint.servers
+		if s != nil {
+			servers = []*backend{s}
+		}
+		found, there := q.locate(ctx, kind, servers, func(i item) bool { return q.endpoint.outward(i.server, i.inner) == name })
+		switch {
+		case there:
+			s, inner = found.server, found.inner
+		case s == nil:
+			return nil, "", rpc.Errorf(rpc.CodeInvalidParams, "unknown %s %q", what, name)
+		}
+	}
+	if kind == &tools && !s.offers(inner) {
+		return nil, "", rpc.Errorf(rpc.CodeInvalidParams, "unknown tool %q", name)
+	}
+	return s, inner, nil
+}
+
+// byURI makes a call that is for the resource whose URI is at path.
+func (q *request) byURI(ctx context.Context, path ...string) (json.RawMessage, error) {
+	s, inner, err := q.findURI(ctx, jsonrpc.GetString(q.params, path...))
+	if err != nil {
+		return nil, err
+	}
+	params := q.params
+	if inner != jsonrpc.GetString(params, path...) {
+		if params, err = setString(params, inner, path...); err != nil {
+			return nil, badParams(q.method, err)
+		}
+	}
+	return q.ask(ctx, s, params, q.out)
+}
+
+// findURI returns the server that a client's URI is for, and what it is there.
+// One that does not say is looked for in the lists: it may be from a result.
+func (q *request) findURI(ctx context.Context, uri string) (*backend, string, error) {
+	if uri == "" {
+		return nil, "", rpc.Errorf(rpc.CodeInvalidParams, "%s lacks the uri, a string that is not empty", q.method)
+	}
+	s, inner := q.endpoint.inwardURI(uri)
+	if s != nil {
+		return s, inner, nil
+	}
+	found, ok := q.locate(ctx, &resources, q.endpoint.servers, func(i item) bool { return i.inner == uri })
+	if !ok {
+		found, ok = q.locate(ctx, &templates, q.endpoint.servers, func(i item) bool { return fits(uri, i.inner) })
+	}
+	if !ok {
+		code := rpc.CodeInvalidParams
+		if q.era == legacy {
+			code = codeNotFoundLegacy
+		}
+		return nil, "", rpc.Errorf(code, "no server here lists resource %q", uri)
+	}
+	return found.server, uri, nil
+}
+
+// fits reports whether a URI may be made of a template: it begins as that does
+// before its first variable (RFC 6570).
+func fits(uri, template string) bool {
+	begin, _, variable := strings.Cut(template, "{")
+	return variable && begin != "" && strings.HasPrefix(uri, begin) || uri == template
+}
+
+// complete asks for the completion of an argument of a prompt, or of a
+// template (MCP 2025-11-25, server/utilities/completion).
+func (q *request) complete(ctx context.Context) (json.RawMessage, error) {
+	if s := q.endpoint.only(); s != nil && !q.endpoint.prefixed {
+		return q.ask(ctx, s, q.params, q.out)
+	}
+	switch kind := jsonrpc.GetString(q.params, "ref", "type"); kind {
+	case "ref/resource":
+		return q.byURI(ctx, "ref", "uri")
+	case "ref/prompt":
+		return q.byName(ctx, &prompts, "ref", "name")
+	default:
+		return nil, rpc.Errorf(rpc.CodeInvalidParams, `params.ref.type of %s is %q: want "ref/prompt" or "ref/resource"`, q.method, kind)
+	}
+}
+
+func badParams(method string, err error) error {
+	return rpc.Errorf(rpc.CodeInvalidParams, "params of %s: %v", method, err)
 }
 
 // isAnswer reports whether err is an error that the server answered with.

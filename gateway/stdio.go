@@ -5,11 +5,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
@@ -31,21 +29,20 @@ const flushTime = time.Second
 // in or a Write to out may be left behind, blocked, as nothing but their owner
 // can end it: close both.
 func (g *Gateway) ServeStdio(ctx context.Context, in io.Reader, out io.Writer) error {
+	return g.serveLines(ctx, g.all, "", in, out)
+}
+
+func (g *Gateway) serveLines(ctx context.Context, e *endpoint, principal string, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := &stdio{
-		gateway: g,
-		session: rand.Text(),
-		out:     make(chan []byte, maxQueued),
-		last:    make(chan struct{}),
-		ended:   ctx.Done(),
-	}
-	defer g.all.endSession(c.session)
+	w := &lineWriter{lines: make(chan []byte, maxQueued), last: make(chan struct{}), ended: ctx.Done()}
+	talk := g.newTalk(e, principal, w)
+	defer talk.end()
 
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		if err := c.write(out); err != nil {
+		if err := w.write(out); err != nil {
 			cancel(fmt.Errorf("write to the client: %w", err))
 		}
 	}()
@@ -56,19 +53,20 @@ func (g *Gateway) ServeStdio(ctx context.Context, in io.Reader, out io.Writer) e
 			select {
 			case lines <- l:
 				return true
-			case <-c.ended:
+			case <-w.ended:
 				return false
 			}
 		})
 	}()
 
-	err := c.serve(ctx, lines)
-	c.calls.Wait()
-	close(c.last)
+	err := talk.lines(ctx, lines)
+	close(talk.hungUp)
+	talk.calls.Wait()
+	close(w.last)
 	select {
 	case <-written:
 		return cmp.Or(err, context.Cause(ctx))
-	case <-c.ended:
+	case <-w.ended:
 	}
 	select {
 	case <-written:
@@ -77,36 +75,9 @@ func (g *Gateway) ServeStdio(ctx context.Context, in io.Reader, out io.Writer) e
 	return cmp.Or(err, context.Cause(ctx))
 }
 
-// stdio is one client over stdio.
-type stdio struct {
-	gateway     *Gateway
-	session     string
-	initialized bool           // the client has sent initialize: it is legacy, or both
-	calls       sync.WaitGroup // requests that are being answered
-	out         chan []byte    // lines for the client
-	last        chan struct{}  // closed when all answers are in out
-	ended       <-chan struct{}
-}
-
-// write writes what is in out, until it fails or all answers are written.
-func (c *stdio) write(w io.Writer) error {
-	for {
-		select {
-		case frame := <-c.out:
-			if _, err := w.Write(frame); err != nil {
-				return err
-			}
-		case <-c.last:
-			if len(c.out) == 0 {
-				return nil
-			}
-		}
-	}
-}
-
-// serve takes lines until there are no more, then returns nil, or until ctx
+// lines takes lines until there are no more, then returns nil, or until ctx
 // ends, then returns its cause.
-func (c *stdio) serve(ctx context.Context, lines <-chan line) error {
+func (t *talk) lines(ctx context.Context, lines <-chan line) error {
 	for {
 		select {
 		case l, ok := <-lines:
@@ -115,86 +86,53 @@ func (c *stdio) serve(ctx context.Context, lines <-chan line) error {
 			}
 			if l.err != nil {
 				if errors.Is(l.err, errTooLong) {
-					c.send(jsonrpc.AppendError(nil, nil, rpc.Errorf(rpc.CodeInvalidRequest, "%v of %d bytes", l.err, c.gateway.maxBody)))
+					t.send(jsonrpc.AppendError(nil, nil, rpc.Errorf(rpc.CodeInvalidRequest, "%v of %d bytes", l.err, t.gateway.maxBody)))
 					continue
 				}
 				return fmt.Errorf("read from the client: %w", l.err)
 			}
-			c.receive(ctx, l.frame)
+			t.receive(ctx, l.frame)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// receive takes one frame of the client.
-func (c *stdio) receive(ctx context.Context, frame []byte) {
-	msg, err := parse(frame)
-	switch {
-	case err != nil:
-		c.send(jsonrpc.AppendError(nil, msg.ID, frameError(err)))
-	case msg.IsResponse():
-		// It answers nothing and cannot be answered.
-	case msg.IsNotification():
-		if msg.Method == notifyCancelled {
-			c.gateway.cancelled(c.session, msg.Params)
-		}
-	default:
-		c.request(ctx, msg)
-	}
+// A lineWriter writes frames on lines. It implements outlet.
+type lineWriter struct {
+	lines chan []byte
+	last  chan struct{}   // closed when all answers are in lines
+	ended <-chan struct{} // the client is gone
 }
 
-// request starts to answer a request.
-func (c *stdio) request(ctx context.Context, msg *message) {
-	era := legacy
-	begins := msg.Method == methodInitialize || msg.Method == methodPing
-	if msg.isModern("") || !c.initialized && !begins {
-		// Who has not begun as legacy clients do is held to what modern ones say.
-		era = modern
-		if err := msg.checkModern(nil); err != nil {
-			c.send(jsonrpc.AppendError(nil, msg.ID, err))
-			return
+// write writes what is in lines, until it fails or all answers are written.
+func (o *lineWriter) write(w io.Writer) error {
+	for {
+		select {
+		case frame := <-o.lines:
+			if _, err := w.Write(frame); err != nil {
+				return err
+			}
+		case <-o.last:
+			if len(o.lines) == 0 {
+				return nil
+			}
 		}
 	}
-	if era == legacy && msg.Method == methodInitialize {
-		c.initialized = true
-	}
-	q := newRequest(c.gateway.all, era, c.session, msg)
-	q.emit = c.event
-	// Counted in before the next line is read, which may cancel it.
-	ctx, this, err := c.gateway.calls.begin(ctx, keyOf(q.session, q.id))
-	if err != nil {
-		c.send(jsonrpc.AppendError(nil, q.id, wireError(err, era)))
-		return
-	}
-	c.calls.Go(func() {
-		result, err := c.gateway.run(ctx, q)
-		// Before the answer, with which the client may use the id again.
-		c.gateway.calls.end(this)
-		switch {
-		case err == nil:
-			c.send(jsonrpc.AppendResult(nil, q.id, result))
-		case errors.Is(err, errCancelled):
-			// Nothing is sent for it (MCP 2025-11-25, basic/utilities/cancellation;
-			// 2026-07-28, basic/transports/stdio "Cancellation").
-		default:
-			c.send(jsonrpc.AppendError(nil, q.id, wireError(err, era)))
-		}
-	})
 }
 
 // send sends a frame, unless the client is gone first.
-func (c *stdio) send(frame []byte) {
+func (o *lineWriter) send(frame []byte) {
 	select {
-	case c.out <- append(oneLine(frame), '\n'):
-	case <-c.ended:
+	case o.lines <- append(frame, '\n'):
+	case <-o.ended:
 	}
 }
 
 // event sends a frame if there is room, without blocking.
-func (c *stdio) event(frame []byte) {
+func (o *lineWriter) event(frame []byte) {
 	select {
-	case c.out <- append(frame, '\n'):
+	case o.lines <- append(frame, '\n'):
 	default:
 	}
 }

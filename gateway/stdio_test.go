@@ -95,7 +95,7 @@ func TestStdioServesBothEras(t *testing.T) {
 func TestStdioHasOneSession(t *testing.T) {
 	t.Parallel()
 	var ended []string
-	g := newGateway(t, nil, Server{Name: "one", Handler: handler(demo), EndSession: func(session string) { ended = append(ended, session) }})
+	g := newGateway(t, nil, Server{Name: "one", Handler: handler(demo), EndSession: func(who rpc.Caller) { ended = append(ended, who.Session) }})
 	seen := map[string]bool{}
 	for range 2 {
 		c := newConsole(t, t.Context(), g)

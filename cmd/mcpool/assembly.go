@@ -13,7 +13,6 @@ import (
 	"github.com/mcpool-dev/mcpool/config"
 	"github.com/mcpool-dev/mcpool/dbserver"
 	"github.com/mcpool-dev/mcpool/gateway"
-	"github.com/mcpool-dev/mcpool/rpc"
 )
 
 // assembly is what one configuration is made into: a pool for each server,
@@ -58,7 +57,7 @@ func (a *assembly) add(s config.Server, log *slog.Logger) error {
 		Name:        s.Name,
 		Handler:     pool,
 		CallTimeout: s.CallTimeout,
-		EndSession:  func(session string) { pool.EndSession(rpc.Caller{Session: session}) },
+		EndSession:  pool.EndSession,
 	})
 	return nil
 }

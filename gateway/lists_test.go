@@ -32,14 +32,17 @@ func toolNames(t testing.TB, result json.RawMessage) string {
 
 func TestToolNamesLeadToTheirServer(t *testing.T) {
 	t.Parallel()
-	e := &endpoint{prefixed: true, servers: []*Server{{Name: "a"}, {Name: "b__c"}, {Name: "d_"}}}
+	e := &endpoint{prefixed: true, servers: []*backend{newBackend(&Server{Name: "a"}), newBackend(&Server{Name: "b__c"}), newBackend(&Server{Name: "d_"})}}
 	for _, test := range []struct{ name, server, tool string }{
 		{"a__x", "a", "x"}, {"a__x__y", "a", "x__y"}, {"a___x", "a", "_x"}, {"b__c__x", "b__c", "x"}, {"d___x", "d_", "x"},
 		{"x", "", ""}, {"a_x", "", ""}, {"a__", "", ""}, {"b__x", "", ""}, {"__x", "", ""}, {"", "", ""}, {"d__x", "", ""},
 	} {
-		s, tool, ok := e.find(test.name)
+		s, tool, cut, ok := e.inward(test.name)
 		if !ok {
-			s = &Server{}
+			s = &backend{}
+		}
+		if cut {
+			t.Errorf("%q counts as cut", test.name)
 		}
 		if s.Name != test.server || tool != test.tool {
 			t.Errorf("%q: got server %q, tool %q", test.name, s.Name, tool)
@@ -59,7 +62,7 @@ func TestNamesAreSplicedIntoTheBytes(t *testing.T) {
 		t.Errorf("at /mcp/b: got %s", got)
 	}
 	params, _ := jsonrpc.Get(callModern(g, "/mcp", "b__echo", `,"arguments":{"name":"b__echo"}`).result(t), "structuredContent", "params")
-	if want := `{"name":"echo","arguments":{"name":"b__echo"}}`; string(params) != want {
+	if want := `{"name":"echo","arguments":{"name":"b__echo"},` + meta + `}`; string(params) != want {
 		t.Errorf("the server got %s, want %s", params, want)
 	}
 	if r := callModern(g, "/mcp", "echo", ""); r.status != 400 || r.code(t) != -32602 || !strings.Contains(r.body, "SERVER__TOOL") {
@@ -122,7 +125,7 @@ func TestAListOfSeveralServersHasAllPagesAndLeavesOutFailures(t *testing.T) {
 	if _, ok := jsonrpc.Get(result, "nextCursor"); ok {
 		t.Error("the list has a cursor")
 	}
-	for _, want := range []string{"server=endless error=\"its list has more than 100 pages", "server=down error=\"nobody there", "server=nameless", "server=listless"} {
+	for _, want := range []string{"server=endless method=tools/list error=\"its list has more than 100 pages", "server=down method=tools/list error=\"nobody there", "server=nameless", "server=listless"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("%s is not in the log:\n%s", want, log.String())
 		}
@@ -135,8 +138,8 @@ func TestAListOfSeveralServersHasAllPagesAndLeavesOutFailures(t *testing.T) {
 
 func TestAListThatNoServerAnswersIsAnError(t *testing.T) {
 	t.Parallel()
-	g := newGateway(t, nil, Server{Name: "a", Handler: fails(errors.New("down"))}, Server{Name: "b", Handler: fails(rpc.Errorf(-32601, "no"))})
-	if r := listModern(g, "/mcp"); r.status != 200 || r.code(t) != -32603 || !strings.Contains(r.body, "a: down; b: no") {
+	g := newGateway(t, nil, Server{Name: "a", Handler: fails(errors.New("down"))}, Server{Name: "b", Handler: fails(rpc.Errorf(-32000, "no"))})
+	if r := listModern(g, "/mcp"); r.status != 200 || r.code(t) != -32603 || !strings.Contains(r.body, "a: down; b: no (code -32000)") {
 		t.Errorf("got %s", r)
 	}
 }

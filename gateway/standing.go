@@ -1,0 +1,282 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+const (
+	// standingLife is how long what a legacy session subscribed to is kept up
+	// while its client has no stream open on which it could be told.
+	standingLife = 10 * time.Minute
+	// maxStandings bounds the sessions that have a stream open or subscribe to
+	// something.
+	maxStandings = 1 << 16
+)
+
+// A standing is what legacy sessions have outside of calls: a stream on which
+// their client is told of changes, and the resources that it subscribed to.
+// Sessions that have neither have no standing.
+type standing struct {
+	all      *standings
+	endpoint *endpoint
+	session  *session
+	caller   rpc.Caller
+	out      outlet
+	stream   *stream // out over HTTP; nil otherwise
+
+	mu      sync.Mutex // guards what follows
+	ended   bool
+	readers int         // that the client has open
+	idle    *time.Timer // ends it while there is none
+	lists   context.CancelFunc
+	updates map[string]context.CancelFunc // by the client's URI
+}
+
+// standings are those there are.
+type standings struct {
+	gateway *Gateway
+	work    sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	of     map[string]*standing // by session
+}
+
+// get returns the standing of a session, and makes it if there is none. Over
+// HTTP out is nil: frames wait until the client opens a stream.
+func (ss *standings) get(e *endpoint, principal string, s *session, out outlet) (*standing, error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if st := ss.of[s.name]; st != nil {
+		return st, nil
+	}
+	if ss.closed {
+		return nil, errClosed
+	}
+	if len(ss.of) >= maxStandings {
+		return nil, &limitError{most: maxStandings}
+	}
+	st := &standing{
+		all: ss, endpoint: e, session: s, out: out, updates: make(map[string]context.CancelFunc),
+		caller: rpc.Caller{Principal: principal, Session: s.name, Capabilities: s.caps},
+	}
+	if out == nil {
+		st.stream = newStream(ss.gateway.name + "." + rand.Text())
+		st.out = st.stream
+		st.idle = time.AfterFunc(standingLife, st.end)
+	}
+	ss.of[s.name] = st
+	return st, nil
+}
+
+// end ends the standing of a session, if it has one.
+func (ss *standings) end(session string) {
+	ss.mu.Lock()
+	st := ss.of[session]
+	ss.mu.Unlock()
+	if st != nil {
+		st.end()
+	}
+}
+
+// close ends them all, and waits for that.
+func (ss *standings) close() {
+	ss.mu.Lock()
+	ss.closed = true
+	all := make([]*standing, 0, len(ss.of))
+	for _, st := range ss.of {
+		all = append(all, st)
+	}
+	ss.mu.Unlock()
+	for _, st := range all {
+		st.end()
+	}
+	ss.work.Wait()
+}
+
+func (st *standing) end() {
+	st.all.mu.Lock()
+	if st.all.of[st.session.name] == st {
+		delete(st.all.of, st.session.name)
+	}
+	st.all.mu.Unlock()
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.ended = true
+	if st.idle != nil {
+		st.idle.Stop()
+	}
+	if st.lists != nil {
+		st.lists()
+	}
+	for _, cancel := range st.updates {
+		cancel()
+	}
+	if st.stream != nil {
+		st.stream.end()
+	}
+}
+
+// read has the client told of changes of the lists, until done is called: it
+// has a stream open.
+func (st *standing) read() (done func()) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.readers++
+	if st.idle != nil {
+		st.idle.Stop()
+	}
+	if st.lists == nil && !st.ended {
+		ctx, cancel := context.WithCancel(context.Background())
+		st.lists = cancel
+		for _, s := range st.endpoint.servers {
+			st.all.work.Go(func() {
+				st.all.gateway.listenTo(ctx, s, st.caller, filter{Tools: true, Prompts: true, Resources: true}, func(method string, params json.RawMessage) {
+					st.tell(s, method, params)
+				})
+			})
+		}
+	}
+	return func() {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		if st.readers--; st.readers == 0 && !st.ended && st.idle != nil {
+			st.idle.Reset(standingLife)
+		}
+	}
+}
+
+func (st *standing) tell(s *backend, method string, params json.RawMessage) {
+	if method == notifyAcknowledged {
+		return // of the modern era
+	}
+	st.out.event(oneLine(jsonrpc.AppendRequest(nil, nil, method, st.endpoint.outwardChange(s, method, params))))
+}
+
+// subscribe has the client told of updates of a resource. It waits until the
+// server has said that it will tell.
+func (st *standing) subscribe(ctx context.Context, s *backend, uri, inner string) error {
+	st.mu.Lock()
+	if st.ended {
+		st.mu.Unlock()
+		return errClosed
+	}
+	if _, already := st.updates[uri]; already {
+		st.mu.Unlock()
+		return nil
+	}
+	if len(st.updates) >= maxURIs {
+		st.mu.Unlock()
+		return rpc.Errorf(rpc.CodeInvalidParams, "this session subscribes to %d resources already: at most that many", maxURIs)
+	}
+	running, cancel := context.WithCancel(context.Background())
+	st.updates[uri] = cancel
+	heeded := make(chan bool, 1)
+	st.all.work.Go(func() {
+		st.all.gateway.listenTo(running, s, st.caller, filter{URIs: []string{inner}}, func(method string, params json.RawMessage) {
+			if method != notifyAcknowledged {
+				if jsonrpc.GetString(params, "uri") == inner {
+					params, _ = setString(params, uri, "uri")
+				} else {
+					params = st.endpoint.outwardChange(s, method, params)
+				}
+				st.out.event(oneLine(jsonrpc.AppendRequest(nil, nil, method, params)))
+				return
+			}
+			var said struct{ Notifications filter }
+			_ = json.Unmarshal(params, &said) // what cannot be read is not heeded
+			select {
+			case heeded <- len(said.Notifications.URIs) > 0:
+			default:
+			}
+		})
+	})
+	st.mu.Unlock()
+	late := time.NewTimer(ackWait)
+	defer late.Stop()
+	select {
+	case heeds := <-heeded:
+		if heeds {
+			return nil
+		}
+		st.unsubscribe(uri)
+		return rpc.Errorf(rpc.CodeInvalidParams, "%s does not tell of updates of %q", s.Name, uri)
+	case <-late.C:
+		return nil // it may yet
+	case <-ctx.Done():
+		st.unsubscribe(uri)
+		return context.Cause(ctx)
+	}
+}
+
+func (st *standing) unsubscribe(uri string) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if cancel := st.updates[uri]; cancel != nil {
+		cancel()
+		delete(st.updates, uri)
+	}
+}
+
+// subscribe answers resources/subscribe and resources/unsubscribe of a legacy
+// client (MCP 2025-11-25, server/resources "Subscriptions").
+func (q *request) subscribe(ctx context.Context) (json.RawMessage, error) {
+	uri := jsonrpc.GetString(q.params, "uri")
+	s, inner, err := q.findURI(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	st, err := q.gateway.standings.get(q.endpoint, q.caller.Principal, q.session, q.standingOut)
+	if err != nil {
+		return nil, err
+	}
+	if q.method == methodUnsubscribe {
+		st.unsubscribe(uri)
+	} else if err := st.subscribe(ctx, s, uri, inner); err != nil {
+		return nil, err
+	}
+	return json.RawMessage("{}"), nil
+}
+
+// setLevel answers logging/setLevel of a legacy client: it is for the calls of
+// its session alone.
+func (q *request) setLevel() (json.RawMessage, error) {
+	level := jsonrpc.GetString(q.params, "level")
+	if logLevel(level) == noLog {
+		return nil, unknownLevel("params.level", level)
+	}
+	q.gateway.levels.set(q.session.name, logLevel(level))
+	return json.RawMessage("{}"), nil
+}
+
+// maxLevels bounds the sessions whose log level is remembered; beyond it the
+// one that was set first is forgotten.
+const maxLevels = 1 << 14
+
+// levels are the log levels that legacy sessions have set.
+type levels struct {
+	mu sync.Mutex // guards of
+	of recent[int]
+}
+
+func (l *levels) set(session string, level int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.of.set(session, level)
+}
+
+func (l *levels) get(session string) (level int, set bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.of.get(session)
+}
+
+var errForgotten = errors.New("the client did not answer what the server asked")

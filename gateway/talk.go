@@ -1,0 +1,113 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+// A talk is one client whose messages all come one way and are answered
+// another: over stdio, over HTTP+SSE, or in this process. Whatever its era, its
+// calls have one session, which ends with it.
+type talk struct {
+	gateway   *Gateway
+	endpoint  *endpoint
+	principal string
+	out       outlet
+	session   atomic.Pointer[session]
+	calls     sync.WaitGroup // requests that are being answered
+	hungUp    chan struct{}  // closed when nothing more comes of the client
+
+	// Of the goroutine that receives alone:
+	initialized bool   // the client has sent initialize: it is legacy, or both
+	unread      func() // it is told of changes until then; nil before
+}
+
+func (g *Gateway) newTalk(e *endpoint, principal string, out outlet) *talk {
+	t := &talk{gateway: g, endpoint: e, principal: principal, out: out, hungUp: make(chan struct{})}
+	t.session.Store(&session{name: rand.Text(), gateway: g.name})
+	return t
+}
+
+// end ends the session. Its calls have to be over, or about to be.
+func (t *talk) end() {
+	t.calls.Wait()
+	s := t.session.Load()
+	t.gateway.endSession(t.endpoint, rpc.Caller{Principal: t.principal, Session: s.name, Capabilities: s.caps})
+}
+
+// receive takes one frame of the client.
+func (t *talk) receive(ctx context.Context, frame []byte) {
+	msg, err := parse(frame)
+	switch {
+	case err != nil:
+		t.send(jsonrpc.AppendError(nil, msg.ID, frameError(err)))
+	case msg.IsResponse():
+		t.gateway.questions.answered(t.session.Load().name, msg.Message)
+	case msg.IsNotification():
+		t.notified(msg)
+	default:
+		t.request(ctx, msg)
+	}
+}
+
+func (t *talk) notified(msg *message) {
+	s := t.session.Load()
+	t.gateway.notified(s.name, msg)
+	if msg.Method == notifyInitialized && t.unread == nil && t.initialized {
+		if st, err := t.gateway.standings.get(t.endpoint, t.principal, s, t.out); err == nil {
+			t.unread = st.read()
+		}
+	}
+}
+
+// request starts to answer a request.
+func (t *talk) request(ctx context.Context, msg *message) {
+	era := legacy
+	begins := msg.Method == methodInitialize || msg.Method == methodPing
+	if msg.isModern("") || !t.initialized && !begins {
+		// Who has not begun as legacy clients do is held to what modern ones say.
+		era = modern
+		if err := msg.checkModern(nil); err != nil {
+			t.send(jsonrpc.AppendError(nil, msg.ID, err))
+			return
+		}
+	}
+	if era == legacy && msg.Method == methodInitialize {
+		t.initialized = true
+	}
+	q := t.gateway.newRequest(t.endpoint, era, t.principal, t.session.Load(), msg, t.out)
+	q.standingOut, q.hungUp = t.out, t.hungUp
+	// Counted in before the next frame is read, which may cancel it.
+	ctx, this, err := t.gateway.calls.begin(ctx, keyOf(q.caller.Session, q.id))
+	if err != nil {
+		t.send(jsonrpc.AppendError(nil, q.id, wireError(err, era)))
+		return
+	}
+	t.calls.Go(func() {
+		result, err := q.run(ctx)
+		if err == nil && q.method == methodInitialize {
+			begun := *q.session
+			begun.name = t.session.Load().name
+			t.session.Store(&begun)
+		}
+		// Before the answer, with which the client may use the id again.
+		t.gateway.calls.end(this)
+		switch {
+		case err == nil:
+			t.send(jsonrpc.AppendResult(nil, q.id, result))
+		case errors.Is(err, errCancelled):
+			// Nothing is sent for it (MCP 2025-11-25, basic/utilities/cancellation;
+			// 2026-07-28, basic/transports/stdio "Cancellation").
+		default:
+			t.send(jsonrpc.AppendError(nil, q.id, wireError(err, era)))
+		}
+	})
+}
+
+func (t *talk) send(frame []byte) { t.out.send(oneLine(frame)) }
