@@ -46,6 +46,9 @@ func (q *request) askFor(ctx context.Context, s *backend, method string, params 
 	if err != nil {
 		return nil, on.clock.verdict(ctx, err)
 	}
+	if method == tools.method {
+		s.headers.learn(answer.Bytes())
+	}
 	return answer.Bytes(), nil
 }
 

@@ -274,6 +274,9 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 		}
 	}
 	q := g.newRequest(v.endpoint, era, v.principal, session, msg, events)
+	if era == modern {
+		q.header = v.r.Header
+	}
 	result, err := q.answer(ctx)
 	switch {
 	case err == nil:

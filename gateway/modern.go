@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/mirror"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -127,35 +127,14 @@ func mirrors(header http.Header, name, body string) *rpc.Error {
 	if len(values) > 1 {
 		return rpc.Errorf(rpc.CodeHeaderMismatch, "header %s stands there %d times", name, len(values))
 	}
-	value := values[0]
-	for _, c := range []byte(value) {
-		if c != '\t' && (c < ' ' || c > '~') {
-			return rpc.Errorf(rpc.CodeHeaderMismatch, "header %s has characters beyond plain ASCII", name)
-		}
-	}
-	if name == headerName {
-		decoded, err := decodeHeader(value)
-		if err != nil {
-			return rpc.Errorf(rpc.CodeHeaderMismatch, "header %s is %q, whose base64 is not valid", name, value)
-		}
-		value = decoded
+	value, err := mirror.Decode(values[0])
+	if err != nil {
+		return rpc.Errorf(rpc.CodeHeaderMismatch, "header %s is %q: %v", name, values[0], err)
 	}
 	if value != body {
 		return rpc.Errorf(rpc.CodeHeaderMismatch, "header %s says %q, the body says %q", name, value, body)
 	}
 	return nil
-}
-
-// decodeHeader undoes the encoding of values that are not plain ASCII
-// (basic/transports/streamable-http "Value Encoding").
-func decodeHeader(value string) (string, error) {
-	encoded, prefix := strings.CutPrefix(value, "=?base64?")
-	encoded, suffix := strings.CutSuffix(encoded, "?=")
-	if !prefix || !suffix {
-		return value, nil
-	}
-	decoded, err := base64.StdEncoding.Strict().DecodeString(encoded)
-	return string(decoded), err
 }
 
 // unsupported is the error that lists the versions to choose from

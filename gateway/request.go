@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 
 	"github.com/mcpool-dev/mcpool"
@@ -59,6 +60,7 @@ type request struct {
 	logLevel int             // the least severe log message that the client wants
 	levelSet bool            // a legacy client has set it
 
+	header http.Header // of a modern request over HTTP; nil otherwise
 	// standingOut is the way to the client outside of calls, where that is not a
 	// stream of its own.
 	standingOut outlet
@@ -237,6 +239,9 @@ func (q *request) unknownMethod() error {
 func (q *request) byName(ctx context.Context, kind *listKind, path ...string) (json.RawMessage, error) {
 	name := jsonrpc.GetString(q.params, path...)
 	s, inner, err := q.findName(ctx, kind, name)
+	if err == nil && kind == &tools && q.header != nil {
+		err = q.checkParamHeaders(ctx, s, inner)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -123,25 +123,6 @@ func TestModernRequest(t *testing.T) {
 	}
 }
 
-func TestHeaderValue(t *testing.T) {
-	for value, want := range map[string]string{
-		"":                   "",
-		"us-west1":           "us-west1",
-		"a b":                "a b",
-		"Hello, 世界":          "=?base64?SGVsbG8sIOS4lueVjA==?=",
-		" padded ":           "=?base64?IHBhZGRlZCA=?=",
-		"line1\nline2":       "=?base64?bGluZTEKbGluZTI=?=",
-		"\tx":                "=?base64?CXg=?=",
-		"a\tb":               "=?base64?YQli?=",
-		"=?base64?literal?=": "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?=",
-		"=?base64?open":      "=?base64?open",
-	} {
-		if got := headerValue(value); got != want {
-			t.Errorf("%q became %q, want %q", value, got, want)
-		}
-	}
-}
-
 func TestCheck(t *testing.T) {
 	for name, test := range map[string]struct {
 		modern bool

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/mirror"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -23,7 +23,6 @@ const (
 	headerVersion = "Mcp-Protocol-Version"
 	headerMethod  = "Mcp-Method"
 	headerName    = "Mcp-Name"
-	headerParam   = "Mcp-Param-"
 
 	headerLastEvent = "Last-Event-Id"
 )
@@ -300,35 +299,35 @@ func (c *httpConn) quote(response *http.Response, said []byte) string {
 // Headers").
 func (e *httpEndpoint) modernHeader(common http.Header, call rpc.Call) http.Header {
 	header := common.Clone()
-	header.Set(headerMethod, headerValue(call.Method))
+	header.Set(headerMethod, mirror.Encode(call.Method))
 	switch call.Method {
 	case "tools/call":
 		name := jsonrpc.GetString(call.Params, "name")
-		header.Set(headerName, headerValue(name))
+		header.Set(headerName, mirror.Encode(name))
 		if e.paramHeaders != nil {
 			setParamHeaders(header, call.Params, e.paramHeaders(name))
 		}
 	case "prompts/get":
-		header.Set(headerName, headerValue(jsonrpc.GetString(call.Params, "name")))
+		header.Set(headerName, mirror.Encode(jsonrpc.GetString(call.Params, "name")))
 	case "resources/read":
-		header.Set(headerName, headerValue(jsonrpc.GetString(call.Params, "uri")))
+		header.Set(headerName, mirror.Encode(jsonrpc.GetString(call.Params, "uri")))
 	case "tasks/get", "tasks/update", "tasks/cancel": // SEP-2663
-		header.Set(headerName, headerValue(jsonrpc.GetString(call.Params, "taskId")))
+		header.Set(headerName, mirror.Encode(jsonrpc.GetString(call.Params, "taskId")))
 	}
 	return header
 }
 
-// headerValue writes a value so that it passes as a header (MCP 2026-07-28,
-// streamable HTTP, "Value Encoding").
-func headerValue(value string) string {
-	const before, after = "=?base64?", "?="
-	plain := strings.Trim(value, " \t") == value &&
-		!(strings.HasPrefix(value, before) && strings.HasSuffix(value, after))
-	for i := 0; i < len(value) && plain; i++ {
-		plain = ' ' <= value[i] && value[i] <= '~'
+// setParamHeaders sets the headers of a call with these params. What is not
+// there, null, or not of its type is left out: the server knows what to say.
+func setParamHeaders(header http.Header, params json.RawMessage, which []mirror.Header) {
+	if len(which) == 0 {
+		return
 	}
-	if plain {
-		return value
+	arguments, _ := jsonrpc.Get(params, "arguments")
+	for _, h := range which {
+		raw, _ := jsonrpc.Get(arguments, h.Path...)
+		if value, ok := mirror.Value(raw); ok {
+			header.Set(h.Name, mirror.Encode(value))
+		}
 	}
-	return before + base64.StdEncoding.EncodeToString([]byte(value)) + after
 }
