@@ -107,7 +107,7 @@ func (m *message) checkModern(header http.Header) *rpc.Error {
 	case m.Method == methodCallTool, m.Method == methodGetPrompt:
 	case m.Method == methodRead:
 		member = "uri"
-	case strings.HasPrefix(m.Method, methodTasks): // SEP-2663
+	case slices.Contains([]string{"tasks/get", "tasks/update", "tasks/cancel"}, m.Method): // SEP-2663
 		member = "taskId"
 	default:
 		return nil
