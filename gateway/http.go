@@ -48,15 +48,18 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, rpc.Errorf(rpc.CodeInvalidRequest, "who calls is not known: %v", err))
 		return
 	}
-	talk := r.URL.Query().Get(talkParam)
+	talk := ""
+	if r.URL.RawQuery != "" {
+		talk = r.URL.Query().Get(talkParam)
+	}
 	switch {
 	case r.Method == http.MethodPost && talk != "":
 		g.postTalk(v, talk)
 	case r.Method == http.MethodPost && !older:
 		g.post(v)
-	case r.Method == http.MethodGet && r.Header.Get(headerSession) != "" && v.accepts.events:
+	case r.Method == http.MethodGet && r.Header.Get(headerSession) != "" && v.accepts.asksEvents:
 		g.get(v)
-	case r.Method == http.MethodGet && v.accepts.events && r.Header.Get(headerVersion) == "" && r.Header.Get("Accept") != "":
+	case r.Method == http.MethodGet && v.accepts.asksEvents && r.Header.Get(headerVersion) == "":
 		g.talk(v)
 	case r.Method == http.MethodDelete && !older:
 		g.delete(v)
@@ -317,7 +320,10 @@ func refuse(w http.ResponseWriter, status int, e *rpc.Error) {
 }
 
 // accepts is what a client can read.
-type accepts struct{ json, events bool }
+type accepts struct {
+	json, events bool
+	asksEvents   bool // by their name: a browser that reads anything does not
+}
 
 // parseAccept reads the Accept headers (RFC 9110 section 12.5.1). A client
 // without any reads everything.
@@ -334,10 +340,13 @@ func parseAccept(headers []string) accepts {
 			}
 			switch kind {
 			case "*/*":
-				a = accepts{json: true, events: true}
+				a.json, a.events = true, true
 			case "application/json", "application/*":
 				a.json = true
-			case "text/event-stream", "text/*":
+			case "text/event-stream":
+				a.asksEvents = true
+				fallthrough
+			case "text/*":
 				a.events = true
 			}
 		}
