@@ -129,6 +129,7 @@ func TestDependenciesStayInTheirRoom(t *testing.T) {
 		"github.com/prometheus/client_golang":    {"admin/"},
 		"golang.org/x/oauth2":                    {"rpc/", "credentials.go", "bearer.go", "oauth.go"},
 		"pgregory.net/rapid":                     {"internal/pooltest/"},
+		"go.uber.org/goleak":                     {"internal/mcptest/"},
 	}
 	sources(t, func(file, _ string) {
 		for _, spec := range allImports(t, file) {

@@ -12,7 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"go.uber.org/goleak"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
 // benchQuickly runs the command against a server that is hardly slow.
@@ -30,7 +30,7 @@ func TestBench(t *testing.T) {
 }
 
 func testBenchCounts(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer mcptest.VerifyNone(t)
 	var progress bytes.Buffer
 	stdout, err := benchQuickly(t.Context(), &progress, "--json")
 	if err != nil || progress.Len() > 0 {
@@ -97,7 +97,7 @@ func testBenchCounts(t *testing.T) {
 }
 
 func testBenchTable(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer mcptest.VerifyNone(t)
 	var progress bytes.Buffer
 	stdout, err := benchQuickly(t.Context(), &progress)
 	if err != nil {
@@ -154,7 +154,7 @@ func testBenchStops(t *testing.T) {
 	for _, step := range []string{"opening the sample", "one session: start-up", "no pool: first call",
 		"no pool: 64", "mcpool: 64", "mcpool: shutdown"} {
 		t.Run(step, func(t *testing.T) {
-			defer goleak.VerifyNone(t)
+			defer mcptest.VerifyNone(t)
 			ctx, stop := context.WithCancelCause(t.Context())
 			defer stop(nil)
 			stdout, err := benchQuickly(ctx, stopAt{step, stop})

@@ -64,7 +64,7 @@ func TestMain(m *testing.M) {
 	if _, err := dbserver.Sample(context.Background(), cacheFolder()); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(mcptest.Settled(m))
 }
 
 // An output is what a program has written, and tells when there is more.
