@@ -41,7 +41,7 @@ func TestConformance(t *testing.T) {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			expected := absolute(filepath.Join("conformance", suite.name+".yml"))
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, node, append([]string{script, "client", "--command", client, "--expected-failures", expected,
 				"--output-dir", dir, "--verbose"}, suite.args...)...)
