@@ -52,7 +52,8 @@ func sources(t *testing.T, visit func(file, pkg string)) {
 			return err
 		case d.IsDir() && file != "." && exists(filepath.Join(file, "go.mod")):
 			return filepath.SkipDir // a module of its own
-		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".") && file != "."):
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == "testdata" || strings.HasPrefix(d.Name(), "_") ||
+			strings.HasPrefix(d.Name(), ".") && file != "."):
 			return filepath.SkipDir
 		case strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, "_test.go"):
 			visit(file, path.Dir(filepath.ToSlash(file)))
