@@ -81,7 +81,7 @@ func TestSourceIsToldOfChallenges(t *testing.T) {
 		}
 		all.Wait()
 		source.expect(t, "any", "401 base ") // once for all
-		synctest.Wait() // connections that were begun for them, and came too late
+		synctest.Wait()                      // connections that were begun for them, and came too late
 		var came atomic.Int64
 		a.server.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
 			// Some are refused when others have another token already.
