@@ -23,7 +23,6 @@ func benchQuickly(ctx context.Context, stderr io.Writer, args ...string) (stdout
 }
 
 func TestBench(t *testing.T) {
-	t.Setenv("XDG_CACHE_HOME", t.TempDir()) // one sample database for all of these
 	t.Run("counts what each contender costs", testBenchCounts)
 	t.Run("prints a table", testBenchTable)
 	t.Run("stops when it is interrupted", testBenchStops)
