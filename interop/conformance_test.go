@@ -3,7 +3,6 @@ package interop
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,6 +16,10 @@ import (
 // TestConformance has the client scenarios of the official suite judge a pool,
 // in both of the suite's versions that are in use. The last stable one knows no
 // modern servers. README.md has how many of the scenarios are passed.
+//
+// The suite has all its scenarios run at once, and some of them measure time:
+// how much later than half a second a stream is taken up again. So the
+// suites are run one after the other, and again where they fail.
 func TestConformance(t *testing.T) {
 	for _, it := range []struct {
 		name, dir      string
@@ -27,23 +30,29 @@ func TestConformance(t *testing.T) {
 		{"stable", "conformance-0.1", []string{"--suite", "all"}, []string{"--spec-version", "2025-11-25"}},
 	} {
 		t.Run(it.name, func(t *testing.T) {
-			t.Parallel()
 			suite := official(t, it.dir)
 			dir := t.TempDir()
 			client := filepath.Join(dir, "client")
 			build(t, ".", client, "./client")
 			expected := absolute(filepath.Join("conformance", it.name+".yml"))
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
-			said, errs, err := suite.run(ctx, append([]string{"client", "--command", client, "--expected-failures", expected,
-				"--output-dir", dir, "--verbose"}, it.args...)...)
-			_, summary, _ := bytes.Cut(said, []byte("=== SUITE SUMMARY ===\n"))
-			summary = regexp.MustCompile("\x1b\\[[0-9]*m").ReplaceAll(summary, nil) // colours
-			t.Logf("%s", summary)
-			if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-				t.Errorf("not as %s says: %v\n%s", expected, err, errs[max(0, len(errs)-2000):])
-			} else if err != nil {
-				t.Fatal(err)
+			args := append([]string{"client", "--command", client, "--expected-failures", expected,
+				"--output-dir", dir, "--verbose", "--timeout", "60000"}, it.args...)
+			var summary []byte
+			var err error
+			for range 3 {
+				var said, errs []byte
+				said, errs, err = suite.run(ctx, args...)
+				_, summary, _ = bytes.Cut(said, []byte("=== SUITE SUMMARY ===\n"))
+				summary = regexp.MustCompile("\x1b\\[[0-9]*m").ReplaceAll(summary, nil) // colours
+				t.Logf("%s%s", summary, errs[max(0, len(errs)-2000):])
+				if err == nil || ctx.Err() != nil {
+					break
+				}
+			}
+			if err != nil {
+				t.Errorf("not as %s says: %v", expected, err)
 			}
 			listed, _, err := suite.run(ctx, append([]string{"list", "--client"}, it.required...)...)
 			if err != nil {

@@ -117,34 +117,57 @@ type serverSuite struct {
 	direct    checks // of the server of the same era
 }
 
-// through has the gateway at a URL, which is over a server of an era, judged
-// twice at once.
-func (s *serverSuite) through(t *testing.T, url, era string) {
+// twice has the gateway judged twice at once, and says what is not as it should
+// be.
+func (s *serverSuite) twice(t *testing.T, url, era string) (runs []checks, wrong []string) {
 	file := filepath.Join("conformance", s.era+"-over-"+era+".yml")
 	expected := expectedOf(t, file, s.direct)
-	runs := make([]checks, 2)
+	runs = make([]checks, 2)
+	var mu sync.Mutex // guards wrong
+	say := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		wrong = append(wrong, fmt.Sprintf(format, args...))
+	}
 	var both sync.WaitGroup
 	for i := range runs {
 		both.Go(func() {
 			var verdict error
 			runs[i], verdict = s.judge(t, url)
 			if verdict != nil && s.era == era {
-				t.Errorf("run %d: the suite's verdict: %v", i, verdict)
+				say("run %d: the suite's verdict: %v", i, verdict)
 			}
 			lost := runs[i].lost(s.direct)
 			for _, name := range slices.Sorted(maps.Keys(lost)) {
 				if !slices.Contains(expected, name) {
-					t.Errorf("run %d: %s %s", i, name, lost[name])
+					say("run %d: %s %s", i, name, lost[name])
 				}
 			}
 			for _, name := range expected {
 				if lost[name] == "" {
-					t.Errorf("run %d: %s is in %s, and passes", i, name, file)
+					say("run %d: %s is in %s, and passes", i, name, file)
 				}
 			}
 		})
 	}
 	both.Wait()
+	return runs, wrong
+}
+
+// through has the gateway at a URL, which is over a server of an era, judged
+// twice at once; and again where that fails, since some checks measure time.
+func (s *serverSuite) through(t *testing.T, url, era string) {
+	var runs []checks
+	var wrong []string
+	for range 3 {
+		if runs, wrong = s.twice(t, url, era); len(wrong) == 0 {
+			break
+		}
+		t.Logf("not as it should be: %s", strings.Join(wrong, "\n"))
+	}
+	for _, what := range wrong {
+		t.Error(what)
+	}
 	row := fmt.Sprintf("| %s | %s | %d | %d |", s.name, era, s.direct.passed(), runs[0].passed())
 	t.Log(row)
 	if text, err := os.ReadFile("README.md"); err != nil || !bytes.Contains(text, []byte(row)) {

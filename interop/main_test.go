@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
 // serveKey in the environment has this program be a server: one of
@@ -32,8 +34,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if left := marked(runKey + "=" + mark); len(left) > 0 {
+	goleak.VerifyTestMain(mcptest.Settled(m), goleak.Cleanup(func(code int) {
+		if left := leftOf(runKey + "=" + mark); len(left) > 0 {
 			fmt.Fprintf(os.Stderr, "processes are left: %v\n", left)
 			code = max(code, 1)
 		}

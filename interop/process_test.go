@@ -41,6 +41,16 @@ func marked(variable string) (pids []int) {
 	return pids
 }
 
+// leftOf returns the marked processes that do not end: one that was killed may
+// be there for a moment.
+func leftOf(variable string) (pids []int) {
+	for deadline := time.Now().Add(closing); ; time.Sleep(5 * time.Millisecond) {
+		if pids = marked(variable); len(pids) == 0 || time.Now().After(deadline) {
+			return pids
+		}
+	}
+}
+
 // startReaper starts a process that outlives this one, however this one ends,
 // and kills what is left of it: a test that panics cleans nothing up.
 func startReaper(mark string) error {
