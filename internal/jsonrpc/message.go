@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/mcpool-dev/mcpool/rpc"
@@ -148,9 +149,21 @@ func AppendRequest(dst []byte, id json.RawMessage, method string, params json.Ra
 
 // AppendResult appends a response frame that carries a result.
 func AppendResult(dst []byte, id, result json.RawMessage) []byte {
-	dst = append(append(dst, `{"jsonrpc":"2.0","id":`...), idOrNull(id)...)
-	dst = append(append(dst, `,"result":`...), result...)
-	return append(dst, '}')
+	before, after := AroundResult(id, len(result))
+	dst = slices.Grow(dst, len(before)+len(result)+len(after))
+	return append(append(append(dst, before...), result...), after...)
+}
+
+// AroundResult returns what stands before and after a result of that size in a
+// response frame. The id stands behind a large one, which [Skim] may not have
+// looked through: of two ids readers take the last, and that is to be ours.
+func AroundResult(id json.RawMessage, size int) (before, after []byte) {
+	id = idOrNull(id)
+	if size < Large {
+		before = append(append([]byte(`{"jsonrpc":"2.0","id":`), id...), `,"result":`...)
+		return before, []byte{'}'}
+	}
+	return []byte(`{"jsonrpc":"2.0","result":`), append(append([]byte(`,"id":`), id...), '}')
 }
 
 // AppendError appends a response frame that carries an error. A nil id is
