@@ -43,7 +43,7 @@ func largeTool(size int, idLast bool) string {
 // rows makes a result of so many bytes or a little more.
 func rows(size int) []byte {
 	var list bytes.Buffer
-	for i := 0; list.Len() < size*2/5; i++ { // once as they are and once as text, which is longer
+	for i := 0; list.Len() < size/2; i++ { // once as they are and once as text
 		if i > 0 {
 			list.WriteByte(',')
 		}
@@ -55,6 +55,7 @@ func rows(size int) []byte {
 	must(err)
 	result := fmt.Appendf(nil, `{"content":[{"type":"text","text":%s}],"structuredContent":%s}`, text, structured)
 	must(jsonrpc.ValidObject(result))
+	mustBe(len(result) >= size)
 	return result
 }
 

@@ -10,10 +10,10 @@ import (
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
-// ask makes the call of a request to one server and returns its result. emit,
+// ask makes the call of a request to one server and returns its answer. emit,
 // if any, gets the events that the client asked for. The error is an
 // [*rpc.Error], a [*timeoutError], or the handler's.
-func (q *request) ask(ctx context.Context, s *Server, params json.RawMessage, emit func(frame []byte)) (json.RawMessage, error) {
+func (q *request) ask(ctx context.Context, s *Server, params json.RawMessage, emit func(frame []byte)) (rpc.Answer, error) {
 	on := &events{request: q, emit: emit}
 	var timeout *timeoutError
 	if s.CallTimeout > 0 {
@@ -32,12 +32,12 @@ func (q *request) ask(ctx context.Context, s *Server, params json.RawMessage, em
 		Events: on,
 	})
 	if err == nil {
-		return answer.Bytes(), nil
+		return answer, nil
 	}
 	if timeout != nil && context.Cause(ctx) == error(timeout) && !isAnswer(err) {
-		return nil, &timeoutError{server: s.Name, timeout: s.CallTimeout, ran: !mcpool.SafeToRetry(err)}
+		return rpc.Answer{}, &timeoutError{server: s.Name, timeout: s.CallTimeout, ran: !mcpool.SafeToRetry(err)}
 	}
-	return nil, err
+	return rpc.Answer{}, err
 }
 
 // events is what a server sends during one call.

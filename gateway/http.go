@@ -182,7 +182,8 @@ func (g *Gateway) serve(ctx context.Context, w http.ResponseWriter, q *request, 
 		if q.method == methodInitialize { // no such method in the modern era
 			w.Header().Set(headerSession, g.sessions.mint(q.endpoint.name))
 		}
-		out.answer(http.StatusOK, jsonrpc.AppendResult(nil, q.id, result))
+		out.result(q.id, result)
+		q.lent.Free()
 	case ctx.Err() != nil:
 		// Nothing more is to be sent (MCP 2026-07-28,
 		// basic/transports/streamable-http "Cancellation").

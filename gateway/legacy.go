@@ -33,9 +33,13 @@ func (g *Gateway) initialize(params json.RawMessage) (json.RawMessage, error) {
 }
 
 // legacyResult takes off a result what only modern clients understand.
-func legacyResult(result json.RawMessage) (json.RawMessage, error) {
+func legacyResult(answer rpc.Answer) (json.RawMessage, error) {
+	result := answer.Bytes()
 	if !isObject(bytes.TrimSpace(result)) {
 		return nil, errNoObject
+	}
+	if answer.Legacy() {
+		return result, nil
 	}
 	if has(result, "resultType") {
 		// Anything else is the beginning of an exchange that legacy clients

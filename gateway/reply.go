@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
 	"sync"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 )
 
 // maxQueued bounds the events that wait for a client to read them. Beyond it
@@ -83,6 +86,18 @@ func (p *reply) answer(status int, frame []byte) {
 	}
 }
 
+// result is answer with the response that carries a result, which is not copied
+// where it may be large.
+func (p *reply) result(id, result json.RawMessage) {
+	streaming := p.stop()
+	if streaming || !p.accepts.json {
+		p.answer(http.StatusOK, jsonrpc.AppendResult(nil, id, result))
+		return
+	}
+	before, after := jsonrpc.AroundResult(id, len(result))
+	writeJSON(p.w, http.StatusOK, before, result, after)
+}
+
 func (p *reply) startStream() {
 	h := p.w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -105,11 +120,17 @@ func (p *reply) writeEvent(frame []byte) error {
 	return nil
 }
 
-// writeJSON writes a response that is one frame. Its length goes before it, so
-// that no reader can take a part of it for the whole.
-func writeJSON(w http.ResponseWriter, status int, frame []byte) {
+// writeJSON writes a response that is one frame, in parts. Its length goes before
+// it, so that no reader can take a part of it for the whole.
+func writeJSON(w http.ResponseWriter, status int, frame ...[]byte) {
+	length := 0
+	for _, part := range frame {
+		length += len(part)
+	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(frame)))
+	w.Header().Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
-	_, _ = w.Write(frame) // net/http ends the connection of a write that failed
+	for _, part := range frame {
+		_, _ = w.Write(part) // net/http ends the connection of a write that failed
+	}
 }

@@ -47,6 +47,8 @@ type request struct {
 	emit     func(frame []byte)
 	progress bool // the client asked for progress
 	logLevel int  // the least severe log message that the client asked for
+
+	lent rpc.Answer // what the result is in, to be freed when it is sent
 }
 
 // A message is a frame of a client, and what it says of itself.
@@ -101,7 +103,7 @@ func (g *Gateway) answer(ctx context.Context, q *request) (json.RawMessage, erro
 // run answers a request that has been counted in: with a result that is ready
 // to be sent, or with an error for [wireError].
 func (g *Gateway) run(ctx context.Context, q *request) (json.RawMessage, error) {
-	result, err := g.dispatch(ctx, q)
+	answer, err := g.dispatch(ctx, q)
 	if err != nil {
 		cause := context.Cause(ctx)
 		if !isAnswer(err) && (cause == errCancelled || cause == errAborted) {
@@ -110,25 +112,26 @@ func (g *Gateway) run(ctx context.Context, q *request) (json.RawMessage, error) 
 		return nil, err
 	}
 	if q.era == modern {
-		return g.modernResult(q.method, result)
+		return g.modernResult(q.method, answer)
 	}
-	return legacyResult(result)
+	return legacyResult(answer)
 }
 
-func (g *Gateway) dispatch(ctx context.Context, q *request) (json.RawMessage, error) {
+func (g *Gateway) dispatch(ctx context.Context, q *request) (rpc.Answer, error) {
 	switch {
 	case q.method == methodListTools:
 		return g.listTools(ctx, q)
 	case q.method == methodCallTool:
 		return q.callTool(ctx)
 	case q.method == methodInitialize && q.era == legacy:
-		return g.initialize(q.params)
+		result, err := g.initialize(q.params)
+		return rpc.LegacyResult(result), err
 	case q.method == methodPing && q.era == legacy:
-		return json.RawMessage("{}"), nil
+		return rpc.LegacyResult(json.RawMessage("{}")), nil
 	case q.method == methodDiscover && q.era == modern:
-		return discoverResult, nil
+		return rpc.Result(discoverResult), nil
 	}
-	return nil, rpc.Errorf(rpc.CodeMethodNotFound, "method %q is not supported", q.method)
+	return rpc.Answer{}, rpc.Errorf(rpc.CodeMethodNotFound, "method %q is not supported", q.method)
 }
 
 // isAnswer reports whether err is an error that the server answered with.

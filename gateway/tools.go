@@ -56,34 +56,36 @@ func (e *endpoint) endSession(session string) {
 }
 
 // callTool calls one tool of one server.
-func (q *request) callTool(ctx context.Context) (json.RawMessage, error) {
+func (q *request) callTool(ctx context.Context) (rpc.Answer, error) {
 	name := jsonrpc.GetString(q.params, "name")
 	if name == "" {
-		return nil, rpc.Errorf(rpc.CodeInvalidParams, "params.name of tools/call must be a string that is not empty")
+		return rpc.Answer{}, rpc.Errorf(rpc.CodeInvalidParams, "params.name of tools/call must be a string that is not empty")
 	}
 	server, tool, ok := q.endpoint.find(name)
 	if !ok {
-		return nil, rpc.Errorf(rpc.CodeInvalidParams, "unknown tool %q: tools here are named SERVER%sTOOL", name, separator)
+		return rpc.Answer{}, rpc.Errorf(rpc.CodeInvalidParams, "unknown tool %q: tools here are named SERVER%sTOOL", name, separator)
 	}
 	params := q.params
 	if tool != name {
 		var err error
 		if params, err = setName(params, tool); err != nil {
-			return nil, fmt.Errorf("params of tools/call: %w", err)
+			return rpc.Answer{}, fmt.Errorf("params of tools/call: %w", err)
 		}
 	}
-	return q.ask(ctx, server, params, q.emit)
+	answer, err := q.ask(ctx, server, params, q.emit)
+	q.lent = answer
+	return answer, err
 }
 
 // listTools lists one server's tools page by page, as the server does, and
 // those of several servers on one page.
-func (g *Gateway) listTools(ctx context.Context, q *request) (json.RawMessage, error) {
+func (g *Gateway) listTools(ctx context.Context, q *request) (rpc.Answer, error) {
 	if cursor, ok := jsonrpc.Get(q.params, "cursor"); ok {
 		if cursor[0] != '"' {
-			return nil, rpc.Errorf(rpc.CodeInvalidParams, "params.cursor of tools/list must be a string")
+			return rpc.Answer{}, rpc.Errorf(rpc.CodeInvalidParams, "params.cursor of tools/list must be a string")
 		}
 		if q.endpoint.prefixed {
-			return nil, rpc.Errorf(rpc.CodeInvalidParams, "unknown cursor: tools/list has one page here")
+			return rpc.Answer{}, rpc.Errorf(rpc.CodeInvalidParams, "unknown cursor: tools/list has one page here")
 		}
 	}
 	if !q.endpoint.prefixed {
@@ -104,13 +106,13 @@ func (g *Gateway) listTools(ctx context.Context, q *request) (json.RawMessage, e
 		case err == nil:
 		case lostSession(err):
 			// It is said once: left out here, the client would never know.
-			return nil, err
+			return rpc.Answer{}, err
 		default:
 			failures = append(failures, servers[i].Name+": "+err.Error())
 		}
 	}
 	if len(failures) == len(servers) {
-		return nil, errors.New("no server listed its tools: " + strings.Join(failures, "; "))
+		return rpc.Answer{}, errors.New("no server listed its tools: " + strings.Join(failures, "; "))
 	}
 	out := append([]byte(nil), `{"tools":[`...)
 	comma := false
@@ -126,7 +128,7 @@ func (g *Gateway) listTools(ctx context.Context, q *request) (json.RawMessage, e
 			out, comma = append(out, tool...), true
 		}
 	}
-	return append(out, ']', '}'), nil
+	return rpc.Result(append(out, ']', '}')), nil
 }
 
 // allTools returns all tools of one server, under the names that clients of
@@ -136,10 +138,11 @@ func (q *request) allTools(ctx context.Context, s *Server) ([]json.RawMessage, e
 	params := jsonrpc.Delete(q.params, "_meta", "progressToken")
 	var tools []json.RawMessage
 	for range maxPages {
-		page, err := q.ask(ctx, s, params, nil)
+		answer, err := q.ask(ctx, s, params, nil)
 		if err != nil {
 			return nil, err
 		}
+		page := answer.Bytes()
 		list, _ := jsonrpc.Get(page, "tools")
 		elements, err := jsonrpc.Elements(list)
 		if err != nil {

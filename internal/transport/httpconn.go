@@ -85,14 +85,22 @@ func (c *httpConn) Peer() Peer            { return c.peer }
 func (c *httpConn) Done() <-chan struct{} { return nil }
 
 func (c *httpConn) Call(ctx context.Context, call rpc.Call, authorize Authorize) (rpc.Answer, error) {
-	result, err := withInput(ctx, call, func(call rpc.Call) (json.RawMessage, error) {
+	if c.peer.Era == Legacy { // which asks while the call runs
 		got, err := c.exchange(ctx, call, authorize)
+		if err != nil {
+			return rpc.Answer{}, settled(err)
+		}
+		return lend(rpc.LegacyResult(got.result), call, got.memory), nil
+	}
+	var got answer
+	result, err := withInput(ctx, call, func(call rpc.Call) (_ json.RawMessage, err error) {
+		got, err = c.exchange(ctx, call, authorize)
 		return got.result, err
 	})
 	if err != nil {
 		return rpc.Answer{}, err
 	}
-	return rpc.Result(result), nil
+	return lend(rpc.ModernResult(result), call, got.memory), nil
 }
 
 func (c *httpConn) Check(ctx context.Context) error {
@@ -126,6 +134,7 @@ func (c *httpConn) deleteSession() {
 type answer struct {
 	result   json.RawMessage
 	response *http.Response // its body is read
+	memory   []byte         // that the result is in
 }
 
 // exchange makes one request and takes in what comes for it until the answer.
@@ -162,14 +171,14 @@ func (c *httpConn) exchange(ctx context.Context, call rpc.Call, authorize Author
 	if rest == nil {
 		_ = response.Body.Close()
 		s.finish()
-		return answer{result, response}, err
+		return answer{result, response, x.memory}, err
 	}
 	s.outlive() // what is left of the stream is read in the background
 	c.spawn(func() {
 		defer s.finish()
 		drain(rest, s.cancel)
 	})
-	return answer{result, response}, err
+	return answer{result, response, x.memory}, err
 }
 
 // A span is the context of an HTTP request that is made for a call. It ends
