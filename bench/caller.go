@@ -25,6 +25,9 @@ type load struct {
 	tripper *http.Transport
 	took    []float64 // nanoseconds of each call of the last run, if they are timed
 	timed   bool
+	// breaks says that answers may break off, which is counted.
+	breaks        bool
+	calls, broken atomic.Int64
 }
 
 // A caller is one client of an era.
@@ -66,7 +69,7 @@ func (l *load) newCaller(url string, era transport.Era, tool string, result []by
 	id := strconv.Itoa(1000 + i) // as long as any other's
 	c.body = fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"method":%q,"params":{"name":%q,"arguments":{"query":"select 42"}%s}}`,
 		id, callMethod, tool, meta)
-	answer, _ := l.exchange(c)
+	answer, _ := l.exchange(c) // alone, it does not break off
 	c.length = len(answer)
 	if !bytes.HasPrefix(answer, []byte("{")) { // an event stream
 		_, answer, _ = bytes.Cut(answer, []byte("data: "))
@@ -109,7 +112,7 @@ func (l *load) send(c *caller) *http.Response {
 	return response
 }
 
-// call makes one call, and reads the answer into a buffer.
+// call makes one call and reads the answer into a buffer.
 func (l *load) call(c *caller, buffer []byte) {
 	response := l.send(c)
 	length := 0
@@ -118,6 +121,11 @@ func (l *load) call(c *caller, buffer []byte) {
 		length += n
 		if err == io.EOF {
 			break
+		}
+		if err != nil && l.breaks {
+			l.broken.Add(1)
+			_ = response.Body.Close()
+			return
 		}
 		must(err)
 	}
@@ -128,6 +136,7 @@ func (l *load) call(c *caller, buffer []byte) {
 // run makes so many calls in all.
 func (l *load) run(times int) {
 	l.took = l.took[:0]
+	l.calls.Add(int64(times))
 	var left atomic.Int64
 	left.Store(int64(times))
 	var all sync.WaitGroup

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,9 +26,13 @@ import (
 
 // A hop stands between a client and the peer, in a process of its own that
 // says how much it has used: our gateway, or the proxy of the standard library.
+// The proxy breaks off some answers: net/http closes the body of a request when
+// its response begins, and the proxy's transport takes it ill if it has not seen
+// the end of that body. So there is a second one that reads requests first.
 const (
-	gatewayHop = "gateway"
-	proxyHop   = "httputil.ReverseProxy"
+	gatewayHop  = "gateway"
+	proxyHop    = "httputil.ReverseProxy"
+	bufferedHop = "httputil.ReverseProxy, requests read first"
 )
 
 const (
@@ -45,10 +50,13 @@ func serveHop(kind, upstream string) {
 	must(err)
 	var handler http.Handler
 	stop := func() {}
-	if kind == gatewayHop {
+	switch kind {
+	case gatewayHop:
 		handler, stop = newGateway(upstream)
-	} else {
+	case proxyHop:
 		handler = newProxy(upstream)
+	case bufferedHop:
+		handler = buffered(newProxy(upstream))
 	}
 	// As cmd/mcpool has it.
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
@@ -118,13 +126,11 @@ func newGateway(upstream string) (http.Handler, func()) {
 
 // newProxy is the proxy that the standard library has, as good as it gets: with
 // the settings of our own transport (internal/transport), and buffers that are
-// used again. Requests are read before they are sent on: net/http closes the
-// body of a request when its response begins, and without that the proxy breaks
-// off answers that come before the transport has seen the end of the body.
+// used again.
 func newProxy(upstream string) http.Handler {
 	to, err := url.Parse(upstream)
 	must(err)
-	proxy := &httputil.ReverseProxy{
+	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) },
 		Transport: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
@@ -136,13 +142,18 @@ func newProxy(upstream string) http.Handler {
 			HTTP2:               &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
 		},
 		BufferPool: new(buffers),
+		ErrorLog:   stdlog.New(io.Discard, "", 0), // of answers that break off
 	}
+}
+
+// buffered reads requests before they are handled.
+func buffered(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body := make([]byte, r.ContentLength)
 		_, err := io.ReadFull(r.Body, body)
 		must(err)
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		proxy.ServeHTTP(w, r)
+		h.ServeHTTP(w, r)
 	})
 }
 

@@ -44,7 +44,7 @@ func servePeer() (served bool) {
 		serveLines(transport.Legacy)
 	case transport.Modern.String():
 		serveLines(transport.Modern)
-	case gatewayHop, proxyHop:
+	case gatewayHop, proxyHop, bufferedHop:
 		serveHop(how, os.Getenv(upstreamEnv))
 	default:
 		panic(peerEnv + ": " + how)
