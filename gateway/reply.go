@@ -120,6 +120,8 @@ func (p *reply) writeEvent(frame []byte) error {
 	return nil
 }
 
+var typeJSON = []string{"application/json"} // of any number of responses
+
 // writeJSON writes a response that is one frame, in parts. Its length goes before
 // it, so that no reader can take a part of it for the whole.
 func writeJSON(w http.ResponseWriter, status int, frame ...[]byte) {
@@ -127,7 +129,7 @@ func writeJSON(w http.ResponseWriter, status int, frame ...[]byte) {
 	for _, part := range frame {
 		length += len(part)
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header()["Content-Type"] = typeJSON
 	w.Header().Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
 	for _, part := range frame {

@@ -105,7 +105,7 @@ func Parse(frame []byte) (Message, error) {
 		m.Params = nil
 	}
 	if method != nil {
-		_ = json.Unmarshal(method, &m.Method) // the scanner has found it valid
+		m.Method = unquoted(method)
 	}
 	return m, nil
 }
@@ -136,6 +136,7 @@ func (m *Message) Failure() *rpc.Error {
 
 // AppendRequest appends a request frame; with a nil id, a notification.
 func AppendRequest(dst []byte, id json.RawMessage, method string, params json.RawMessage) []byte {
+	dst = slices.Grow(dst, len(id)+len(method)+len(params)+len(`{"jsonrpc":"2.0","id":,"method":"","params":}`))
 	dst = append(dst, `{"jsonrpc":"2.0"`...)
 	if id != nil {
 		dst = append(append(dst, `,"id":`...), id...)

@@ -57,7 +57,10 @@ func (c *httpConn) read(ctx context.Context, response *http.Response, x *exchang
 	if c.session != "" && session != "" && session != c.session {
 		return nil, nil, c.server.stray("the answer came in another session than the request")
 	}
-	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	kind := response.Header.Get("Content-Type")
+	if kind != "application/json" && kind != "text/event-stream" { // as most say it
+		kind, _, _ = mime.ParseMediaType(kind)
+	}
 	switch kind {
 	case "application/json":
 		result, err = c.readBody(ctx, response, x)

@@ -187,15 +187,17 @@ type span struct {
 	context.Context
 	cancel   context.CancelCauseFunc
 	stopCall func() bool
-	stopConn func() bool
+
+	life       *life
+	next, prev *span // of those of the connection; guarded by life.mu
 }
 
 // begin begins a span, which has to be finished.
 func (c *httpConn) begin(ctx context.Context) *span {
-	s := new(span)
+	s := &span{life: c.life}
 	s.Context, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	s.stopCall = context.AfterFunc(ctx, func() { s.cancel(context.Cause(ctx)) })
-	s.stopConn = context.AfterFunc(c.ctx, func() { s.cancel(errClosed) })
+	c.life.add(s)
 	return s
 }
 
@@ -203,7 +205,7 @@ func (s *span) outlive() { s.stopCall() }
 
 func (s *span) finish() {
 	s.stopCall()
-	s.stopConn()
+	s.life.remove(s)
 	s.cancel(nil)
 }
 
