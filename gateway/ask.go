@@ -18,9 +18,11 @@ func (q *request) ask(ctx context.Context, s *Server, params json.RawMessage, em
 	var timeout *timeoutError
 	if s.CallTimeout > 0 {
 		timeout = &timeoutError{server: s.Name, timeout: s.CallTimeout, ran: true}
-		var cancel context.CancelCauseFunc
-		ctx, cancel = context.WithCancelCause(ctx)
-		defer cancel(nil)
+		cancel := q.cancel
+		if cancel == nil {
+			ctx, cancel = context.WithCancelCause(ctx)
+			defer cancel(nil)
+		}
 		timer := time.AfterFunc(s.CallTimeout, func() { cancel(timeout) })
 		defer timer.Stop()
 		on.extend = func() { timer.Reset(s.CallTimeout) }

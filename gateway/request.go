@@ -48,6 +48,10 @@ type request struct {
 	progress bool // the client asked for progress
 	logLevel int  // the least severe log message that the client asked for
 
+	// cancel ends the request, and with it the call of the one server that it is
+	// for; nil where each call is to have an end of its own.
+	cancel context.CancelCauseFunc
+
 	lent rpc.Answer // what the result is in, to be freed when it is sent
 }
 
@@ -97,6 +101,7 @@ func (g *Gateway) answer(ctx context.Context, q *request) (json.RawMessage, erro
 		return nil, err
 	}
 	defer g.calls.end(this)
+	q.cancel = this.cancel
 	return g.run(ctx, q)
 }
 

@@ -92,6 +92,7 @@ func (g *Gateway) listTools(ctx context.Context, q *request) (rpc.Answer, error)
 		return q.ask(ctx, q.endpoint.servers[0], q.params, q.emit)
 	}
 
+	q.cancel = nil // the time of one server is not that of another
 	servers := q.endpoint.servers
 	lists, errs := make([][]json.RawMessage, len(servers)), make([]error, len(servers))
 	var asked sync.WaitGroup

@@ -30,6 +30,9 @@ func ValidObject(data []byte) error { return object(data, nil) }
 // find returns the last member of data with that name: of duplicates, other
 // readers of JSON take the last too.
 func find(data []byte, name string) (found member, ok bool) {
+	if len(data) == 0 { // as where there is no _meta
+		return member{}, false
+	}
 	err := object(data, func(m member) {
 		if m.named(data, name) {
 			found, ok = m, true

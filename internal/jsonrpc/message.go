@@ -59,20 +59,28 @@ func Parse(frame []byte) (Message, error) {
 	var twice string
 	err := object(frame, func(f member) {
 		value := frame[f.valueStart:f.valueEnd:f.valueEnd]
-		for _, known := range [...]struct {
-			name string
-			to   *json.RawMessage
-		}{
-			{"jsonrpc", &version}, {"id", &m.ID}, {"method", &method},
-			{"params", &m.Params}, {"result", &m.Result}, {"error", &m.Error},
-		} {
-			if f.named(frame, known.name) {
-				if *known.to != nil {
-					twice = known.name
-				}
-				*known.to = value
-			}
+		var to *json.RawMessage
+		name := f.name(frame)
+		switch string(name) {
+		case "jsonrpc":
+			to = &version
+		case "id":
+			to = &m.ID
+		case "method":
+			to = &method
+		case "params":
+			to = &m.Params
+		case "result":
+			to = &m.Result
+		case "error":
+			to = &m.Error
+		default:
+			return
 		}
+		if *to != nil {
+			twice = string(name)
+		}
+		*to = value
 	})
 	if err != nil {
 		return Message{}, &SyntaxError{err}
