@@ -158,7 +158,7 @@ const readTime = 30 * time.Second
 // body reads the message of a request, or refuses it. All of it is read before
 // anything is answered: net/http closes the body when the response begins.
 func (g *Gateway) body(v *visit) ([]byte, bool) {
-	if kind, _, _ := mime.ParseMediaType(v.r.Header.Get("Content-Type")); kind != "application/json" {
+	if kind, _, _ := mediaType(v.r.Header.Get("Content-Type")); kind != "application/json" {
 		refuse(v.w, http.StatusUnsupportedMediaType, rpc.Errorf(rpc.CodeInvalidRequest, "Content-Type must be application/json"))
 		return nil, false
 	}
@@ -177,6 +177,15 @@ func (g *Gateway) body(v *visit) ([]byte, bool) {
 	}
 	refuse(v.w, status, e)
 	return nil, false
+}
+
+// mediaType is mime.ParseMediaType, which makes a map, with the types that
+// nearly every client names known at sight.
+func mediaType(value string) (kind string, params map[string]string, err error) {
+	if value == "application/json" || value == "text/event-stream" {
+		return value, nil, nil
+	}
+	return mime.ParseMediaType(value)
 }
 
 // readAll reads a body that says how long it is, or -1; what it says is not
@@ -286,7 +295,8 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 		if q.method == methodInitialize { // no such method in the modern era
 			v.w.Header().Set(headerSession, g.sessions.begin(v.endpoint.name, v.principal, q.session))
 		}
-		out.answer(http.StatusOK, jsonrpc.AppendResult(nil, q.id, result))
+		out.result(q.id, result)
+		q.lent.Free()
 	case ctx.Err() != nil:
 		// Nothing more is to be sent (MCP 2026-07-28,
 		// basic/transports/streamable-http "Cancellation").
@@ -334,7 +344,7 @@ func parseAccept(headers []string) accepts {
 	var a accepts
 	for _, header := range headers {
 		for kind := range strings.SplitSeq(header, ",") {
-			kind, params, err := mime.ParseMediaType(kind)
+			kind, params, err := mediaType(strings.TrimSpace(kind))
 			if err != nil || strings.Trim(params["q"], "0.") == "" && params["q"] != "" {
 				continue
 			}

@@ -156,10 +156,16 @@ func isEmpty(object []byte) bool {
 
 // modernResult adds to a result what the era requires of it and the server
 // has not said: its type (basic/index "ResultType"), how long and for whom
-// lists may be cached (server/utilities/caching), and who answered.
-func (g *Gateway) modernResult(method string, result json.RawMessage) (json.RawMessage, error) {
+// lists may be cached (server/utilities/caching), and who answered. Who answered
+// is no must, and a large result is not searched for it.
+func (g *Gateway) modernResult(method string, answer rpc.Answer) (json.RawMessage, error) {
+	result := answer.Bytes()
+	large := len(result) >= jsonrpc.Large
+	if large && answer.Modern() && method == methodCallTool {
+		return result, nil // all that is a must is there
+	}
 	var add []byte
-	if !has(result, "resultType") {
+	if answer.Legacy() || !has(result, "resultType") {
 		add = append(add, `,"resultType":"complete"`...)
 	}
 	if listKinds[method] != nil || method == methodDiscover || method == methodRead {
@@ -169,6 +175,9 @@ func (g *Gateway) modernResult(method string, result json.RawMessage) (json.RawM
 		if !has(result, "cacheScope") {
 			add = append(add, `,"cacheScope":"private"`...)
 		}
+	}
+	if large {
+		return appendMembers(result, add)
 	}
 	if !has(result, "_meta") {
 		add = append(add, `,"_meta":{"`+metaServerInfo+`":`...)

@@ -275,12 +275,11 @@ func (e *httpEndpoint) send(ctx context.Context, method string, header http.Head
 		return nil, &Failure{Fate: NotSent, Err: context.Cause(ctx)}
 	}
 	var s sent
-	request := (&http.Request{
-		Method:        method,
-		URL:           e.url,
-		Header:        header.Clone(), // some RoundTrippers write to it
-		ContentLength: int64(len(frame)),
-	}).WithContext(httptrace.WithClientTrace(ctx, s.trace()))
+	request := new(http.Request).WithContext(httptrace.WithClientTrace(ctx, s.trace()))
+	request.Method, request.URL, request.Header, request.ContentLength = method, e.url, header, int64(len(frame))
+	if e.own == nil || authorization != nil {
+		request.Header = header.Clone() // some RoundTrippers write to it
+	}
 	if authorization != nil {
 		request.Header.Set(headerAuthorization, authorization.Value)
 	}

@@ -84,14 +84,22 @@ func (c *httpConn) Peer() Peer            { return c.peer }
 func (c *httpConn) Done() <-chan struct{} { return nil }
 
 func (c *httpConn) Call(ctx context.Context, call rpc.Call, authorize Authorize) (rpc.Answer, error) {
-	result, err := withInput(ctx, call, func(call rpc.Call) (json.RawMessage, error) {
+	if c.peer.Era == Legacy { // which asks while the call runs
 		got, err := c.exchange(ctx, call, authorize)
+		if err != nil {
+			return rpc.Answer{}, settled(err)
+		}
+		return lend(rpc.LegacyResult(got.result), call, got.memory), nil
+	}
+	var got answer
+	result, err := withInput(ctx, call, func(call rpc.Call) (_ json.RawMessage, err error) {
+		got, err = c.exchange(ctx, call, authorize)
 		return got.result, err
 	})
 	if err != nil {
 		return rpc.Answer{}, err
 	}
-	return rpc.Result(result), nil
+	return lend(rpc.ModernResult(result), call, got.memory), nil
 }
 
 func (c *httpConn) Check(ctx context.Context) error {
@@ -125,6 +133,7 @@ func (c *httpConn) deleteSession() {
 type answer struct {
 	result   json.RawMessage
 	response *http.Response // its body is read
+	memory   []byte         // that the result is in
 }
 
 // exchange makes one request and takes in what comes for it until the answer.
@@ -169,14 +178,14 @@ func (c *httpConn) exchange(ctx context.Context, call rpc.Call, authorize Author
 	if rest == nil {
 		_ = response.Body.Close()
 		s.finish()
-		return answer{result, response}, err
+		return answer{result, response, x.memory}, err
 	}
 	s.outlive() // what is left of the stream is read in the background
 	c.spawn(func() {
 		defer s.finish()
 		drain(rest, s.cancel)
 	})
-	return answer{result, response}, err
+	return answer{result, response, x.memory}, err
 }
 
 // A span is the context of an HTTP request that is made for a call. It ends
@@ -185,15 +194,17 @@ type span struct {
 	context.Context
 	cancel   context.CancelCauseFunc
 	stopCall func() bool
-	stopConn func() bool
+
+	life       *life
+	next, prev *span // of those of the connection; guarded by life.mu
 }
 
 // begin begins a span, which has to be finished.
 func (c *httpConn) begin(ctx context.Context) *span {
-	s := new(span)
+	s := &span{life: c.life}
 	s.Context, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	s.stopCall = context.AfterFunc(ctx, func() { s.cancel(context.Cause(ctx)) })
-	s.stopConn = context.AfterFunc(c.ctx, func() { s.cancel(errClosed) })
+	c.life.add(s)
 	return s
 }
 
@@ -201,7 +212,7 @@ func (s *span) outlive() { s.stopCall() }
 
 func (s *span) finish() {
 	s.stopCall()
-	s.stopConn()
+	s.life.remove(s)
 	s.cancel(nil)
 }
 
