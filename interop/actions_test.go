@@ -31,6 +31,9 @@ var actions = []action{
 	{"log", "warning"},
 }
 
+// acknowledged tells a modern client that its subscription is heeded.
+const acknowledged = "notifications/subscriptions/acknowledged"
+
 // actionTime is how long a client of a program in this folder tries an action.
 const actionTime = 20 * time.Second
 
@@ -55,7 +58,7 @@ func act(protocol string, do map[string]func(context.Context) (string, error)) e
 
 // A hearing is what a client was told outside of answers.
 type hearing struct {
-	counted, begun, loud, updated chan struct{} // closed when heard
+	counted, begun, loud, heeded, updated chan struct{} // closed when heard
 
 	mu     sync.Mutex // guards what follows, and the closing of those
 	steps  []string   // of progress
@@ -63,7 +66,10 @@ type hearing struct {
 }
 
 func newHearing() *hearing {
-	return &hearing{counted: make(chan struct{}), begun: make(chan struct{}), loud: make(chan struct{}), updated: make(chan struct{})}
+	return &hearing{
+		counted: make(chan struct{}), begun: make(chan struct{}), loud: make(chan struct{}),
+		heeded: make(chan struct{}), updated: make(chan struct{}),
+	}
 }
 
 func (h *hearing) progress(done, total float64) {
@@ -87,10 +93,11 @@ func (h *hearing) message(level string, data any) {
 	}
 }
 
-func (h *hearing) update() {
+// once is told of what is heard once.
+func (h *hearing) once(heard chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	closeLocked(h.updated)
+	closeLocked(heard)
 }
 
 // closeLocked closes what may be closed already.

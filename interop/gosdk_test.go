@@ -26,9 +26,18 @@ func runGoSDK(args []string) error {
 		},
 		ResourceUpdatedHandler: func(_ context.Context, r *mcp.ResourceUpdatedNotificationRequest) {
 			if r.Params.URI == uri {
-				heard.update()
+				heard.once(heard.updated)
 			}
 		},
+	})
+	// Its Subscribe waits for no acknowledgement.
+	client.AddReceivingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
+		return func(ctx context.Context, method string, r mcp.Request) (mcp.Result, error) {
+			if method == acknowledged {
+				heard.once(heard.heeded)
+			}
+			return next(ctx, method, r)
+		}
 	})
 	ctx := context.Background()
 	how := &mcp.ClientSessionOptions{}
@@ -101,6 +110,11 @@ func runGoSDK(args []string) error {
 		"subscribe": func(ctx context.Context) (string, error) {
 			if err := session.Subscribe(ctx, &mcp.SubscribeParams{URI: uri}); err != nil {
 				return "", err
+			}
+			if protocol == modern {
+				if err := await(ctx, heard.heeded); err != nil {
+					return "", err
+				}
 			}
 			if _, err := call(ctx, "update", map[string]any{"name": name}); err != nil {
 				return "", err

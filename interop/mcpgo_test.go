@@ -47,9 +47,11 @@ func runMCPGo(args []string) error {
 		case "notifications/message":
 			level, _ := fields["level"].(string)
 			heard.message(level, fields["data"])
+		case acknowledged:
+			heard.once(heard.heeded)
 		case "notifications/resources/updated":
 			if fields["uri"] == uri {
-				heard.update()
+				heard.once(heard.updated)
 			}
 		}
 	})
@@ -115,6 +117,9 @@ func runMCPGo(args []string) error {
 					return "", err
 				}
 				end = func() error { stop(); return nil }
+				if err := await(ctx, heard.heeded); err != nil {
+					return "", err
+				}
 			} else {
 				var r mcpgo.SubscribeRequest
 				r.Params.URI = uri

@@ -38,6 +38,7 @@ if (era === '1') {
 }
 const transport = new Transport(new URL(url));
 await client.connect(transport);
+const protocol = era === '1' ? transport.protocolVersion : client.getNegotiatedProtocolVersion();
 const modern = era !== '1' && client.getProtocolEra() === 'modern';
 
 const text = (result) => result.content.map((part) => part.text).join(' ');
@@ -128,5 +129,5 @@ if (!modern) {
   await transport.terminateSession();
 }
 await client.close();
-console.log(JSON.stringify({ protocol: era === '1' ? transport.protocolVersion : client.getNegotiatedProtocolVersion(), ...came }));
+console.log(JSON.stringify({ protocol, ...came }));
 process.exit(0);
