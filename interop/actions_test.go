@@ -37,21 +37,26 @@ const acknowledged = "notifications/subscriptions/acknowledged"
 // actionTime is how long a client of a program in this folder tries an action.
 const actionTime = 20 * time.Second
 
-// act has a client in Go do everything and prints what came of it, by the
+// A doing does an action, and returns what came of it.
+type doing func(context.Context) (string, error)
+
+// act has a client in Go do all that it can and prints what came of it, by the
 // names of the actions.
-func act(protocol string, do map[string]func(context.Context) (string, error)) error {
+func act(protocol string, can ...map[string]doing) error {
 	came := map[string]string{"protocol": protocol}
 	for _, a := range actions {
-		if do[a.name] == nil {
-			continue
+		for _, do := range can {
+			if do[a.name] == nil {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), actionTime)
+			got, err := do[a.name](ctx)
+			if err != nil {
+				got = fmt.Sprint("failed: ", err)
+			}
+			cancel()
+			came[a.name] = got
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), actionTime)
-		got, err := do[a.name](ctx)
-		if err != nil {
-			got = fmt.Sprint("failed: ", err)
-		}
-		cancel()
-		came[a.name] = got
 	}
 	return json.NewEncoder(os.Stdout).Encode(came)
 }
@@ -122,5 +127,41 @@ func await(ctx context.Context, heard <-chan struct{}) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// doing are the actions that are calls alone. call is a call of a tool that asks
+// for progress, and returns the text of its answer.
+func (h *hearing) doing(name string, call func(ctx context.Context, tool string, arguments map[string]any) (string, error)) map[string]doing {
+	return map[string]doing{
+		"call": func(ctx context.Context) (string, error) {
+			return call(ctx, "echo", map[string]any{"text": "text"})
+		},
+		"progress": func(ctx context.Context) (string, error) {
+			answer, err := call(ctx, "count", map[string]any{"to": 3})
+			if err != nil {
+				return "", err
+			}
+			if err := await(ctx, h.counted); err != nil {
+				return "", err
+			}
+			return h.said(&h.steps) + " " + answer, nil
+		},
+		"cancel": func(ctx context.Context) (string, error) {
+			waiting, cancel := context.WithCancel(ctx)
+			ended := make(chan struct{})
+			go func() {
+				_, _ = call(waiting, "wait", map[string]any{"name": name})
+				close(ended)
+			}()
+			err := await(ctx, h.begun)
+			cancel()
+			<-ended
+			if err != nil {
+				return "", err
+			}
+			return call(ctx, "cancelled", map[string]any{"name": name})
+		},
+		"elicit": func(ctx context.Context) (string, error) { return call(ctx, "ask", nil) },
 	}
 }

@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 What is deprecated is what legacy peers have.
+
 package interop
 
 import (
@@ -9,7 +11,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/google/jsonschema-go/jsonschema"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
@@ -80,15 +81,15 @@ func serveFeatures(args []string) error {
 		}
 		return &mcp.CallToolResult{InputRequests: mcp.InputRequestMap{key: &mcp.ElicitParams{
 			Message: "What is your name?",
-			RequestedSchema: &jsonschema.Schema{
-				Type: "object", Required: []string{"name"},
-				Properties: map[string]*jsonschema.Schema{"name": {Type: "string"}},
+			RequestedSchema: map[string]any{
+				"type": "object", "required": []string{"name"},
+				"properties": map[string]any{"name": map[string]string{"type": "string"}},
 			},
 		}}}, nil, nil
 	})
 	mcp.AddTool(server, &mcp.Tool{Name: "log"}, func(ctx context.Context, r *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
-		for level, words := range map[mcp.LoggingLevel]string{"debug": "quiet", "warning": "loud"} {
-			if err := r.Session.Log(ctx, &mcp.LoggingMessageParams{Level: level, Logger: "features", Data: words}); err != nil {
+		for _, said := range []*mcp.LoggingMessageParams{{Level: "debug", Data: "quiet"}, {Level: "warning", Data: "loud"}} {
+			if err := r.Session.Log(ctx, said); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -145,4 +146,5 @@ func (w *waits) of(name string) chan struct{} {
 	return w.ended[name]
 }
 
+// end is called once for a name: a wait that ran twice ends the server.
 func (w *waits) end(name string) { close(w.of(name)) }

@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 What is deprecated is what legacy peers have.
+
 package interop
 
 import (
@@ -49,7 +51,10 @@ func runGoSDK(args []string) error {
 		return err
 	}
 	protocol := session.InitializeResult().ProtocolVersion
-	text := func(result *mcp.CallToolResult, err error) (string, error) {
+	call := func(ctx context.Context, tool string, arguments map[string]any) (string, error) {
+		params := &mcp.CallToolParams{Meta: mcp.Meta{}, Name: tool, Arguments: arguments}
+		params.SetProgressToken(tool)
+		result, err := session.CallTool(ctx, params)
 		if err != nil {
 			return "", err
 		}
@@ -58,15 +63,7 @@ func runGoSDK(args []string) error {
 		}
 		return "", errors.New("no text")
 	}
-	call := func(ctx context.Context, tool string, arguments map[string]any) (string, error) {
-		return text(session.CallTool(ctx, &mcp.CallToolParams{Name: tool, Arguments: arguments}))
-	}
-	follow := func(ctx context.Context, tool string, arguments map[string]any) (string, error) {
-		params := &mcp.CallToolParams{Meta: mcp.Meta{}, Name: tool, Arguments: arguments}
-		params.SetProgressToken(tool)
-		return text(session.CallTool(ctx, params))
-	}
-	err = act(protocol, map[string]func(context.Context) (string, error){
+	err = act(protocol, heard.doing(name, call), map[string]doing{
 		"list": func(ctx context.Context) (string, error) {
 			var names []string
 			for tool, err := range session.Tools(ctx, nil) {
@@ -78,35 +75,6 @@ func runGoSDK(args []string) error {
 			slices.Sort(names)
 			return strings.Join(names, " "), nil
 		},
-		"call": func(ctx context.Context) (string, error) {
-			return call(ctx, "echo", map[string]any{"text": "text"})
-		},
-		"progress": func(ctx context.Context) (string, error) {
-			answer, err := follow(ctx, "count", map[string]any{"to": 3})
-			if err != nil {
-				return "", err
-			}
-			if err := await(ctx, heard.counted); err != nil {
-				return "", err
-			}
-			return heard.said(&heard.steps) + " " + answer, nil
-		},
-		"cancel": func(ctx context.Context) (string, error) {
-			waiting, cancel := context.WithCancel(ctx)
-			ended := make(chan struct{})
-			go func() {
-				_, _ = follow(waiting, "wait", map[string]any{"name": name})
-				close(ended)
-			}()
-			err := await(ctx, heard.begun)
-			cancel()
-			<-ended
-			if err != nil {
-				return "", err
-			}
-			return call(ctx, "cancelled", map[string]any{"name": name})
-		},
-		"elicit": func(ctx context.Context) (string, error) { return call(ctx, "ask", nil) },
 		"subscribe": func(ctx context.Context) (string, error) {
 			if err := session.Subscribe(ctx, &mcp.SubscribeParams{URI: uri}); err != nil {
 				return "", err

@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 What is deprecated is what legacy peers have.
+
 package interop
 
 import (
@@ -78,7 +80,11 @@ func runMCPGo(args []string) error {
 		}
 		return "", errors.New("no text")
 	}
-	do := map[string]func(context.Context) (string, error){
+	do := heard.doing(name, call)
+	if protocol != modern { // until then it tells nobody over HTTP that it has cancelled
+		delete(do, "cancel")
+	}
+	err = act(protocol, do, map[string]doing{
 		"list": func(ctx context.Context) (string, error) {
 			result, err := client.ListTools(ctx, mcpgo.ListToolsRequest{})
 			if err != nil {
@@ -91,20 +97,6 @@ func runMCPGo(args []string) error {
 			slices.Sort(names)
 			return strings.Join(names, " "), nil
 		},
-		"call": func(ctx context.Context) (string, error) {
-			return call(ctx, "echo", map[string]any{"text": "text"})
-		},
-		"progress": func(ctx context.Context) (string, error) {
-			answer, err := call(ctx, "count", map[string]any{"to": 3})
-			if err != nil {
-				return "", err
-			}
-			if err := await(ctx, heard.counted); err != nil {
-				return "", err
-			}
-			return heard.said(&heard.steps) + " " + answer, nil
-		},
-		"elicit": func(ctx context.Context) (string, error) { return call(ctx, "ask", nil) },
 		"subscribe": func(ctx context.Context) (string, error) {
 			end := func() error {
 				var r mcpgo.UnsubscribeRequest
@@ -199,23 +191,6 @@ func runMCPGo(args []string) error {
 			}
 			return heard.said(&heard.levels), nil
 		},
-	}
-	if protocol == modern { // before, it tells nobody over HTTP that it has cancelled
-		do["cancel"] = func(ctx context.Context) (string, error) {
-			waiting, cancel := context.WithCancel(ctx)
-			ended := make(chan struct{})
-			go func() {
-				_, _ = call(waiting, "wait", map[string]any{"name": name})
-				close(ended)
-			}()
-			err := await(ctx, heard.begun)
-			cancel()
-			<-ended
-			if err != nil {
-				return "", err
-			}
-			return call(ctx, "cancelled", map[string]any{"name": name})
-		}
-	}
-	return errors.Join(act(protocol, do), client.Close())
+	})
+	return errors.Join(err, client.Close())
 }

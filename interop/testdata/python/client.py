@@ -69,8 +69,9 @@ class Client:
         message = getattr(message, "root", message)
         if isinstance(message, types.ResourceUpdatedNotification) and str(message.params.uri) == uri:
             self.updated.set()
-        if isinstance(message, types.ProgressNotification):
-            self.request = plain(message)["params"]["progressToken"]
+        if isinstance(message, types.ProgressNotification) and message.params.total == 2:  # of the tool wait
+            self.request = plain(message)["params"]["progressToken"]  # both SDKs take the id of the call for it
+            self.begun.set()
 
     async def call_tool(self, tool, arguments, progress=None):
         content = (await self.client.call_tool(tool, arguments, progress_callback=progress)).content
@@ -116,13 +117,11 @@ class Client:
 
     async def cancel(self):
         async def on_progress(progress, total, message):
-            self.begun.set()
+            pass
 
         async with anyio.create_task_group() as calls:
             calls.start_soon(self.call_tool, "wait", {"name": name}, on_progress)
             await self.begun.wait()
-            while self.request is None:  # it is told of in another task
-                await anyio.sleep(0.01)
             await self.withdraw(self.request)
             calls.cancel_scope.cancel()
         return await self.call_tool("cancelled", {"name": name})
