@@ -12,13 +12,13 @@ import (
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
-// serveKey in the environment has this program be a server: one of
-// goServers, by its name.
-const serveKey = "MCPOOL_INTEROP_SERVE"
+// programKey in the environment has this program be a server or a client: one
+// of goPrograms, by its name.
+const programKey = "MCPOOL_INTEROP_PROGRAM"
 
 func TestMain(m *testing.M) {
-	if name := os.Getenv(serveKey); name != "" {
-		if err := goServers[name](os.Args[1:]); err != nil {
+	if name := os.Getenv(programKey); name != "" {
+		if err := goPrograms[name](os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
