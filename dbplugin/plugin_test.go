@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv("TMPDIR", dir); err != nil {
 		panic(err)
 	}
+	// Under the race detector it takes longer than a call may.
+	if _, err := dbserver.Sample(context.Background(), filepath.Join(dir, "mcpool-example")); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(mcptest.Settled(m), goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(dir) // of a temporary directory nobody needs to know
 		os.Exit(code)

@@ -27,15 +27,19 @@ func TestMain(m *testing.M) {
 	if testDir, err = os.MkdirTemp("", "dbserver"); err != nil {
 		panic(err)
 	}
+	if err := os.Setenv("TMPDIR", testDir); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(mcptest.Settled(m), goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(testDir) // of a temporary directory nobody needs to know
 		os.Exit(code)
 	}))
 }
 
-// samplePath makes the sample once for all tests of the package.
+// samplePath makes the sample once for all tests of the package, and for the
+// example after them: under the race detector it takes longer than a call may.
 var samplePath = sync.OnceValues(func() (string, error) {
-	return Sample(context.Background(), filepath.Join(testDir, "new", "sample"))
+	return Sample(context.Background(), filepath.Join(testDir, "mcpool", "sample"))
 })
 
 func serveSample(t testing.TB, options Options) *Server {
