@@ -71,6 +71,8 @@ server, sales: a small sample database in this process.`)
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", g)
 	mux.Handle("/mcp/", g)
+	mux.Handle("/sse", g)
+	mux.Handle("/sse/", g)
 	mux.Handle("/", gateway.Guard(status, *listen.allowedHosts, *listen.allowedOrigins))
 	greet(std.out, listener.Addr(), conf.Servers)
 	return serveUntil(ctx, listener, mux, listen, log, func(ctx context.Context) error {
