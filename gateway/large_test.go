@@ -1,0 +1,64 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
+)
+
+// Large results pass as they are in all pairings of eras, also where many do at
+// once and each is read into the memory of another.
+func TestLargeResults(t *testing.T) {
+	for _, server := range []*mcptest.Server{{}, {SSE: true}, {Modern: true}, {Modern: true, SSE: true}} {
+		upstream := httptest.NewServer(server)
+		defer upstream.Close()
+		pool, err := mcpool.New(mcpool.Server{Name: "one", URL: upstream.URL}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pool.Close(context.Background())
+		g := newGateway(t, nil, one(pool))
+		session := initialize(t, g, "/mcp")
+		for name, client := range map[string]struct {
+			more    string // of params
+			headers []string
+		}{
+			"legacy": {"", []string{"Mcp-Session-Id", session}},
+			"modern": {"," + meta, modernHeaders("tools/call", "echo")},
+		} {
+			t.Run(fmt.Sprintf("%s client, modern server %v, SSE %v", name, server.Modern, server.SSE), func(t *testing.T) {
+				var all sync.WaitGroup
+				for i := range 4 {
+					all.Go(func() {
+						for _, size := range []int{jsonrpc.Large / 4, jsonrpc.Large, 100_000} {
+							text := strings.Repeat(string(rune('a'+i)), size)
+							body := fmt.Sprintf(`{"jsonrpc":"2.0","id":"%d-%d","method":"tools/call","params":{"name":"echo","arguments":{"id":"x","text":%q}%s}}`,
+								i, size, text, client.more)
+							r := do(g, "POST", "/mcp", body, client.headers...)
+							m, err := jsonrpc.Parse([]byte(r.body))
+							if err != nil || string(m.ID) != fmt.Sprintf(`"%d-%d"`, i, size) || r.header.Get("Content-Type") != "application/json" {
+								t.Errorf("%d bytes: %v, %.200s", size, err, r)
+								return
+							}
+							if got := jsonrpc.GetString(m.Result, "structuredContent", "text"); got != text {
+								t.Errorf("%d bytes became %d, %.20s", size, len(got), got)
+							}
+							kind, typed := jsonrpc.Get(m.Result, "resultType")
+							if modern := name == "modern"; typed != modern || modern && string(kind) != `"complete"` {
+								t.Errorf("%d bytes: resultType is %s", size, kind)
+							}
+						}
+					})
+				}
+				all.Wait()
+			})
+		}
+	}
+}
