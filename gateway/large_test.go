@@ -11,6 +11,7 @@ import (
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
+	"github.com/mcpool-dev/mcpool/rpc"
 )
 
 // Large results pass as they are in all pairings of eras, also where many do at
@@ -59,6 +60,34 @@ func TestLargeResults(t *testing.T) {
 				}
 				all.Wait()
 			})
+		}
+	}
+}
+
+// The memory of a result is given back once, and not before the result is sent.
+func TestResultIsFreedWhenItIsSent(t *testing.T) {
+	for name, headers := range map[string][]string{
+		"legacy":         {"Mcp-Session-Id", ""},
+		"modern":         modernHeaders("tools/call", "x"),
+		"modern, events": append(modernHeaders("tools/call", "x"), "Accept", "text/event-stream"),
+	} {
+		result := `{"resultType":"complete","content":[{"type":"text","text":"` + strings.Repeat("x", jsonrpc.Large) + `"}]}`
+		freed := 0
+		g := newGateway(t, nil, one(handler(func(context.Context, rpc.Call) (rpc.Answer, error) {
+			memory := []byte(result)
+			return rpc.ModernResult(memory).Lent(func() { clear(memory); freed++ }), nil
+		})))
+		params := `{"name":"x",` + meta + `}`
+		if name == "legacy" {
+			headers[1] = initialize(t, g, "/mcp")
+			params = `{"name":"x"}`
+		}
+		r := do(g, "POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":`+params+`}`, headers...)
+		if want := strings.TrimPrefix(result, `{"resultType":"complete",`); !strings.Contains(r.body, want) {
+			t.Errorf("%s: the result became %.200q", name, r.body)
+		}
+		if freed != 1 {
+			t.Errorf("%s: freed %d times", name, freed)
 		}
 	}
 }
