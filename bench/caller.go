@@ -39,8 +39,8 @@ type caller struct {
 }
 
 // newLoad has so many callers call a tool, whose result they expect.
-func newLoad(url string, era transport.Era, tool string, result []byte, callers int) *load {
-	l := &load{tripper: &http.Transport{MaxIdleConnsPerHost: 256}, timed: callers == 1}
+func newLoad(url string, era transport.Era, tool string, result []byte, callers int, breaks bool) *load {
+	l := &load{tripper: &http.Transport{MaxIdleConnsPerHost: 256}, timed: callers == 1, breaks: breaks}
 	for i := range callers {
 		l.callers = append(l.callers, l.newCaller(url, era, tool, result, i))
 	}
@@ -69,7 +69,7 @@ func (l *load) newCaller(url string, era transport.Era, tool string, result []by
 	id := strconv.Itoa(1000 + i) // as long as any other's
 	c.body = fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"method":%q,"params":{"name":%q,"arguments":{"query":"select 42"}%s}}`,
 		id, callMethod, tool, meta)
-	answer, _ := l.exchange(c) // alone, it does not break off
+	answer, _ := l.exchange(c)
 	c.length = len(answer)
 	if !bytes.HasPrefix(answer, []byte("{")) { // an event stream
 		_, answer, _ = bytes.Cut(answer, []byte("data: "))
@@ -93,13 +93,19 @@ func sameContent(a, b json.RawMessage) bool {
 	return true
 }
 
-// exchange makes a request of the caller and returns the answer.
+// exchange makes a request of the caller and returns the answer, the first one
+// that does not break off.
 func (l *load) exchange(c *caller) ([]byte, http.Header) {
-	response := l.send(c)
-	body, err := io.ReadAll(response.Body)
-	must(err)
-	must(response.Body.Close())
-	return body, response.Header
+	for {
+		response := l.send(c)
+		body, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err != nil && l.breaks {
+			continue
+		}
+		must(err)
+		return body, response.Header
+	}
 }
 
 func (l *load) send(c *caller) *http.Response {

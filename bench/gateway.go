@@ -92,9 +92,9 @@ func (h *hops) through(p passage) benchCase {
 	c := benchCase{name: p.name(), long: true}
 	add := func(subject, url string, usage func() usage) {
 		c.open = append(c.open, func() trial {
-			l := newLoad(url, p.era, p.tool, p.result, p.callers)
+			l := newLoad(url, p.era, p.tool, p.result, p.callers, subject == proxyName)
 			t := l.trial(subject, usage)
-			if l.breaks = subject == proxyName; l.breaks {
+			if l.breaks {
 				t.stop = func() {
 					h.calls, h.broken = h.calls+l.calls.Load(), h.broken+l.broken.Load()
 					l.tripper.CloseIdleConnections()
@@ -181,6 +181,7 @@ func (r *results) passed() []verdict {
 			target: fmt.Sprintf("≤ %.2f × %s", p.most, proxyName),
 			figure: fmt.Sprintf("%.2f × (%.0f µs)", part, ours.median(cpu)/1000),
 			met:    part <= p.most,
+			why:    why[gatewayName],
 		}
 		if p.small {
 			v.target += ", ≤ 16 KB allocated"
@@ -199,6 +200,7 @@ func (r *results) passed() []verdict {
 			target: fmt.Sprintf("p50 ≤ that of %s, p99 ≤ 1 ms more", proxyName),
 			figure: fmt.Sprintf("p50 %.0f µs beside %.0f µs, p99 %+.0f µs", adds/1000, its/1000, more/1000),
 			met:    adds <= its && more <= 1e6,
+			why:    why[gatewayName],
 		})
 	}
 	return list
