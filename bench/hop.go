@@ -21,7 +21,6 @@ import (
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/gateway"
 	"github.com/mcpool-dev/mcpool/internal/transport"
-	"github.com/mcpool-dev/mcpool/rpc"
 )
 
 // A hop stands between a client and the peer, in a process of its own that
@@ -107,7 +106,7 @@ func newGateway(upstream string) (http.Handler, func()) {
 			pools = append(pools, pool)
 			fronts = append(fronts, gateway.Server{
 				Name: name, Handler: pool, CallTimeout: callTimeout,
-				EndSession: func(session string) { pool.EndSession(rpc.Caller{Session: session}) },
+				EndSession: pool.EndSession,
 			})
 		}
 	}
