@@ -33,12 +33,13 @@ import (
 //
 // Two methods of MCP 2026-07-28 work whatever the server speaks.
 // server/discover says how the server has introduced itself, without asking it
-// once more; only if it has not, to any of this principal, is a connection
-// opened, or a modern server asked. A Handler is asked each time.
-// subscriptions/listen is [Pool.Watch] for the filter in params.notifications,
-// and tells Events; it counts as no call. What legacy clients send for a whole session
-// (initialize, ping, logging/setLevel, resources/subscribe) is not for callers
-// to send.
+// once more. Only if it has not, to anybody on this caller's account, is a
+// connection opened, or a modern server asked; a Handler is asked each time.
+// Without accounts, or if a modern server said that it is public, it is the same
+// for all. subscriptions/listen is [Pool.Watch] for the filter in
+// params.notifications, and tells Events; it counts as no call. What legacy
+// clients send for a whole session (initialize, ping, logging/setLevel,
+// resources/subscribe) is not for callers to send.
 //
 // The error is an [*rpc.Error] if the server answered with one, else an
 // [*Error].

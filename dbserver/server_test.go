@@ -16,6 +16,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 	"go.uber.org/goleak"
 
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 	if testDir, err = os.MkdirTemp("", "dbserver"); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(mcptest.Settled(m), goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(testDir) // of a temporary directory nobody needs to know
 		os.Exit(code)
 	}))

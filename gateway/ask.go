@@ -14,24 +14,24 @@ import (
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
-// ask makes the call of a request to one server and returns its result. out,
+// ask makes the call of a request to one server and returns its answer. out,
 // if any, gets what the client asked for meanwhile. The error is an
 // [*rpc.Error], a [*timeoutError], a [*limitError], or the handler's.
-func (q *request) ask(ctx context.Context, s *backend, params json.RawMessage, out outlet) (json.RawMessage, error) {
+func (q *request) ask(ctx context.Context, s *backend, params json.RawMessage, out outlet) (rpc.Answer, error) {
 	return q.askFor(ctx, s, q.method, params, out)
 }
 
 // askFor is ask for another method than that of the request.
-func (q *request) askFor(ctx context.Context, s *backend, method string, params json.RawMessage, out outlet) (json.RawMessage, error) {
+func (q *request) askFor(ctx context.Context, s *backend, method string, params json.RawMessage, out outlet) (rpc.Answer, error) {
 	leave, err := q.gateway.limits.enter(s, q.caller.Principal)
 	if err != nil {
-		return nil, err
+		return rpc.Answer{}, err
 	}
 	call := rpc.Call{Method: method, Params: params, Caller: q.caller, MultiRound: q.era == modern}
 	if q.era == legacy {
 		if call.Params, err = q.withSession(s, params); err != nil {
 			leave()
-			return nil, badParams(method, err)
+			return rpc.Answer{}, badParams(method, err)
 		}
 	}
 	if q.mayPark(method) && out != nil {
@@ -39,14 +39,17 @@ func (q *request) askFor(ctx context.Context, s *backend, method string, params 
 	}
 	defer leave()
 	on := &events{request: q, out: out}
-	ctx, on.clock = startClock(ctx, s)
+	ctx, on.clock = startClock(ctx, s, q.cancel)
 	defer on.clock.stop()
 	call.Events = on
 	answer, err := s.do(ctx, q.gateway.log, call)
 	if err != nil {
-		return nil, on.clock.verdict(ctx, err)
+		return rpc.Answer{}, on.clock.verdict(ctx, err)
 	}
-	return answer.Bytes(), nil
+	if method == tools.method {
+		s.headers.learn(answer.Bytes())
+	}
+	return answer, nil
 }
 
 // withSession puts into the params of a legacy client what it agreed on when it
@@ -67,18 +70,22 @@ func (q *request) withSession(s *backend, params json.RawMessage) (json.RawMessa
 // A clock ends a call that has taken too long.
 type clock struct {
 	timeout *timeoutError
-	timer   *time.Timer // nil: it may take as long as it likes
-	cancel  context.CancelCauseFunc
+	timer   *time.Timer             // nil: it may take as long as it likes
+	cancel  context.CancelCauseFunc // nil if the context is another's, too
 }
 
-// startClock bounds one call of a server. The clock has to be stopped.
-func startClock(ctx context.Context, s *backend) (context.Context, clock) {
+// startClock bounds one call of a server. cancel ends ctx, if that is for
+// nothing but this call; nil if it is. The clock has to be stopped.
+func startClock(ctx context.Context, s *backend, cancel context.CancelCauseFunc) (context.Context, clock) {
 	if s.CallTimeout == 0 {
 		return ctx, clock{}
 	}
-	c := clock{timeout: &timeoutError{server: s.Name, timeout: s.CallTimeout, ran: true}}
-	ctx, c.cancel = context.WithCancelCause(ctx)
-	timeout, cancel := c.timeout, c.cancel
+	timeout := &timeoutError{server: s.Name, timeout: s.CallTimeout, ran: true}
+	c := clock{timeout: timeout}
+	if cancel == nil {
+		ctx, cancel = context.WithCancelCause(ctx)
+		c.cancel = cancel
+	}
 	c.timer = time.AfterFunc(s.CallTimeout, func() { cancel(timeout) })
 	return ctx, c
 }
@@ -100,6 +107,8 @@ func (c clock) pause() {
 func (c clock) stop() {
 	if c.timer != nil {
 		c.timer.Stop()
+	}
+	if c.cancel != nil {
 		c.cancel(nil)
 	}
 }

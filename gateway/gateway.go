@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/mirror"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -66,11 +67,12 @@ type Server struct {
 // A backend is a Server as the gateway has it.
 type backend struct {
 	Server
-	modern atomic.Bool // it has said so
+	modern  atomic.Bool // it has said so
+	headers paramHeaders
 }
 
 func newBackend(s *Server) *backend {
-	b := &backend{Server: *s}
+	b := &backend{Server: *s, headers: paramHeaders{of: make(map[string][]mirror.Header)}}
 	if b.MaxCalls == 0 {
 		b.MaxCalls = DefaultMaxCalls
 	}

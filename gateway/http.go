@@ -48,15 +48,18 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, rpc.Errorf(rpc.CodeInvalidRequest, "who calls is not known: %v", err))
 		return
 	}
-	talk := r.URL.Query().Get(talkParam)
+	talk := ""
+	if r.URL.RawQuery != "" {
+		talk = r.URL.Query().Get(talkParam)
+	}
 	switch {
 	case r.Method == http.MethodPost && talk != "":
 		g.postTalk(v, talk)
 	case r.Method == http.MethodPost && !older:
 		g.post(v)
-	case r.Method == http.MethodGet && r.Header.Get(headerSession) != "" && v.accepts.events:
+	case r.Method == http.MethodGet && r.Header.Get(headerSession) != "" && v.accepts.asksEvents:
 		g.get(v)
-	case r.Method == http.MethodGet && v.accepts.events && r.Header.Get(headerVersion) == "" && r.Header.Get("Accept") != "":
+	case r.Method == http.MethodGet && v.accepts.asksEvents && r.Header.Get(headerVersion) == "":
 		g.talk(v)
 	case r.Method == http.MethodDelete && !older:
 		g.delete(v)
@@ -155,7 +158,7 @@ const readTime = 30 * time.Second
 // body reads the message of a request, or refuses it. All of it is read before
 // anything is answered: net/http closes the body when the response begins.
 func (g *Gateway) body(v *visit) ([]byte, bool) {
-	if kind, _, _ := mime.ParseMediaType(v.r.Header.Get("Content-Type")); kind != "application/json" {
+	if kind, _, _ := mediaType(v.r.Header.Get("Content-Type")); kind != "application/json" {
 		refuse(v.w, http.StatusUnsupportedMediaType, rpc.Errorf(rpc.CodeInvalidRequest, "Content-Type must be application/json"))
 		return nil, false
 	}
@@ -174,6 +177,15 @@ func (g *Gateway) body(v *visit) ([]byte, bool) {
 	}
 	refuse(v.w, status, e)
 	return nil, false
+}
+
+// mediaType is mime.ParseMediaType, which makes a map, with the types that
+// nearly every client names known at sight.
+func mediaType(value string) (kind string, params map[string]string, err error) {
+	if value == "application/json" || value == "text/event-stream" {
+		return value, nil, nil
+	}
+	return mime.ParseMediaType(value)
 }
 
 // readAll reads a body that says how long it is, or -1; what it says is not
@@ -274,13 +286,17 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 		}
 	}
 	q := g.newRequest(v.endpoint, era, v.principal, session, msg, events)
+	if era == modern {
+		q.header = v.r.Header
+	}
 	result, err := q.answer(ctx)
 	switch {
 	case err == nil:
 		if q.method == methodInitialize { // no such method in the modern era
 			v.w.Header().Set(headerSession, g.sessions.begin(v.endpoint.name, v.principal, q.session))
 		}
-		out.answer(http.StatusOK, jsonrpc.AppendResult(nil, q.id, result))
+		out.result(q.id, result)
+		q.lent.Free()
 	case ctx.Err() != nil:
 		// Nothing more is to be sent (MCP 2026-07-28,
 		// basic/transports/streamable-http "Cancellation").
@@ -314,7 +330,10 @@ func refuse(w http.ResponseWriter, status int, e *rpc.Error) {
 }
 
 // accepts is what a client can read.
-type accepts struct{ json, events bool }
+type accepts struct {
+	json, events bool
+	asksEvents   bool // by their name: a browser that reads anything does not
+}
 
 // parseAccept reads the Accept headers (RFC 9110 section 12.5.1). A client
 // without any reads everything.
@@ -325,16 +344,19 @@ func parseAccept(headers []string) accepts {
 	var a accepts
 	for _, header := range headers {
 		for kind := range strings.SplitSeq(header, ",") {
-			kind, params, err := mime.ParseMediaType(kind)
+			kind, params, err := mediaType(strings.TrimSpace(kind))
 			if err != nil || strings.Trim(params["q"], "0.") == "" && params["q"] != "" {
 				continue
 			}
 			switch kind {
 			case "*/*":
-				a = accepts{json: true, events: true}
+				a.json, a.events = true, true
 			case "application/json", "application/*":
 				a.json = true
-			case "text/event-stream", "text/*":
+			case "text/event-stream":
+				a.asksEvents = true
+				fallthrough
+			case "text/*":
 				a.events = true
 			}
 		}

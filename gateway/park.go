@@ -61,7 +61,7 @@ type conversation struct {
 	cancel  context.CancelCauseFunc
 
 	done   chan struct{} // closed when there is an answer
-	result json.RawMessage
+	answer rpc.Answer
 	err    error // both set before done is closed
 
 	asked chan struct{} // holds a token while questions may have come
@@ -83,7 +83,7 @@ type question struct {
 }
 
 // converse makes a call that may be parked. leave is called when it is over.
-func (q *request) converse(ctx context.Context, s *backend, call rpc.Call, leave func()) (json.RawMessage, error) {
+func (q *request) converse(ctx context.Context, s *backend, call rpc.Call, leave func()) (rpc.Answer, error) {
 	g := q.gateway
 	c := &conversation{
 		id: rand.Text(), gateway: g, what: q.what(), owner: q.caller.Principal, session: q.caller.Session, bound: q.stateBound(), token: q.token,
@@ -92,12 +92,12 @@ func (q *request) converse(ctx context.Context, s *backend, call rpc.Call, leave
 	}
 	running, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	c.cancel = cancel
-	running, c.clock = startClock(running, s)
+	running, c.clock = startClock(running, s, nil)
 	call.Events = c
 	if !g.parked.goes(func() {
 		defer leave()
 		answer, err := s.do(running, g.log, call)
-		c.result, c.err = answer.Bytes(), c.clock.verdict(running, err)
+		c.answer, c.err = answer, c.clock.verdict(running, err)
 		c.clock.stop()
 		cancel(nil)
 		close(c.done)
@@ -106,7 +106,7 @@ func (q *request) converse(ctx context.Context, s *backend, call rpc.Call, leave
 		leave()
 		c.clock.stop()
 		cancel(nil)
-		return nil, errClosed
+		return rpc.Answer{}, errClosed
 	}
 	return c.wait(ctx)
 }
@@ -126,20 +126,20 @@ func (q *request) stateBound() string {
 
 // wait waits for the answer, or for questions, which it returns as the answer
 // to the client's request.
-func (c *conversation) wait(ctx context.Context) (json.RawMessage, error) {
+func (c *conversation) wait(ctx context.Context) (rpc.Answer, error) {
 	for {
 		select {
 		case <-c.done:
-			return c.result, c.err
+			return c.answer, c.err
 		case <-c.asked:
 			time.Sleep(gatherTime)
 			if result, ok := c.park(); ok {
-				return result, nil
+				return rpc.Result(result), nil
 			}
 		case <-ctx.Done():
 			c.cancel(context.Cause(ctx))
 			<-c.done
-			return c.result, c.err
+			return c.answer, c.err
 		}
 	}
 }
@@ -184,21 +184,21 @@ func (c *conversation) park() (json.RawMessage, bool) {
 }
 
 // resume goes on with the parked call that a state is of.
-func (q *request) resume(ctx context.Context, state string) (json.RawMessage, error) {
+func (q *request) resume(ctx context.Context, state string) (rpc.Answer, error) {
 	g := q.gateway
 	said, _, ok := g.sealer.open(state[len(statePrefix):], q.stateBound(), 3)
 	if !ok {
-		return nil, gone("its requestState is not one of this call, or it has expired")
+		return rpc.Answer{}, gone("its requestState is not one of this call, or it has expired")
 	}
 	if said[0] != g.name {
-		return nil, gone("it is at gateway %s, and this is %s", said[0], g.name)
+		return rpc.Answer{}, gone("it is at gateway %s, and this is %s", said[0], g.name)
 	}
 	c := g.parked.find(said[1])
 	if c == nil {
-		return nil, gone("it has ended")
+		return rpc.Answer{}, gone("it has ended")
 	}
 	if err := c.goOn(q, said[2]); err != nil {
-		return nil, err
+		return rpc.Answer{}, err
 	}
 	return c.wait(ctx)
 }

@@ -3,9 +3,12 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"sync"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 )
 
 // A reply is the HTTP response to one request: one JSON object or, as soon as
@@ -96,6 +99,21 @@ func (p *reply) answer(status int, frame []byte) {
 	}
 }
 
+// result is answer with the response that carries a result, which is not copied
+// where it may be large.
+func (p *reply) result(id, result json.RawMessage) {
+	p.mu.Lock()
+	plain := p.stream == nil && p.accepts.json
+	p.ended = p.ended || plain
+	p.mu.Unlock()
+	if !plain {
+		p.answer(http.StatusOK, jsonrpc.AppendResult(nil, id, result))
+		return
+	}
+	before, after := jsonrpc.AroundResult(id, len(result))
+	writeJSON(p.w, http.StatusOK, before, result, after)
+}
+
 // finish ends the response, if that was not done.
 func (p *reply) finish() {
 	if p.stop() && p.session != "" {
@@ -103,11 +121,21 @@ func (p *reply) finish() {
 	}
 }
 
-// writeJSON writes a response that is one frame. Its length goes before it, so
-// that no reader can take a part of it for the whole.
-func writeJSON(w http.ResponseWriter, status int, frame []byte) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(frame)))
+var typeJSON = []string{"application/json"} // of any number of responses
+
+// writeJSON writes a response that is one frame, in parts. Its length goes before
+// it, so that no reader can take a part of it for the whole.
+func writeJSON(w http.ResponseWriter, status int, frame ...[]byte) {
+	length := 0
+	for _, part := range frame {
+		length += len(part)
+	}
+	w.Header()["Content-Type"] = typeJSON
+	w.Header().Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
-	_ = writePieces(w, frame) // net/http ends the connection of a write that failed
+	for _, part := range frame {
+		if writePieces(w, part) != nil {
+			return // net/http ends the connection of a write that failed
+		}
+	}
 }

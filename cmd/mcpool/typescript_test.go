@@ -99,7 +99,7 @@ func (ts *typescript) start(t *testing.T, p *program, do job) (wait func() []see
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	expire := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	expire := time.AfterFunc(4*patience, func() { _ = cmd.Process.Kill() })
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
