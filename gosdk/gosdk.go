@@ -48,7 +48,11 @@ import (
 // A Transport has nothing to close. When a session ends, its calls are
 // cancelled and mcpool.Pool.EndSession is called for it, but the pools stay
 // open: whoever has made them closes them, as a rule after the sessions. The
-// calls of sessions that are left fail with mcpool.ErrPoolClosed in their text.
+// calls of sessions that are left fail, with the text of mcpool.ErrPoolClosed.
+//
+// A session goes on when a server restarts or forgets its own. Under
+// mcpool.ShareSession, where that had state, one call fails with the text of
+// mcpool.ErrSessionLost; the next begins afresh.
 type Transport struct {
 	// Gateway serves the sessions. [NewTransport] makes one; a program sets it
 	// to choose the options of the gateway and of its servers, or to serve

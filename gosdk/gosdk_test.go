@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 what MCP 2026-07-28 deprecates is served like the rest
+
 package gosdk
 
 import (
@@ -427,6 +429,27 @@ func TestSessionsEndAtTheServer(t *testing.T) {
 		<-closed
 		other.close()
 		<-closed
+	}
+}
+
+// A program's session outlives the one at the server, whose loss it is told of
+// once.
+func TestLossOfAServersSessionIsToldOnce(t *testing.T) {
+	p := newPlace(t, false)
+	u := connect(t, NewTransport(p.pool(t, "place", func(c *mcpool.Config) { c.Sharing = mcpool.ShareSession })), legacy, "ann")
+	defer u.close()
+	for round := range 2 {
+		if got := u.call("echo", map[string]int{"n": round}); !strings.Contains(got, fmt.Sprintf(`"n":%d`, round)) {
+			t.Errorf("got %s", got)
+		}
+		for session := range p.server.Sessions() {
+			if err := session.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := u.call("echo", nil); !strings.Contains(got, mcpool.ErrSessionLost.Error()) {
+			t.Errorf("with the session lost: %s", got)
+		}
 	}
 }
 

@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 what MCP 2026-07-28 deprecates is served like the rest
+
 package gosdk
 
 import (
