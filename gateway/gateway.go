@@ -1,5 +1,6 @@
 // Package gateway serves MCP servers to many clients, legacy and modern, over
-// streamable HTTP, over HTTP+SSE, and over stdio, at one endpoint.
+// streamable HTTP, over HTTP+SSE, over stdio, and in this process, at one
+// endpoint.
 //
 // A client's era is read from each request. A modern one (MCP 2026-07-28) says
 // everything in the request itself and nothing is remembered of it. A legacy
@@ -57,7 +58,7 @@ type Server struct {
 	// what one of them matches is.
 	Allow, Deny []string
 	// EndSession is told once that a client's session has ended: by DELETE,
-	// with ServeStdio, or because a server of the endpoint lost its state
+	// with ServeStdio or a Client, or because a server of the endpoint lost its state
 	// (mcpool.ErrSessionLost). Sessions whose clients just stay away are not
 	// reported. It may be called while calls of the session still run. Nil if
 	// nobody cares.
@@ -151,8 +152,9 @@ const (
 	logError  = "error"
 )
 
-// A Gateway serves clients. It is an [http.Handler], and [Gateway.ServeStdio]
-// serves one client over stdio. It is safe for concurrent use.
+// A Gateway serves clients. It is an [http.Handler]; [Gateway.ServeStdio] serves
+// one client over stdio, and [Gateway.NewClient] one in this process. It is safe
+// for concurrent use.
 type Gateway struct {
 	all        *endpoint // what /mcp and stdio serve
 	byName     map[string]*endpoint

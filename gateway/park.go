@@ -55,6 +55,7 @@ type conversation struct {
 	bound   string // for whom and where it is: the seal of its states
 	what    string // is called
 	owner   string // the principal
+	session string // that of the client; "" over HTTP, where it has none
 	token   json.RawMessage
 	clock   clock
 	cancel  context.CancelCauseFunc
@@ -85,7 +86,7 @@ type question struct {
 func (q *request) converse(ctx context.Context, s *backend, call rpc.Call, leave func()) (rpc.Answer, error) {
 	g := q.gateway
 	c := &conversation{
-		id: rand.Text(), gateway: g, what: q.what(), owner: q.caller.Principal, bound: q.stateBound(), token: q.token,
+		id: rand.Text(), gateway: g, what: q.what(), owner: q.caller.Principal, session: q.caller.Session, bound: q.stateBound(), token: q.token,
 		done: make(chan struct{}), asked: make(chan struct{}, 1),
 		now: q, out: q.out, questions: make(map[string]*question),
 	}
@@ -349,6 +350,23 @@ func (p *parked) count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.by)
+}
+
+// end ends the calls of a session that are parked, since their client is gone,
+// and waits for that.
+func (p *parked) end(session string) {
+	p.mu.Lock()
+	var all []*conversation
+	for _, c := range p.by {
+		if c.session == session {
+			all = append(all, c)
+		}
+	}
+	p.mu.Unlock()
+	for _, c := range all {
+		c.cancel(errForgotten)
+		<-c.done
+	}
 }
 
 // close ends the calls that are parked, since no client can come back to them,

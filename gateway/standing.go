@@ -31,6 +31,7 @@ type standing struct {
 	caller   rpc.Caller
 	out      outlet
 	stream   *stream // out over HTTP; nil otherwise
+	work     sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	ended   bool
@@ -77,13 +78,14 @@ func (ss *standings) get(e *endpoint, principal string, s *session, out outlet) 
 	return st, nil
 }
 
-// end ends the standing of a session, if it has one.
+// end ends the standing of a session, if it has one, and waits for that.
 func (ss *standings) end(session string) {
 	ss.mu.Lock()
 	st := ss.of[session]
 	ss.mu.Unlock()
 	if st != nil {
 		st.end()
+		st.work.Wait()
 	}
 }
 
@@ -125,6 +127,15 @@ func (st *standing) end() {
 	}
 }
 
+// goes runs what listens for the standing, until it ends.
+func (st *standing) goes(listen func()) {
+	st.work.Add(1)
+	st.all.work.Go(func() {
+		defer st.work.Done()
+		listen()
+	})
+}
+
 // read has the client told of changes of the lists, until done is called: it
 // has a stream open.
 func (st *standing) read() (done func()) {
@@ -138,7 +149,7 @@ func (st *standing) read() (done func()) {
 		ctx, cancel := context.WithCancel(context.Background())
 		st.lists = cancel
 		for _, s := range st.endpoint.servers {
-			st.all.work.Go(func() {
+			st.goes(func() {
 				st.all.gateway.listenTo(ctx, s, st.caller, filter{Tools: true, Prompts: true, Resources: true}, func(method string, params json.RawMessage) {
 					st.tell(s, method, params)
 				})
@@ -180,7 +191,7 @@ func (st *standing) subscribe(ctx context.Context, s *backend, uri, inner string
 	running, cancel := context.WithCancel(context.Background())
 	st.updates[uri] = cancel
 	heeded := make(chan bool, 1)
-	st.all.work.Go(func() {
+	st.goes(func() {
 		st.all.gateway.listenTo(running, s, st.caller, filter{URIs: []string{inner}}, func(method string, params json.RawMessage) {
 			if method != notifyAcknowledged {
 				if jsonrpc.GetString(params, "uri") == inner {

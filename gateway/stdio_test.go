@@ -276,3 +276,35 @@ func TestALineWithoutABreakIsALine(t *testing.T) {
 		t.Errorf("got %v, %q", err, out.String())
 	}
 }
+
+// A call that waits for its client ends with the client, and not when its time
+// to wait is up: it keeps a slot.
+func TestParkedCallsEndWithTheirClient(t *testing.T) {
+	t.Parallel()
+	over := make(chan error, 1)
+	g := newGateway(t, nil, one(handler(func(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+		answer, err := call.Events.Ask(ctx, "elicitation/create", json.RawMessage(`{"message":"?"}`))
+		over <- err
+		return rpc.Result(answer), err
+	})))
+	var consoles []*console
+	for range 2 {
+		c := newConsole(t, t.Context(), g)
+		c.write(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x",` + strings.Replace(meta, `Capabilities":{`, `Capabilities":{"elicitation":{}`, 1) + `}}`)
+		if got := c.read(); !strings.HasPrefix(got, `{"jsonrpc":"2.0","id":1,"result":{"inputRequests":`) {
+			t.Fatalf("got %s", got)
+		}
+		consoles = append(consoles, c)
+	}
+	for parked := len(consoles); parked > 0; parked-- {
+		if n := g.parked.count(); n != parked {
+			t.Errorf("%d calls are parked, want %d", n, parked)
+		}
+		if err := consoles[parked-1].end(); err != nil {
+			t.Error(err)
+		}
+		if err := <-over; !errors.Is(err, errForgotten) {
+			t.Errorf("the server was answered %v", err)
+		}
+	}
+}

@@ -38,6 +38,7 @@ func (g *Gateway) newTalk(e *endpoint, principal string, out outlet) *talk {
 func (t *talk) end() {
 	t.calls.Wait()
 	s := t.session.Load()
+	t.gateway.parked.end(s.name)
 	t.gateway.endSession(t.endpoint, rpc.Caller{Principal: t.principal, Session: s.name, Capabilities: s.caps})
 }
 
