@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/rand"
 	"net/http"
 	"strconv"
 	"sync"
@@ -43,13 +42,10 @@ func (p *reply) beginLocked() {
 	if p.stream != nil {
 		return
 	}
-	id := ""
 	if p.session != "" {
-		id = p.gateway.name + "." + rand.Text()
-	}
-	p.stream = newStream(id)
-	if id != "" {
-		p.gateway.streams.keep(p.stream, p.session)
+		p.stream = p.gateway.streams.begin(p.gateway.name, p.session)
+	} else {
+		p.stream = newStream("")
 	}
 	p.writer.Go(func() { p.err = p.stream.serve(p.ctx, p.w, 0) })
 }
@@ -78,12 +74,15 @@ func (p *reply) streaming() bool {
 }
 
 // answer ends the response with the frame that answers the request. The status
-// is lost where events came first.
+// is lost where events came first, and no event comes behind it.
 func (p *reply) answer(status int, frame []byte) {
 	p.mu.Lock()
+	p.ended = true
 	if p.stream == nil && (p.accepts.json || status != http.StatusOK) {
-		p.ended = true
 		p.mu.Unlock()
+		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+			p.w.Header().Set("Retry-After", retryAfter)
+		}
 		writeJSON(p.w, status, frame)
 		return
 	}
@@ -99,7 +98,7 @@ func (p *reply) answer(status int, frame []byte) {
 // finish ends the response, if that was not done.
 func (p *reply) finish() {
 	if p.stop() && p.session != "" {
-		p.gateway.streams.over(p.stream)
+		p.gateway.streams.end(p.stream)
 	}
 }
 
