@@ -107,10 +107,20 @@ func (w *wire) next() (id, frame string) {
 	return id, frame
 }
 
+// frame is the next that is no heartbeat.
+func (w *wire) frame() string {
+	w.t.Helper()
+	for {
+		if _, frame := w.next(); frame != "" {
+			return frame
+		}
+	}
+}
+
 // message is the next frame, taken apart.
 func (w *wire) message() jsonrpc.Message {
 	w.t.Helper()
-	_, frame := w.next()
+	frame := w.frame()
 	m, err := jsonrpc.Parse([]byte(frame))
 	if err != nil {
 		w.t.Fatalf("frame %q: %v", frame, err)
@@ -121,7 +131,7 @@ func (w *wire) message() jsonrpc.Message {
 // want checks that the next frame has these parts.
 func (w *wire) want(parts ...string) {
 	w.t.Helper()
-	_, frame := w.next()
+	frame := w.frame()
 	for _, part := range parts {
 		if !strings.Contains(frame, part) {
 			w.t.Errorf("got frame %s, want one with %s", frame, part)
@@ -133,7 +143,7 @@ func (w *wire) want(parts ...string) {
 func (w *wire) rest() (all []string) {
 	w.t.Helper()
 	for {
-		_, frame := w.next()
+		frame := w.frame()
 		if frame == "end" {
 			return all
 		}
