@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -431,28 +433,34 @@ func TestAStreamHoldsNoMoreThanIsAllowed(t *testing.T) {
 	}
 }
 
-// late is a client to whom an event comes while the answer is written to it.
-type late struct {
-	*wire
-	reply *reply
-}
-
-func (l late) Write(p []byte) (int, error) {
-	l.reply.event([]byte("{}"))
-	return l.wire.Write(p)
-}
-
 func TestNoEventComesBehindTheAnswer(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, nil, one(handler(demo)))
-	for range 20 {
-		w := &wire{t: t, begun: make(chan struct{}), events: make(chan string, 100), header: make(map[string][]string)}
-		p := &reply{gateway: g, ctx: t.Context(), accepts: accepts{events: true}, session: "s"}
-		p.w = late{w, p}
+	for range 100 {
+		w := &wire{t: t, begun: make(chan struct{}), events: make(chan string, 100000), header: make(http.Header)}
+		p := &reply{gateway: g, ctx: t.Context(), accepts: accepts{events: true}, w: w}
+		var late sync.WaitGroup
+		stop, first := make(chan struct{}), make(chan struct{})
+		late.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					p.event([]byte("{}"))
+				}
+				if i == 0 {
+					close(first)
+				}
+			}
+		})
+		<-first
 		p.answer(200, []byte(`{"answer":1}`))
 		p.finish()
+		close(stop)
+		late.Wait()
 		close(w.events)
-		if rest := w.rest(); len(rest) != 1 {
+		if rest := w.rest(); rest[len(rest)-1] != `{"answer":1}` {
 			t.Fatalf("got %v", rest)
 		}
 	}
