@@ -134,6 +134,7 @@ func (g *Gateway) get(v *visit) {
 
 // stream serves a stream from an event on.
 func (g *Gateway) stream(v *visit, s *stream, from int) {
+	startEvents(v.w)
 	if err := s.serve(v.r.Context(), v.w, from); err != nil {
 		panic(http.ErrAbortHandler) // returning would end it as if it were whole
 	}
@@ -156,8 +157,10 @@ func (g *Gateway) session(v *visit) (*session, bool) {
 	return session, ok
 }
 
-// readTime is how long a client may take to send a message of up to MaxBody.
-const readTime = 30 * time.Second
+// readTime is how long a client may take to send a message of up to MaxBody. It
+// is less than writeTime: net/http reads what is left of a body when it already
+// writes the answer.
+const readTime = 20 * time.Second
 
 // body reads the message of a request, or refuses it. All of it is read before
 // anything is answered: net/http closes the body when the response begins.

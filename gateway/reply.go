@@ -47,7 +47,10 @@ func (p *reply) beginLocked() {
 	} else {
 		p.stream = newStream("")
 	}
-	p.writer.Go(func() { p.err = p.stream.serve(p.ctx, p.w, 0) })
+	p.writer.Go(func() {
+		startEvents(p.w)
+		p.err = p.stream.serve(p.ctx, p.w, 0)
+	})
 }
 
 // stop lets no more events in and waits until those before are written, or the

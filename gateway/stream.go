@@ -151,11 +151,10 @@ func (s *stream) wrote(n int) {
 }
 
 // serve writes the frames from number n on, and those that come, as the body of
-// a response. It returns nil when the stream has ended and all is written, or
+// a response that startEvents has begun. It returns nil when the stream has ended and all is written, or
 // another response serves it, and otherwise why the client is not there.
 func (s *stream) serve(ctx context.Context, w http.ResponseWriter, n int) error {
 	stop := s.take()
-	startEvents(w)
 	var beat *time.Timer
 	for {
 		frames, first, ended, arrived := s.from(n)
