@@ -237,7 +237,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		limits:     newLimits(o.MaxCallsPerPrincipal),
 		lists:      newLists(),
 	}
-	g.standings = standings{gateway: g, of: make(map[string]*standing)}
+	g.standings = standings{gateway: g, of: make(map[string]*standing), updates: tally{of: make(map[string]int)}}
 	g.draining, g.drain = context.WithCancelCause(context.Background())
 	for i := range servers {
 		s := &servers[i]
@@ -327,6 +327,11 @@ func (s *Server) check(before []*backend) error {
 // (MCP 2025-11-25, basic/transports "Sending Messages to the Server"). Hosts
 // and origins are checked as by [Guard].
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		// It holds for a request that is refused too: net/http reads what is left
+		// of its body, for the sake of the next one.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTime)) // not every writer has one
+	}
 	g.handler.ServeHTTP(w, r)
 }
 
@@ -341,6 +346,13 @@ func (g *Gateway) Close(ctx context.Context) error {
 	g.drain(errClosed)
 	g.parked.close()
 	g.standings.close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		<-idle
+		g.parked.work.Wait()
+		g.standings.work.Wait()
+	}()
 	var err error
 	select {
 	case <-idle:
@@ -349,11 +361,6 @@ func (g *Gateway) Close(ctx context.Context) error {
 			err = fmt.Errorf("gateway: closed with %d calls in flight: %w", n, context.Cause(ctx))
 		}
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		g.parked.work.Wait()
-	}()
 	select {
 	case <-ended:
 	case <-ctx.Done():

@@ -131,7 +131,7 @@ func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session,
 	if s != nil {
 		q.caller.Session = s.name
 	}
-	if out == nil {
+	if out == nil && era == legacy {
 		q.caller.Capabilities = rpc.Capabilities{} // there is no way to ask
 	}
 	return q

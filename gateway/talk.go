@@ -21,6 +21,7 @@ type talk struct {
 	out       outlet
 	session   atomic.Pointer[session]
 	calls     sync.WaitGroup // requests that are being answered
+	running   atomic.Int32   // how many they are
 	hungUp    chan struct{}  // closed when nothing more comes of the client
 
 	// Of the goroutine that receives alone:
@@ -82,6 +83,11 @@ func (t *talk) request(ctx context.Context, msg *message) {
 	if era == legacy && msg.Method == methodInitialize {
 		t.initialized = true
 	}
+	if most := t.gateway.limits.each; int(t.running.Load()) >= most {
+		// Those that no server is asked for, and whose answers nobody reads.
+		t.send(jsonrpc.AppendError(nil, msg.ID, wireError(&limitError{most: most}, era)))
+		return
+	}
 	q := t.gateway.newRequest(t.endpoint, era, t.principal, t.session.Load(), msg, t.out)
 	q.standingOut, q.hungUp = t.out, t.hungUp
 	// Counted in before the next frame is read, which may cancel it.
@@ -90,7 +96,9 @@ func (t *talk) request(ctx context.Context, msg *message) {
 		t.send(jsonrpc.AppendError(nil, q.id, wireError(err, era)))
 		return
 	}
+	t.running.Add(1)
 	t.calls.Go(func() {
+		defer t.running.Add(-1)
 		result, err := q.run(ctx)
 		if err == nil && q.method == methodInitialize {
 			begun := *q.session
