@@ -92,9 +92,7 @@ func (t *talk) request(ctx context.Context, msg *message) {
 	t.calls.Go(func() {
 		result, err := q.run(ctx)
 		if err == nil && q.method == methodInitialize {
-			begun := *q.session
-			begun.name = t.session.Load().name
-			t.session.Store(&begun)
+			t.session.Store(q.session)
 		}
 		// Before the answer, with which the client may use the id again.
 		t.gateway.calls.end(this)
