@@ -145,6 +145,11 @@ var settingFlags = map[string][]badValues{
 	"calls-per-connection":          {bad(wantCount+"0 to 1000000", "-1")},
 	"sharing":                       {bad("want shared, principal or session", "everyone", "Shared")},
 	"call-timeout":                  {bad(wantPeriod, "-1", "long")},
+
+	"gateway-name":                    {bad("want 1 to 64 letters, digits, '-' and '_'", "", "a b")},
+	"gateway-prefix":                  {bad("want auto, always or never", "", "sometimes")},
+	"gateway-max-calls-per-principal": {bad(wantCount+"0, which is the default, to 1000000", "-1", "all")},
+	"gateway-session-key-file":        {bad("want a file", ""), failing("the key of sessions: open no-such-file: no such file", "no-such-file")},
 }
 
 var listenFlagValues = map[string][]badValues{

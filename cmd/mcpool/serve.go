@@ -44,12 +44,19 @@ server, sales: a small sample database in this process.`)
 		s := &conf.Servers[i]
 		s.Pool.LazyInitialization = s.Pool.LazyInitialization || *check // a check opens nothing
 	}
+	var key []byte
+	if !*check || conf.Gateway.SessionKeyFile != "" { // a check makes no key
+		if key, err = sessionKey(conf.Gateway, log); err != nil {
+			return err
+		}
+	}
 	a, err := assemble(conf.Servers, log)
 	if err != nil {
 		return err
 	}
 	g, err := gateway.New(a.fronts, &gateway.Options{
 		Version: version(), AllowedHosts: *listen.allowedHosts, AllowedOrigins: *listen.allowedOrigins, Log: log,
+		Key: key, Name: conf.Gateway.Name, Prefix: conf.Gateway.Prefix, MaxCallsPerPrincipal: conf.Gateway.MaxCallsPerPrincipal,
 	})
 	if err != nil {
 		a.close(ctx)
