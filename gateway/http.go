@@ -50,6 +50,8 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 	}
 	talk := r.URL.Query().Get(talkParam)
 	switch {
+	case r.Method == http.MethodGet && r.Header.Get("Upgrade") != "" && !older:
+		g.join(v)
 	case r.Method == http.MethodPost && talk != "":
 		g.postTalk(v, talk)
 	case r.Method == http.MethodPost && !older:
@@ -162,10 +164,11 @@ func (g *Gateway) body(v *visit) ([]byte, bool) {
 	control := http.NewResponseController(v.w)
 	_ = control.SetReadDeadline(time.Now().Add(readTime)) // not every writer has one
 	body, err := readAll(http.MaxBytesReader(v.w, v.r.Body, g.maxBody), v.r.ContentLength)
-	_ = control.SetReadDeadline(time.Time{})
 	if err == nil {
+		_ = control.SetReadDeadline(time.Time{})
 		return body, true
 	}
+	// Else it holds for what net/http reads yet, to use the connection again.
 	status, e := http.StatusBadRequest, rpc.Errorf(rpc.CodeParse, "the body could not be read: %v", err)
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		status, e = http.StatusRequestEntityTooLarge, rpc.Errorf(rpc.CodeInvalidRequest, "the body has more than %d bytes", tooLarge.Limit)

@@ -104,7 +104,9 @@ var badFlags = map[string]map[string][]badValues{
 			failing("open no-such-file.json: no such file", "no-such-file.json"),
 			failing("is a directory", "."),
 		},
-		"check": {bad(`invalid boolean value "perhaps" for -check`, "perhaps")},
+		"stdio":       {bad(`invalid boolean value "perhaps" for -stdio`, "perhaps")},
+		"drain-delay": {bad(wantPeriod, "-1", "never"), bad("leaves nothing of --drain-timeout of 30s", "30")},
+		"check":       {bad(`invalid boolean value "perhaps" for -check`, "perhaps")},
 	}),
 	"db": with(listenFlagValues, map[string][]badValues{
 		"dsn": {
@@ -231,6 +233,7 @@ func TestCommandLinesThatMakeNoSenseAreRefused(t *testing.T) {
 		{[]string{"serve", "--listen"}, 2, []string{"flag needs an argument: -listen", "mcpool serve --help lists the flags"}},
 		{[]string{"serve", "--listen", somewhere, "--min-connections", "9"}, 1, []string{"min_connections 9 is more than max_connections 6"}},
 		{[]string{"serve", "--listen", somewhere, "--max-connections-total", "5"}, 1, []string{"max_connections_total 5 is less than max_connections 6"}},
+		{[]string{"serve", "--stdio", "--listen", "localhost:0"}, 2, []string{"with --stdio want a port, at which other programs find the gateway"}},
 		{[]string{"db"}, 2, []string{"--dsn is missing: name a SQLite file, or sample"}},
 		{[]string{"db", "sample", "--listen", somewhere}, 2, []string{`unexpected argument "sample"`}},
 		{[]string{"db", "--listen", somewhere}, 2, []string{"--dsn is missing"}},
