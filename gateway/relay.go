@@ -102,7 +102,7 @@ func Relay(ctx context.Context, in io.Reader, out io.Writer, grace time.Duration
 // is of one goroutine.
 type relay struct {
 	connect func(context.Context) (*Joined, error)
-	found   chan found // what connect has returned
+	found   chan found         // what connect has returned
 	giveUp  context.CancelFunc // nil while it does not run
 
 	link   *link // nil while there is no gateway

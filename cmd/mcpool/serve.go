@@ -151,7 +151,7 @@ func (s *service) check(ctx context.Context) error {
 func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, leave func(context.Context)) error {
 	var draining atomic.Bool
 	status := admin.New(admin.Options{
-		Version: version(), Pools: o.pools, Ready: func() bool { return !draining.Load() },
+		Version: version(), Pools: o.pools, Gateway: o.gateway, Ready: func() bool { return !draining.Load() },
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", o.gateway)
