@@ -53,6 +53,8 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 		talk = r.URL.Query().Get(talkParam)
 	}
 	switch {
+	case r.Method == http.MethodGet && r.Header.Get("Upgrade") != "" && !older:
+		g.join(v)
 	case r.Method == http.MethodPost && talk != "":
 		g.postTalk(v, talk)
 	case r.Method == http.MethodPost && !older:
@@ -177,6 +179,7 @@ func (g *Gateway) body(v *visit) ([]byte, bool) {
 		_ = http.NewResponseController(v.w).SetReadDeadline(time.Time{})
 		return body, true
 	}
+	// Else it holds for what net/http reads yet, to use the connection again.
 	status, e := http.StatusBadRequest, rpc.Errorf(rpc.CodeParse, "the body could not be read: %v", err)
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		status, e = http.StatusRequestEntityTooLarge, rpc.Errorf(rpc.CodeInvalidRequest, "the body has more than %d bytes", tooLarge.Limit)

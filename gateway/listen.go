@@ -143,7 +143,7 @@ waiting:
 	case <-q.hungUp:
 		cancel()
 	}
-	if errors.Is(context.Cause(ctx), errClosed) {
+	if errors.Is(context.Cause(ctx), errClosed) && !q.leaves {
 		result, err := jsonrpc.Set(nil, q.id, "_meta", metaSubscription)
 		return result, err
 	}

@@ -285,13 +285,6 @@ func (q *request) listKey(s *backend, kind *listKind) listKey {
 	return listKey{q.endpoint.name, s.Name, kind.method, q.caller.Principal, q.caller.Capabilities}
 }
 
-// A ListFault is a server that does not list what it has, so that clients are
-// shown its last list, or nothing of it.
-type ListFault struct {
-	Since time.Time
-	Err   error
-}
-
 func newLists() *lists {
 	return &lists{kept: make(map[listKey][]item), faults: make(map[string]ListFault)}
 }

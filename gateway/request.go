@@ -69,6 +69,7 @@ type request struct {
 	// stream of its own.
 	standingOut outlet
 	hungUp      <-chan struct{} // closed when nothing more comes of the client; nil over HTTP
+	leaves      bool            // the client goes on elsewhere when the gateway closes
 	// out is the way to the client ahead of the answer; nil where it takes
 	// nothing but that.
 	out outlet

@@ -20,9 +20,10 @@ type talk struct {
 	principal string
 	out       outlet
 	session   atomic.Pointer[session]
-	calls     sync.WaitGroup // requests that are being answered
-	running   atomic.Int32   // how many they are
-	hungUp    chan struct{}  // closed when nothing more comes of the client
+	calls     sync.WaitGroup  // requests that are being answered
+	running   atomic.Int32    // how many they are
+	hungUp    chan struct{}   // closed when nothing more comes of the client
+	leave     <-chan struct{} // closed when the client is to go on elsewhere; nil: it cannot
 
 	// Of the goroutine that receives alone:
 	initialized bool   // the client has sent initialize: it is legacy, or both
@@ -89,11 +90,11 @@ func (t *talk) request(ctx context.Context, msg *message) {
 		return
 	}
 	q := t.gateway.newRequest(t.endpoint, era, t.principal, t.session.Load(), msg, t.out)
-	q.standingOut, q.hungUp = t.out, t.hungUp
+	q.standingOut, q.hungUp, q.leaves = t.out, t.hungUp, t.leave != nil
 	// Counted in before the next frame is read, which may cancel it.
 	ctx, this, err := t.gateway.calls.begin(ctx, keyOf(q.caller.Session, q.id))
 	if err != nil {
-		t.send(jsonrpc.AppendError(nil, q.id, wireError(err, era)))
+		t.refuse(q, err)
 		return
 	}
 	t.running.Add(1)
@@ -101,9 +102,7 @@ func (t *talk) request(ctx context.Context, msg *message) {
 		defer t.running.Add(-1)
 		result, err := q.run(ctx)
 		if err == nil && q.method == methodInitialize {
-			begun := *q.session
-			begun.name = t.session.Load().name
-			t.session.Store(&begun)
+			t.session.Store(q.session)
 		}
 		// Before the answer, with which the client may use the id again.
 		t.gateway.calls.end(this)
@@ -114,9 +113,17 @@ func (t *talk) request(ctx context.Context, msg *message) {
 			// Nothing is sent for it (MCP 2025-11-25, basic/utilities/cancellation;
 			// 2026-07-28, basic/transports/stdio "Cancellation").
 		default:
-			t.send(jsonrpc.AppendError(nil, q.id, wireError(err, era)))
+			t.refuse(q, err)
 		}
 	})
+}
+
+// refuse answers a request with an error. One that was not made because the
+// gateway closes is made elsewhere, where the client can go on.
+func (t *talk) refuse(q *request, err error) {
+	if t.leave == nil || !errors.Is(err, errClosed) {
+		t.send(jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))
+	}
 }
 
 func (t *talk) send(frame []byte) { t.out.send(oneLine(frame)) }
