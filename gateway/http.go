@@ -53,7 +53,7 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 		talk = r.URL.Query().Get(talkParam)
 	}
 	switch {
-	case r.Method == http.MethodGet && r.Header.Get("Upgrade") != "" && !older:
+	case r.Method == http.MethodGet && wantsToJoin(r) && !older:
 		g.join(v)
 	case r.Method == http.MethodPost && talk != "":
 		g.postTalk(v, talk)

@@ -21,7 +21,8 @@ const (
 	// joinProtocol is what a program asks for by the Upgrade header (RFC 9110
 	// section 7.8) to have a client of its own served: over the connection go
 	// lines, as with ServeStdio.
-	joinProtocol = "mcpool-stdio/1"
+	joinProtocol = joinFamily + "1"
+	joinFamily   = "mcpool-stdio/" // whatever version
 	// notifyLeft is the last line of a gateway. What it has not answered before
 	// has not run, and will not.
 	notifyLeft = "notifications/mcpool/left"
@@ -33,6 +34,12 @@ const (
 )
 
 var leftLine = append(jsonrpc.AppendRequest(nil, nil, notifyLeft, nil), '\n')
+
+// wantsToJoin reports whether a request asks for some version of joinProtocol.
+// Other protocols are none of ours, and may be ignored.
+func wantsToJoin(r *http.Request) bool {
+	return strings.HasPrefix(strings.ToLower(r.Header.Get("Upgrade")), joinFamily)
+}
 
 // join serves the client of a program that asks for joinProtocol, until that
 // has no more to say, or the gateway closes.

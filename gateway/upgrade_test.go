@@ -53,7 +53,7 @@ func TestWhoMayJoin(t *testing.T) {
 		"a rebound name":   {[]string{"Host: evil.example.com", upgrade}, 403},
 		"a foreign page":   {[]string{host, "Origin: https://evil.example.com", upgrade}, 403},
 		"another version":  {[]string{host, "Upgrade: mcpool-stdio/2"}, 426},
-		"another protocol": {[]string{host, "Upgrade: websocket"}, 426},
+		"another protocol": {[]string{host, "Upgrade: websocket"}, 405},
 		"nobody":           {[]string{host, "X-Who: nobody", upgrade}, 401},
 	} {
 		response := ask(test.headers...)
@@ -87,8 +87,9 @@ func TestWhatCannotBeJoined(t *testing.T) {
 	}
 }
 
-// TestCloseHandsJoinedClientsOn: what the gateway has begun is answered, what
-// comes after that is left to another, and the last line says so.
+// TestCloseHandsJoinedClientsOn: the calls that the gateway has begun are
+// answered, subscriptions and what comes after that are left to another, and
+// the last line says so.
 func TestCloseHandsJoinedClientsOn(t *testing.T) {
 	t.Parallel()
 	h := newWaiter()
@@ -127,6 +128,8 @@ func TestCloseHandsJoinedClientsOn(t *testing.T) {
 		return line
 	}
 	write(stdioInitialize)
+	read()
+	write(`{"jsonrpc":"2.0","id":"s","method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true},` + meta + `}}`)
 	read()
 	write(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}`)
 	<-h.began
