@@ -160,8 +160,8 @@ func FuzzSealed(f *testing.F) {
 		if !ok {
 			return
 		}
-		if text != mine || bound != "b" || !slices.Equal(said, strings.SplitN("a\x00b\x00c\x00d", "\x00", len(said))) {
-			t.Fatalf("%q opens for %q: %q", text, bound, said)
+		if bound != "b" || !slices.Equal(said, strings.SplitN("a\x00b\x00c\x00d", "\x00", len(said))) {
+			t.Fatalf("%q opens for %q: it says %q", text, bound, said)
 		}
 	})
 }
