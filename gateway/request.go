@@ -58,6 +58,7 @@ type request struct {
 	token    json.RawMessage // the progress token; nil for none
 	logLevel int             // the least severe log message that the client wants
 	levelSet bool            // a legacy client has set it
+	foreign  bool            // it goes on with what another gateway has asked
 
 	// standingOut is the way to the client outside of calls, where that is not a
 	// stream of its own.
@@ -165,7 +166,10 @@ func (q *request) dispatch(ctx context.Context) (json.RawMessage, error) {
 	}
 	if q.era == modern && has(q.params, "requestState") {
 		if state := jsonrpc.GetString(q.params, "requestState"); strings.HasPrefix(state, statePrefix) {
-			return q.resume(ctx, state)
+			result, err := q.resume(ctx, state)
+			if q.foreign = err == errForeign; !q.foreign {
+				return result, err
+			}
 		}
 	}
 	switch q.method {
