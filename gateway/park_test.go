@@ -523,7 +523,7 @@ func TestNoEventComesBehindTheQuestion(t *testing.T) {
 		busy.Wait()
 		return text(said), err
 	})))
-	for range 50 {
+	for range 10 {
 		r := callParked(g, "/mcp", "x", "")
 		list := r.frames(t)
 		if i := slices.IndexFunc(list, func(f string) bool { return strings.Contains(f, "input_required") }); i != len(list)-1 {
