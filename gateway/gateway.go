@@ -266,10 +266,10 @@ func (o *Options) check() error {
 		return fmt.Errorf("MaxBody is %d: want a positive number of bytes, or 0 for %d", o.MaxBody, DefaultMaxBody)
 	}
 	if o.Key != nil && len(o.Key) != KeySize {
-		return fmt.Errorf("Key has %d bytes: want %d", len(o.Key), KeySize)
+		return fmt.Errorf("the Key has %d bytes: want %d", len(o.Key), KeySize)
 	}
 	if o.Name != "" && !serverName.MatchString(o.Name) {
-		return fmt.Errorf("Name is %q: want 1 to 64 letters, digits, '-' and '_'", o.Name)
+		return fmt.Errorf("the Name is %q: want 1 to 64 letters, digits, '-' and '_'", o.Name)
 	}
 	if o.MaxCallsPerPrincipal < 0 {
 		return fmt.Errorf("MaxCallsPerPrincipal is %d: want a positive number, or 0 for %d", o.MaxCallsPerPrincipal, DefaultMaxCallsPerPrincipal)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,8 +27,8 @@ const (
 	// gatherTime is how long further questions are awaited after the first: a
 	// server that has several asks them one right after the other.
 	gatherTime = 5 * time.Millisecond
-	// statePrefix is what the requestState of a parked call begins with, so
-	// that it is told from that of a server.
+	// statePrefix is what the requestState of a parked call begins with, before
+	// the name of the gateway, so that it is told from that of a server.
 	statePrefix = "mcpool."
 )
 
@@ -163,6 +164,13 @@ func (c *conversation) wait(ctx context.Context) (rpc.Answer, error) {
 	}
 }
 
+// errForeign is a state that another gateway gave, which may be behind this one:
+// then it is one of the server. errBadState is what the client is told otherwise.
+var (
+	errForeign  = errors.New("the requestState is not of this gateway")
+	errBadState = gone("its requestState is not one of this call, or it has expired")
+)
+
 // errForgotten is why a server gets no answer of a client that stays away.
 var errForgotten = errors.New("the client did not answer what the server asked")
 
@@ -196,7 +204,7 @@ func (c *conversation) park() (json.RawMessage, bool) {
 	result, err := json.Marshal(map[string]any{
 		"resultType":    "input_required",
 		"inputRequests": requests,
-		"requestState": statePrefix + c.gateway.sealer.seal(time.Now().Add(answerLife), c.bound,
+		"requestState": statePrefix + c.gateway.name + "." + c.gateway.sealer.seal(time.Now().Add(answerLife), c.bound,
 			c.gateway.name, c.id, strconv.Itoa(c.round)),
 	})
 	if err != nil { // a server's params are no JSON: it cannot be, they were read
@@ -205,14 +213,18 @@ func (c *conversation) park() (json.RawMessage, bool) {
 	return result, result != nil
 }
 
-// resume goes on with the parked call that a state is of.
+// resume goes on with the parked call that a state is of. It fails with
+// errForeign where that is not of this gateway.
 func (q *request) resume(ctx context.Context, state string) (rpc.Answer, error) {
 	g := q.gateway
-	said, _, ok := g.sealer.open(state[len(statePrefix):], q.stateBound(), 3)
-	if !ok {
-		return rpc.Answer{}, gone("its requestState is not one of this call, or it has expired")
-	}
-	if said[0] != g.name {
+	name, sealed, _ := strings.Cut(strings.TrimPrefix(state, statePrefix), ".")
+	said, _, ok := g.sealer.open(sealed, q.stateBound(), 3)
+	switch {
+	case !ok && name != g.name:
+		return rpc.Answer{}, errForeign
+	case !ok:
+		return rpc.Answer{}, errBadState
+	case said[0] != g.name:
 		return rpc.Answer{}, gone("it is at gateway %s, and this is %s", said[0], g.name)
 	}
 	c := g.parked.find(said[1])

@@ -523,7 +523,7 @@ func TestNoEventComesBehindTheQuestion(t *testing.T) {
 		busy.Wait()
 		return text(said), err
 	})))
-	for range 50 {
+	for range 10 {
 		r := callParked(g, "/mcp", "x", "")
 		list := r.frames(t)
 		if i := slices.IndexFunc(list, func(f string) bool { return strings.Contains(f, "input_required") }); i != len(list)-1 {
@@ -534,4 +534,39 @@ func TestNoEventComesBehindTheQuestion(t *testing.T) {
 		}
 	}
 	closed(t, g)
+}
+
+// TestGatewaysBehindOneAnother has a call parked at the one behind.
+func TestGatewaysBehindOneAnother(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		behind := newGateway(t, nil, one(inquirer(1)))
+		front := newPlain(t, nil, one(handler(func(_ context.Context, call rpc.Call) (rpc.Answer, error) {
+			if call.Method == "server/discover" {
+				return rpc.Result(json.RawMessage(`{"supportedVersions":["2026-07-28"],"capabilities":{}}`)), nil
+			}
+			if !call.MultiRound {
+				t.Error("the rounds are not the client's")
+			}
+			r := do(behind, "POST", "/mcp", fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":%s}`, call.Method, call.Params),
+				modernHeaders(call.Method, jsonrpc.GetString(call.Params, "name"))...)
+			m, err := jsonrpc.Parse([]byte(r.answer(t).body))
+			if err != nil {
+				return rpc.Answer{}, err
+			}
+			if m.Error != nil {
+				return rpc.Answer{}, m.Failure()
+			}
+			return rpc.Result(m.Result), nil
+		})))
+		in := callParked(front, "/mcp", "x", "").inquiry(t)
+		if got := callParked(front, "/mcp", "x", in.retry()).said(t); got != `{"message":"x 0"}` {
+			t.Errorf("the server was answered %s", got)
+		}
+		if r := callParked(front, "/mcp", "x", in.retry()); r.status != 400 || r.code(t) != -32602 || !strings.Contains(r.body, "make the call again") {
+			t.Errorf("a second time: %s", r)
+		}
+		closed(t, front)
+		closed(t, behind)
+	})
 }

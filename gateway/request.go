@@ -59,6 +59,7 @@ type request struct {
 	token    json.RawMessage // the progress token; nil for none
 	logLevel int             // the least severe log message that the client wants
 	levelSet bool            // a legacy client has set it
+	foreign  bool            // it goes on with what another gateway has asked
 
 	header http.Header // of a modern request over HTTP; nil otherwise
 	// cancel ends the request, and with it the call of the one server that it is
@@ -174,7 +175,10 @@ func (q *request) dispatch(ctx context.Context) (rpc.Answer, error) {
 	}
 	if q.era == modern && has(q.params, "requestState") {
 		if state := jsonrpc.GetString(q.params, "requestState"); strings.HasPrefix(state, statePrefix) {
-			return q.resume(ctx, state)
+			result, err := q.resume(ctx, state)
+			if q.foreign = err == errForeign; !q.foreign {
+				return result, err
+			}
 		}
 	}
 	switch q.method {

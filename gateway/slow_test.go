@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -214,6 +215,64 @@ func TestAClientThatDoesNotReadIsCutOff(t *testing.T) {
 			}
 		}
 		closed(t, g)
+	})
+}
+
+func TestTheEndOfAStreamIsNotWaitedForEither(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateway(t, nil, one(handler(demo)))
+		s := newSite(t, g)
+		session := initialize(t, g, "/mcp")
+		conn := s.dial(t)
+		if _, err := io.WriteString(conn, head("GET", "/mcp", 0, "Mcp-Session-Id", session)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil { // and nothing more
+			t.Fatal(err)
+		}
+		time.Sleep(heartbeat / 2)
+		began := time.Now()
+		do(g, "DELETE", "/mcp", "", "Mcp-Session-Id", session)
+		if took := (<-s.closed).Sub(began); took > writeTime {
+			t.Errorf("cut off after %v", took)
+		}
+		closed(t, g)
+	})
+}
+
+// patience is a client whose response has deadlines.
+type patience struct {
+	*wire
+	until time.Time
+}
+
+func (p *patience) SetWriteDeadline(until time.Time) error {
+	p.until = until
+	return nil
+}
+
+// TestAStreamThatIsSilentHasNoDeadline looks at what HTTP/2 would end a stream
+// by, also when nothing is written.
+func TestAStreamThatIsSilentHasNoDeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStream("")
+		w := &patience{wire: &wire{t: t, begun: make(chan struct{}), events: make(chan string, 10), header: make(http.Header)}}
+		var served sync.WaitGroup
+		served.Go(func() { _ = s.serve(t.Context(), w, 0) })
+		for range 2 {
+			synctest.Wait()
+			if !w.until.IsZero() {
+				t.Errorf("it is to end at %v", w.until)
+			}
+			s.send([]byte("{}"))
+		}
+		s.end()
+		served.Wait()
+		if w.until.IsZero() {
+			t.Error("its end has no deadline")
+		}
 	})
 }
 

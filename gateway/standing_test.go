@@ -437,7 +437,7 @@ func TestAStreamHoldsNoMoreThanIsAllowed(t *testing.T) {
 func TestNoEventComesBehindTheAnswer(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, nil, one(handler(demo)))
-	for range 100 {
+	for range 30 {
 		w := &wire{t: t, begun: make(chan struct{}), events: make(chan string, 100000), header: make(http.Header)}
 		p := &reply{gateway: g, ctx: t.Context(), accepts: accepts{events: true}, w: w}
 		var late sync.WaitGroup

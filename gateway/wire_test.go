@@ -167,7 +167,6 @@ type teller struct {
 
 	mu        sync.Mutex
 	listeners map[*rpc.Call]filter
-	lists     int // how often its lists were asked for
 }
 
 func newTeller(h handler) *teller {
@@ -204,7 +203,7 @@ func (l *teller) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 	return rpc.Answer{}, context.Cause(ctx)
 }
 
-// listeners returns how many listen.
+// count returns how many listen.
 func (l *teller) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
