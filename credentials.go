@@ -64,13 +64,19 @@ func newAccounts(tokens func(string) rpc.TokenSource, asks *asks) *accounts {
 	return &accounts{tokens: tokens, asks: asks, known: map[owner]*list.Element{}}
 }
 
-// account returns the account whose tokens the calls of a group carry: that of
-// the pool itself where all callers share. It is nil but over HTTP.
+// owner is who has the account whose tokens the calls of a group carry: the
+// principal of the pool itself where all callers share.
+func (t *terms) owner(id group) owner {
+	return owner{cmp.Or(id.principal, t.config.Principal), id.revision}
+}
+
+// account returns the account whose tokens the calls of a group carry. It is nil but
+// over HTTP.
 func (t *terms) account(id group) *account {
 	if t.accounts == nil {
 		return nil
 	}
-	return t.accounts.of(owner{cmp.Or(id.principal, t.config.Principal), id.revision})
+	return t.accounts.of(t.owner(id))
 }
 
 func (a *accounts) of(who owner) *account {

@@ -31,12 +31,36 @@ import (
 // without a call, for the same principal, or for all if the server said that
 // it is public.
 //
+// Two methods of MCP 2026-07-28 work whatever the server speaks.
+// server/discover says how the server has introduced itself, without asking it
+// once more. Only if it has not, to anybody on this caller's account, is a
+// connection opened, or a modern server asked; a Handler is asked each time.
+// Without accounts, or if a modern server said that it is public, it is the same
+// for all. subscriptions/listen is [Pool.Watch] for the filter in
+// params.notifications, and tells Events; it counts as no call. What legacy
+// clients send for a whole session (initialize, ping, logging/setLevel,
+// resources/subscribe) is not for callers to send.
+//
 // The error is an [*rpc.Error] if the server answered with one, else an
 // [*Error].
 func (p *Pool) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+	if call.Method == methodListen {
+		return p.listen(ctx, call)
+	}
 	p.calls.Add(1)
 	p.budget.earn()
 	t := p.terms.Load()
+	if call.Method == methodDiscover && t.server.Handler == nil && p.life.Err() == nil {
+		peer, err := p.meet(ctx, t, call.Caller)
+		if err != nil {
+			p.errors.Add(1)
+			return rpc.Answer{}, err
+		}
+		if peer.Hello != nil {
+			p.cacheHits.Add(1)
+			return rpc.Result(introduction(peer, t.sharing())), nil
+		}
+	}
 	key, cacheable := t.cacheable(&call)
 	cacheable = cacheable && p.life.Err() == nil
 	var seen uint64

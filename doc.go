@@ -43,8 +43,14 @@
 //
 // Progress and log messages of a call, and what a server asks before it
 // answers, come to the Events of an [rpc.Call], whatever the era of the server.
+// A caller is asked only what its [rpc.Capabilities] declare.
 // [Pool.Watch] tells of changes outside of calls. Lists and resources that a
 // modern server said are fresh are answered without a call.
+//
+// A pool is an [rpc.Handler], and looks like a modern server: server/discover
+// and subscriptions/listen are calls like any other, and what the _meta of a
+// modern request says of its client is handed on, or done as legacy servers
+// have it.
 //
 // # Slots and waiting
 //

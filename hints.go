@@ -16,6 +16,7 @@ import (
 var readOnly = []string{
 	"tools/list", "prompts/list", "prompts/get", "completion/complete",
 	"resources/list", "resources/templates/list", "resources/read",
+	"tasks/list", "tasks/get", "tasks/result",
 }
 
 // hintsMost bounds how many tools are remembered.

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 
 	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
@@ -43,6 +44,50 @@ func newRouter() *router {
 		return true
 	}
 	return s
+}
+
+// Whatever method a call has, its params and its result pass as they are. One
+// that breaks off is made again if it only reads.
+func TestMethodsPass(t *testing.T) {
+	const params = `{"uri":"a","name":"b","taskId":"c","n":9007199254740993,"cursor":"x\u0026"}`
+	for method, repeated := range map[string]bool{
+		"tools/list": true, "prompts/list": true, "prompts/get": true, "completion/complete": true,
+		"resources/list": true, "resources/templates/list": true, "resources/read": true,
+		"tasks/list": true, "tasks/get": true, "tasks/result": true,
+		"tasks/cancel": false, "tasks/update": false, "tools/call": false, "vendor/any": false,
+	} {
+		for _, modern := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				s := &server{}
+				s.Modern = modern
+				s.Fault = func(r *http.Request, called string, w http.ResponseWriter) bool {
+					if called != method {
+						return false
+					}
+					if s.Requests(method) == 1 {
+						panic(http.ErrAbortHandler)
+					}
+					got, _ := jsonrpc.Get(body(r), "params")
+					w.Header().Set("Content-Type", "application/json")
+					_, _ = w.Write(jsonrpc.AppendResult(nil, mcptest.ID(r), jsonrpc.Delete(got, "_meta")))
+					return true
+				}
+				p := s.pool(t, nil)
+				defer closePool(t, p)
+				call := rpc.Call{Method: method, Params: []byte(params)}
+				answer, err := p.Do(t.Context(), call)
+				if !repeated {
+					if err == nil || mcpool.SafeToRetry(err) || s.Requests(method) != 1 {
+						t.Errorf("%s: %v after %d requests, want one that may have run", method, err, s.Requests(method))
+					}
+					answer, err = p.Do(t.Context(), call)
+				}
+				if err != nil || string(answer.Bytes()) != params || s.Requests(method) != 2 {
+					t.Errorf("%s: got %s, %v after %d requests", method, answer.Bytes(), err, s.Requests(method))
+				}
+			})
+		}
+	}
 }
 
 // A call whose headers do not say what its arguments say was not run: the tool

@@ -15,16 +15,22 @@ import (
 // silence and trouble are no verdict.
 type known struct {
 	mu  sync.Mutex // keeps era with now
-	now atomic.Pointer[transport.Known]
+	now atomic.Pointer[finding]
 	era atomic.Int32 // that of now, which every call asks for
 
 	hints hints
 	cache cache
 }
 
+// A finding is what an opening has found out.
+type finding struct {
+	transport.Known
+	by owner // of the account that the opening was for
+}
+
 func newKnown() *known {
 	k := new(known)
-	k.now.Store(new(transport.Known))
+	k.now.Store(new(finding))
 	return k
 }
 
@@ -33,7 +39,7 @@ func (t *terms) eraNow() transport.Era { return transport.Era(t.known.era.Load()
 
 // replace puts after in the place of before, unless something else stands there
 // by now.
-func (k *known) replace(before, after *transport.Known) {
+func (k *known) replace(before, after *finding) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.now.CompareAndSwap(before, after) {
@@ -41,18 +47,18 @@ func (k *known) replace(before, after *transport.Known) {
 	}
 }
 
-// met notes whom an opening has met, unless something else was found out since
-// it began, with before.
-func (k *known) met(before *transport.Known, peer transport.Peer) {
+// met notes whom an opening for an owner has met, unless something else was found
+// out since it began, with before.
+func (k *known) met(before *finding, peer transport.Peer, by owner) {
 	if !before.Doubted && before.Peer.Era == transport.Modern && peer.Era == transport.Modern {
 		return // nothing was asked, or nothing is new
 	}
-	k.replace(before, &transport.Known{Peer: peer})
+	k.replace(before, &finding{transport.Known{Peer: peer}, by})
 }
 
 // refuted forgets what was known before an opening.
-func (k *known) refuted(before *transport.Known) {
-	k.replace(before, new(transport.Known))
+func (k *known) refuted(before *finding) {
+	k.replace(before, new(finding))
 }
 
 // failed draws what is to be drawn from the failure of a call, or of a check,
@@ -69,8 +75,10 @@ func (k *known) failed(era transport.Era, f *transport.Failure) {
 
 // doubt has the next opening ask a server that it would otherwise take to be
 // there.
-func (k *known) doubt(before *transport.Known) {
+func (k *known) doubt(before *finding) {
 	if !before.Doubted {
-		k.replace(before, &transport.Known{Peer: before.Peer, Doubted: true})
+		after := *before
+		after.Doubted = true
+		k.replace(before, &after)
 	}
 }

@@ -169,11 +169,11 @@ func (p *Pool) openFor(ctx context.Context, t *terms, id group, began time.Time)
 	if _, err := account.keepQuiet(ctx, 0); err != nil { // others want the place to open theirs
 		return nil, later(err)
 	}
-	conn, err := t.endpoint.Open(ctx, *known, id.caps, account.authorize)
+	conn, err := t.endpoint.Open(ctx, known.Known, id.caps, account.authorize)
 	if err == nil {
 		l := newLink(p.ids.Add(1), p.name, account, conn, began)
 		l.ended, l.known = t.links.Done, t.known
-		t.known.met(known, l.peer)
+		t.known.met(known, l.peer, t.owner(id))
 		return l, nil
 	}
 	account.heed(err)

@@ -95,7 +95,9 @@ type Server struct {
 	// [DefaultMaxMessageBytes]; at most 1 GiB.
 	MaxMessageBytes int
 
-	// Handler is a server in this process.
+	// Handler is a server in this process. It is called as a modern server is:
+	// it answers server/discover, and may answer subscriptions/listen, which
+	// tells Events of an acknowledgement and of changes until ctx ends.
 	Handler rpc.Handler
 }
 

@@ -16,6 +16,7 @@ import (
 )
 
 const (
+	methodListen           = "subscriptions/listen"
 	methodToolsChanged     = "notifications/tools/list_changed"
 	methodPromptsChanged   = "notifications/prompts/list_changed"
 	methodResourcesChanged = "notifications/resources/list_changed"
@@ -74,6 +75,21 @@ func (p *Pool) Watch(ctx context.Context, who rpc.Caller, what Filter, heard fun
 			return ErrPoolClosed
 		}
 	}
+}
+
+// listen is Watch as a call: its params say what is to be heard, and its Events
+// hear it.
+func (p *Pool) listen(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+	var asked struct{ Notifications heeded }
+	if json.Unmarshal(call.Params, &asked) != nil {
+		return rpc.Answer{}, rpc.Errorf(rpc.CodeInvalidParams, "params: want the notifications of %s", methodListen)
+	}
+	heard := func(string, json.RawMessage) {}
+	if call.Events != nil {
+		heard = call.Events.Notify
+	}
+	err := p.Watch(ctx, call.Caller, Filter(asked.Notifications), heard)
+	return rpc.Answer{}, &Error{Server: p.name, Err: err}
 }
 
 // A watcher is somebody who watches.
@@ -415,7 +431,7 @@ func (w *watch) informLocked(m *watcher) {
 	m.lost = false
 }
 
-// heeded is a Filter as a server acknowledges it.
+// heeded is a Filter as it is asked for, and as a server acknowledges it.
 type heeded struct {
 	Tools     bool     `json:"toolsListChanged,omitempty"`
 	Prompts   bool     `json:"promptsListChanged,omitempty"`

@@ -234,14 +234,30 @@ func listenTo(t *testing.T, p *mcpool.Pool, who rpc.Caller, what mcpool.Filter) 
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	e := &ear{leave: cancel, err: make(chan error, 1)}
+	go func() { e.err <- p.Watch(ctx, who, what, e.Notify) }()
+	return e
+}
+
+// subscribe watches by a call.
+func subscribe(t *testing.T, p *mcpool.Pool, params string) *ear {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	e := &ear{leave: cancel, err: make(chan error, 1)}
 	go func() {
-		e.err <- p.Watch(ctx, who, what, func(method string, params json.RawMessage) {
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			e.notes = append(e.notes, strings.TrimPrefix(method, "notifications/")+" "+string(params))
-		})
+		_, err := p.Do(ctx, rpc.Call{Method: "subscriptions/listen", Params: json.RawMessage(params), Events: e})
+		e.err <- err
 	}()
 	return e
+}
+
+func (e *ear) Notify(method string, params json.RawMessage) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.notes = append(e.notes, strings.TrimPrefix(method, "notifications/")+" "+string(params))
+}
+
+func (e *ear) Ask(context.Context, string, json.RawMessage) (json.RawMessage, error) {
+	return nil, errors.New("nothing is asked of those who watch")
 }
 
 // heard returns what was heard since it was last asked, in alphabetical order.
@@ -345,6 +361,115 @@ func TestWatchersHearWhatTheyAskFor(t *testing.T) {
 		}
 		if _, err := p.CallTool(t.Context(), "x", nil); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// subscriptions/listen is Watch as a call, one for all with those who watch.
+func TestWatchAsACall(t *testing.T) {
+	bothEras(t, nil, func(t *testing.T, a *announcer, p *mcpool.Pool) {
+		watcher := listenTo(t, p, nobody, mcpool.Filter{Tools: true, URIs: []string{"a"}})
+		caller := subscribe(t, p, `{"notifications":{"toolsListChanged":true,"resourceSubscriptions":["a"]}}`)
+		for _, e := range []*ear{watcher, caller} {
+			if got := e.heard(); got != `subscriptions/acknowledged {"notifications":{"toolsListChanged":true,"resourceSubscriptions":["a"]}}` {
+				t.Errorf("heard %s", got)
+			}
+		}
+		if open, _, _ := a.state(); open != 1 {
+			t.Errorf("%d streams are open, want one for both", open)
+		}
+		a.announce("notifications/resources/updated", `{"uri":"a"}`)
+		a.announce("notifications/prompts/list_changed", `{}`)
+		if got := caller.heard(); got != updatedA {
+			t.Errorf("heard %s", got)
+		}
+		caller.leave()
+		if err := <-caller.err; !errors.Is(err, context.Canceled) {
+			t.Errorf("left: %v", err)
+		}
+		for _, params := range []string{``, `[]`, `{"notifications":[]}`, `{"notifications":{"resourceSubscriptions":"a"}}`} {
+			refused := (*rpc.Error)(nil)
+			if err := <-subscribe(t, p, params).err; !errors.As(err, &refused) || refused.Code != rpc.CodeInvalidParams {
+				t.Errorf("%q: %v", params, err)
+			}
+		}
+		deaf := make(chan error)
+		go func() {
+			_, err := p.Do(t.Context(), rpc.Call{Method: "subscriptions/listen", Params: json.RawMessage(`{"notifications":{}}`)})
+			deaf <- err
+		}()
+		synctest.Wait()
+		if n := p.Stats(); n.Calls != 0 || n.CallsInFlight != 0 {
+			t.Errorf("%d calls, %d in flight", n.Calls, n.CallsInFlight)
+		}
+		closePool(t, p)
+		for _, err := range []error{<-deaf, <-watcher.err} {
+			if !errors.Is(err, mcpool.ErrPoolClosed) {
+				t.Errorf("after Close: %v", err)
+			}
+		}
+	})
+}
+
+// A handler in process is listened to as a modern server is, and takes no slot.
+func TestHandlerIsWatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listening, knows := 0, true
+		changes := make(chan string)
+		p, err := mcpool.New(mcpool.Server{Name: "here", Handler: handlerFunc(func(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+			switch {
+			case call.Method == "server/discover":
+				return rpc.Result(json.RawMessage(`{"here":1}`)), nil
+			case call.Method != "subscriptions/listen" || !knows:
+				return rpc.Answer{}, rpc.Errorf(rpc.CodeMethodNotFound, "no")
+			}
+			listening++
+			defer func() { listening-- }()
+			call.Events.Notify("notifications/subscriptions/acknowledged", call.Params)
+			for {
+				select {
+				case method := <-changes:
+					call.Events.Notify(method, json.RawMessage(`{}`))
+				case <-ctx.Done():
+					return rpc.Answer{}, ctx.Err()
+				}
+			}
+		})}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const all = `{"notifications":{"toolsListChanged":true,"promptsListChanged":true}}`
+		one, other := subscribe(t, p, `{"notifications":{"toolsListChanged":true}}`), subscribe(t, p, all)
+		if got := one.heard(); got != `subscriptions/acknowledged {"notifications":{"toolsListChanged":true}}` {
+			t.Errorf("one heard %s", got)
+		}
+		if got := other.heard(); got != "subscriptions/acknowledged "+all || listening != 1 {
+			t.Errorf("the other heard %s; the handler is listened to by %d", got, listening)
+		}
+		changes <- "notifications/tools/list_changed"
+		changes <- "notifications/prompts/list_changed"
+		if a, b := one.heard(), other.heard(); a != "tools/list_changed {}" || b != "prompts/list_changed {}; tools/list_changed {}" {
+			t.Errorf("one heard %s, the other %s", a, b)
+		}
+		if n := p.Stats().CallsInFlight; n != 0 {
+			t.Errorf("%d slots are taken", n)
+		}
+		if answer, err := p.Do(t.Context(), rpc.Call{Method: "server/discover"}); err != nil || string(answer.Bytes()) != `{"here":1}` {
+			t.Errorf("server/discover: %s, %v", answer.Bytes(), err)
+		}
+		one.leave()
+		other.leave()
+		<-one.err
+		<-other.err
+		synctest.Wait()
+		knows = false
+		last := subscribe(t, p, all)
+		if got := last.heard(); got != `subscriptions/acknowledged {"notifications":{}}` || listening != 0 {
+			t.Errorf("of a handler that does not know the method %s was heard; %d listen", got, listening)
+		}
+		closePool(t, p)
+		if err := <-last.err; !errors.Is(err, mcpool.ErrPoolClosed) {
+			t.Errorf("after Close: %v", err)
 		}
 	})
 }

@@ -516,16 +516,31 @@ func (c *sseConn) Listen(ctx context.Context, filters <-chan Filter, authorize A
 	})
 }
 
-// Listen implements Conn: there is nothing to hear.
+// Listen implements Conn: the handler is asked as a modern server is. One that
+// does not know the method heeds nothing.
 func (c *handlerConn) Listen(ctx context.Context, filters <-chan Filter, _ Authorize, heard *Pending) error {
-	return c.listening(ctx, heard, func(ctx context.Context) error {
-		for {
-			select {
-			case f := <-filters:
-				heard.Put(Change{MethodAcknowledged, acknowledgement(Filter{}), f})
-			case <-ctx.Done():
-				return nil
-			}
+	send := func(ctx context.Context, call rpc.Call) error {
+		acknowledged := call.Events
+		call.Events = listener{acknowledged, c.life}
+		_, err := c.endpoint.handler.Do(ctx, call)
+		if unknown := (*rpc.Error)(nil); errors.As(err, &unknown) && unknown.Code == rpc.CodeMethodNotFound {
+			acknowledged.Notify(MethodAcknowledged, acknowledgement(Filter{}))
+			<-ctx.Done()
 		}
+		return err
+	}
+	return c.listening(ctx, heard, func(ctx context.Context) error {
+		return listenModern(ctx, filters, heard, send)
 	})
+}
+
+// A listener is the Events of a subscription in process.
+type listener struct {
+	rpc.Events
+	life *life
+}
+
+func (l listener) Notify(method string, params json.RawMessage) {
+	l.life.changed(method, params)
+	l.Events.Notify(method, params)
 }
