@@ -170,7 +170,7 @@ func (s *Server) hear(w http.ResponseWriter, r *http.Request, l *listener) {
 	defer l.out.close()
 	l.out.write("")
 	if l.id != nil {
-		l.tell("notifications/subscriptions/acknowledged", fmt.Sprintf(`{"notifications":%s}`, l.filter))
+		l.tell("notifications/subscriptions/acknowledged", fmt.Appendf(nil, `{"notifications":%s}`, l.filter))
 	}
 	s.mu.Lock()
 	s.listeners[l] = true
@@ -183,16 +183,15 @@ func (s *Server) hear(w http.ResponseWriter, r *http.Request, l *listener) {
 	<-r.Context().Done()
 }
 
-func (l *listener) tell(method, params string) {
-	raw := json.RawMessage(params)
+func (l *listener) tell(method string, params json.RawMessage) {
 	if l.id != nil {
-		raw, _ = jsonrpc.Set(raw, l.id, "_meta", "io.modelcontextprotocol/subscriptionId")
+		params, _ = jsonrpc.Set(params, l.id, "_meta", "io.modelcontextprotocol/subscriptionId")
 	}
-	l.out.send("message", jsonrpc.AppendRequest(nil, nil, method, raw))
+	l.out.send("message", jsonrpc.AppendRequest(nil, nil, method, params))
 }
 
 // tellAll tells a change to those of whom wants says that they hear of it.
-func (s *Server) tellAll(method, params string, wants func(*listener) bool) (told int) {
+func (s *Server) tellAll(method string, params json.RawMessage, wants func(*listener) bool) {
 	s.mu.Lock()
 	var all []*listener
 	for l := range s.listeners {
@@ -204,14 +203,15 @@ func (s *Server) tellAll(method, params string, wants func(*listener) bool) (tol
 	for _, l := range all {
 		l.tell(method, params)
 	}
-	return len(all)
 }
 
-// Touch tells those who subscribed to a resource that it was updated, and
-// returns how many they are: the sessions of a legacy server that have a stream
-// open, the requests to a modern one that listen.
-func (s *Server) Touch(uri string) (told int) {
-	return s.tellAll("notifications/resources/updated", fmt.Sprintf(`{"uri":%q}`, uri), func(l *listener) bool {
+// Listeners returns how many can be told of changes: the sessions of a legacy
+// server that have a stream open, the requests to a modern one that listen.
+func (s *Server) Listeners() int { return s.read(func() int { return len(s.listeners) }) }
+
+// Touch tells those who subscribed to a resource that it was updated.
+func (s *Server) Touch(uri string) {
+	s.tellAll("notifications/resources/updated", fmt.Appendf(nil, `{"uri":%q}`, uri), func(l *listener) bool {
 		if l.session != nil {
 			return l.session.subscribed[uri]
 		}
@@ -222,10 +222,9 @@ func (s *Server) Touch(uri string) (told int) {
 	})
 }
 
-// Change tells everybody who listens that the list of tools has changed, and
-// returns how many they are.
-func (s *Server) Change() (told int) {
-	return s.tellAll("notifications/tools/list_changed", "", func(l *listener) bool {
+// Change tells those who want to hear of it that the list of tools has changed.
+func (s *Server) Change() {
+	s.tellAll("notifications/tools/list_changed", nil, func(l *listener) bool {
 		wanted, _ := jsonrpc.Get(l.filter, "toolsListChanged")
 		return l.session != nil || string(wanted) == "true"
 	})
