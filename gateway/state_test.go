@@ -35,7 +35,7 @@ const first, second = "res://first", "res://second"
 func (e *ear) own() string { return "res://" + e.name }
 
 // listens has a client hear of changes.
-func (w *world) listens(c *client, lists bool) *ear {
+func (w *world) listens(c *client, toLists bool) *ear {
 	ctx, stop := context.WithCancel(w.ended)
 	e := &ear{client: c, w: w, stop: stop, ended: make(chan struct{}), want: make(map[string]bool), heard: make(map[string]bool)}
 	// Under session sharing a session is listened to where it has a connection.
@@ -45,7 +45,7 @@ func (w *world) listens(c *client, lists bool) *ear {
 	begun := make(chan struct{})
 	go func() {
 		defer close(e.ended)
-		filter := fmt.Sprintf(`{"toolsListChanged":%v,"resourceSubscriptions":[%q,%q,%q]}`, lists, first, second, e.own())
+		filter := fmt.Sprintf(`{"toolsListChanged":%v,"resourceSubscriptions":[%q,%q,%q]}`, toLists, first, second, e.own())
 		err := c.hear(ctx, filter, sync.OnceFunc(func() { close(begun) }), func(method string, params json.RawMessage) {
 			if uri := jsonrpc.GetString(params, "uri"); uri != "" {
 				method = uri
@@ -77,10 +77,16 @@ func (e *ear) subscribe(method, uri string) {
 	}
 }
 
+// lists is what clients are told when Change has changed the list of tools.
+const lists = "notifications/tools/list_changed"
+
 // hears waits until a client was told of something.
 func (e *ear) hears(what string) {
 	e.want[what] = true
 	e.w.await(e.name+" hears of "+what, func() bool {
+		if what == lists { // legacy clients are not told from when on they are told of it
+			e.w.server.Change()
+		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		return e.heard[what]
@@ -119,13 +125,12 @@ func TestChangesGoToWhoAskedForThem(t *testing.T) {
 				want := map[mcpool.Sharing]int{mcpool.ShareAll: 1, mcpool.SharePrincipal: 2, mcpool.ShareSession: 6}[sharing]
 				w.await(fmt.Sprintf("the server tells %d listeners", want), func() bool { return w.server.Listeners() == want })
 				w.server.Touch(first)
-				w.server.Change()
 				for _, e := range ears {
 					w.server.Touch(e.own())
 					e.hears(e.own())
 					e.hears(first)
 					if !e.modern || strings.HasSuffix(e.name, "1") {
-						e.hears("notifications/tools/list_changed")
+						e.hears(lists)
 					}
 				}
 				ears[0].subscribe("resources/unsubscribe", second)
@@ -227,7 +232,7 @@ func TestStreamsAreOfTheirSession(t *testing.T) {
 		return method
 	}
 	for _, other := range []*client{w.join("ann", "2", false, "{}"), w.join("bob", "1", false, "{}")} {
-		if got := resume(other); got != "notifications/tools/list_changed" {
+		if got := resume(other); got != lists {
 			t.Errorf("%s was sent %s of another's stream", other.name, got)
 		}
 	}

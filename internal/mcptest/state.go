@@ -169,10 +169,10 @@ func (s *Server) hear(w http.ResponseWriter, r *http.Request, l *listener) {
 	l.out = &events{w: w}
 	defer l.out.close()
 	l.out.write("")
+	s.mu.Lock() // no change comes between being promised and being told
 	if l.id != nil {
 		l.tell("notifications/subscriptions/acknowledged", fmt.Appendf(nil, `{"notifications":%s}`, l.filter))
 	}
-	s.mu.Lock()
 	s.listeners[l] = true
 	s.mu.Unlock()
 	defer func() {
