@@ -21,9 +21,6 @@ const (
 	// relayWait is how long a client's requests wait for a gateway: as long as
 	// callers of a pool do for a connection.
 	relayWait = 35 * time.Second
-	// maxUnanswered bounds the requests of a client that are kept until they are
-	// answered.
-	maxUnanswered = 4096
 	// maxAnswer bounds a line of a gateway.
 	maxAnswer = 1 << 30
 )
@@ -355,7 +352,7 @@ func (r *relay) fromClient(frame []byte) {
 			return
 		}
 		if len(r.unanswered) >= maxUnanswered {
-			r.answer(jsonrpc.AppendError(nil, a.id, rpc.Errorf(rpc.CodeInternal, "%d requests are not answered yet, and no more are taken. It did not run.", maxUnanswered)))
+			r.answer(jsonrpc.AppendError(nil, a.id, tooManyUnanswered()))
 			return
 		}
 		r.wait(a)
