@@ -19,17 +19,6 @@ const maxUnanswered = 4096
 // another: over stdio, over HTTP+SSE, or in this process. Whatever its era, its
 // calls have one session, which ends with it.
 type talk struct {
-<<<<<<< HEAD
-	gateway   *Gateway
-	endpoint  *endpoint
-	principal string
-	out       outlet
-	session   atomic.Pointer[session]
-	calls     sync.WaitGroup  // requests that are being answered
-	running   atomic.Int32    // how many they are
-	hungUp    chan struct{}   // closed when nothing more comes of the client
-	leave     <-chan struct{} // closed when the client is to go on elsewhere; nil: it cannot
-=======
 	gateway    *Gateway
 	endpoint   *endpoint
 	principal  string
@@ -39,7 +28,6 @@ type talk struct {
 	unanswered atomic.Int32    // how many those are
 	hungUp     chan struct{}   // closed when nothing more comes of the client
 	leave      <-chan struct{} // closed when the client is to go on elsewhere; nil: it cannot
->>>>>>> cmdx
 
 	// Of the goroutine that receives alone:
 	initialized bool   // the client has sent initialize: it is legacy, or both
@@ -100,15 +88,9 @@ func (t *talk) request(ctx context.Context, msg *message) {
 	if era == legacy && msg.Method == methodInitialize {
 		t.initialized = true
 	}
-<<<<<<< HEAD
-	if most := t.gateway.limits.each; int(t.running.Load()) >= most {
-		// Those that no server is asked for, and whose answers nobody reads.
-		t.send(jsonrpc.AppendError(nil, msg.ID, wireError(&limitError{most: most}, era)))
-=======
-	if t.unanswered.Load() >= maxUnanswered {
+	if int(t.unanswered.Load()) >= min(maxUnanswered, t.gateway.limits.each) {
 		// Waits for the client to read, and so does what it sends.
 		t.send(jsonrpc.AppendError(nil, msg.ID, tooManyUnanswered()))
->>>>>>> cmdx
 		return
 	}
 	q := t.gateway.newRequest(t.endpoint, era, t.principal, t.session.Load(), msg, t.out)
@@ -119,15 +101,9 @@ func (t *talk) request(ctx context.Context, msg *message) {
 		t.refuse(q, err)
 		return
 	}
-<<<<<<< HEAD
-	t.running.Add(1)
-	t.calls.Go(func() {
-		defer t.running.Add(-1)
-=======
 	t.unanswered.Add(1)
 	t.calls.Go(func() {
 		defer t.unanswered.Add(-1)
->>>>>>> cmdx
 		result, err := q.run(ctx)
 		if err == nil && q.method == methodInitialize {
 			t.session.Store(q.session)
@@ -155,7 +131,7 @@ func (t *talk) refuse(q *request, err error) {
 }
 
 func tooManyUnanswered() *rpc.Error {
-	return rpc.Errorf(rpc.CodeInternal, "%d requests are not answered yet, and no more are taken. It did not run.", maxUnanswered)
+	return rpc.Errorf(rpc.CodeInternal, "too many requests are not answered yet, and no more are taken (max_calls_per_principal, and never more than %d). It did not run.", maxUnanswered)
 }
 
 func (t *talk) send(frame []byte) { t.out.send(oneLine(frame)) }
