@@ -308,9 +308,3 @@ func fails(err error, code int) bool {
 	var answer *rpc.Error
 	return errors.As(err, &answer) && answer.Code == code
 }
-
-// refusedWith reports whether err is an answer of HTTP with that status.
-func refusedWith(err error, status int) bool {
-	var refused *statusError
-	return errors.As(err, &refused) && refused.status == status
-}

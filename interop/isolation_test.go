@@ -121,15 +121,15 @@ func (g *guest) tools() []string {
 func TestToolsAreThoseOfTheirCapabilities(t *testing.T) {
 	at := everything(t)
 	url, pool := at.serve(t, mcpool.ShareAll)
-	roots, elicitation, sampling := &mcp.RootCapabilities{}, &mcp.ElicitationCapabilities{}, &mcp.SamplingCapabilities{}
-	all := map[string]*mcp.ClientCapabilities{
-		"none":        {},
-		"roots":       {RootsV2: roots},
-		"elicitation": {Elicitation: elicitation},
-		"all":         {RootsV2: roots, Elicitation: elicitation, Sampling: sampling},
-	}
+	var none, roots, elicitation, all mcp.ClientCapabilities
+	declare(&roots.RootsV2)
+	declare(&elicitation.Elicitation)
+	declare(&all.RootsV2)
+	declare(&all.Elicitation)
+	declare(&all.Sampling)
+	clients := map[string]*mcp.ClientCapabilities{"none": &none, "roots": &roots, "elicitation": &elicitation, "all": &all}
 	counts := map[string]int{"none": 13, "roots": 14, "elicitation": 14, "all": 16}
-	for name, caps := range all {
+	for name, caps := range clients {
 		want := visit(t, at.endpoint(), legacy, caps).tools()
 		if len(want) != counts[name] {
 			t.Errorf("%s: the server lists %d tools: %v", name, len(want), want)
@@ -140,10 +140,14 @@ func TestToolsAreThoseOfTheirCapabilities(t *testing.T) {
 			}
 		}
 	}
-	if n := pool.Stats().Opened; n != uint64(len(all)) {
-		t.Errorf("%d sessions were opened for %d sets of capabilities", n, len(all))
+	if n := pool.Stats().Opened; n != uint64(len(clients)) {
+		t.Errorf("%d sessions were opened for %d sets of capabilities", n, len(clients))
 	}
 }
+
+// declare sets a capability without naming its type, some of which are
+// deprecated.
+func declare[T any](capability **T) { *capability = new(T) }
 
 // TestTogglesAndResourcesOfASession has two clients toggle what the server does
 // for their session, subscribe, and leave a resource there. That is each
