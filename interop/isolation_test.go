@@ -121,13 +121,15 @@ func (g *guest) tools() []string {
 func TestToolsAreThoseOfTheirCapabilities(t *testing.T) {
 	at := everything(t)
 	url, pool := at.serve(t, mcpool.ShareAll)
-	var none, roots, elicitation, all mcp.ClientCapabilities
-	declare(&roots.RootsV2)
-	declare(&elicitation.Elicitation)
-	declare(&all.RootsV2)
-	declare(&all.Elicitation)
-	declare(&all.Sampling)
-	clients := map[string]*mcp.ClientCapabilities{"none": &none, "roots": &roots, "elicitation": &elicitation, "all": &all}
+	//lint:ignore SA1019 clients declare what is deprecated as well
+	roots, sampling := &mcp.RootCapabilities{}, &mcp.SamplingCapabilities{}
+	elicitation := &mcp.ElicitationCapabilities{}
+	clients := map[string]*mcp.ClientCapabilities{
+		"none":        {},
+		"roots":       {RootsV2: roots},
+		"elicitation": {Elicitation: elicitation},
+		"all":         {RootsV2: roots, Elicitation: elicitation, Sampling: sampling},
+	}
 	counts := map[string]int{"none": 13, "roots": 14, "elicitation": 14, "all": 16}
 	for name, caps := range clients {
 		want := visit(t, at.endpoint(), legacy, caps).tools()
@@ -144,10 +146,6 @@ func TestToolsAreThoseOfTheirCapabilities(t *testing.T) {
 		t.Errorf("%d sessions were opened for %d sets of capabilities", n, len(clients))
 	}
 }
-
-// declare sets a capability without naming its type, some of which are
-// deprecated.
-func declare[T any](capability **T) { *capability = new(T) }
 
 // TestTogglesAndResourcesOfASession has two clients toggle what the server does
 // for their session, subscribe, and leave a resource there. That is each
