@@ -178,6 +178,14 @@ func wantCode(t testing.TB, a *answer, code string) {
 	}
 }
 
+func TestDiscoverOpensNoDatabase(t *testing.T) {
+	s := serve(t, Options{DSN: "/nowhere.db"})
+	got, err := s.Do(t.Context(), rpc.Call{Method: "server/discover"})
+	if want := `{"supportedVersions":[],"capabilities":{"tools":{}}}`; err != nil || string(got.Bytes()) != want {
+		t.Errorf("got %s, %v, want %s", got.Bytes(), err, want)
+	}
+}
+
 func TestToolsList(t *testing.T) {
 	s := serve(t, Options{DSN: "/nowhere.db"}) // listed though the database is down
 	got, err := s.Do(t.Context(), rpc.Call{Method: "tools/list"})

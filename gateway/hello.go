@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -131,7 +132,10 @@ func (q *request) initialize(ctx context.Context) (json.RawMessage, error) {
 	if !slices.Contains(legacyVersions, version) {
 		version = legacyVersions[0]
 	}
-	begun := &session{gateway: q.gateway.name, protocol: version, caps: q.caller.Capabilities}
+	if q.caller.Session == "" {
+		q.caller.Session = rand.Text() // a connection that is opened now is one of the session's
+	}
+	begun := &session{name: q.caller.Session, gateway: q.gateway.name, protocol: version, caps: q.caller.Capabilities}
 	if info, _ := jsonrpc.Get(q.params, "clientInfo"); isObject(info) && len(info) <= maxClientInfo {
 		begun.info = string(info)
 	}

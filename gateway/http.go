@@ -53,6 +53,8 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 		talk = r.URL.Query().Get(talkParam)
 	}
 	switch {
+	case r.Method == http.MethodGet && wantsToJoin(r) && !older:
+		g.join(v)
 	case r.Method == http.MethodPost && talk != "":
 		g.postTalk(v, talk)
 	case r.Method == http.MethodPost && !older:
@@ -110,8 +112,15 @@ func (g *Gateway) get(v *visit) {
 		return
 	}
 	last := v.r.Header.Get(headerLastEvent)
-	if s, n, ok := g.streams.find(last, session.name); ok {
+	if s, n, ok := g.streams.find(last, session.name); ok && !s.complete(n+1) {
 		g.stream(v, s, n+1)
+		return
+	}
+	if strings.Contains(last, callMark) {
+		// Clients take this as the end of it; an empty stream they would ask for
+		// again and again.
+		v.w.Header().Set("Allow", "POST, DELETE")
+		refuse(v.w, http.StatusMethodNotAllowed, rpc.Errorf(rpc.CodeInvalidRequest, "there is nothing more behind event %q", last))
 		return
 	}
 	st, err := g.standings.get(v.endpoint, v.principal, session, nil)
@@ -121,7 +130,7 @@ func (g *Gateway) get(v *visit) {
 		return
 	}
 	defer st.read()()
-	from := st.stream.unsent()
+	from := st.stream.next()
 	if id, n := readEventID(last); id == st.stream.id {
 		from = n + 1
 	}
@@ -130,6 +139,7 @@ func (g *Gateway) get(v *visit) {
 
 // stream serves a stream from an event on.
 func (g *Gateway) stream(v *visit, s *stream, from int) {
+	startEvents(v.w)
 	if err := s.serve(v.r.Context(), v.w, from); err != nil {
 		panic(http.ErrAbortHandler) // returning would end it as if it were whole
 	}
@@ -152,8 +162,10 @@ func (g *Gateway) session(v *visit) (*session, bool) {
 	return session, ok
 }
 
-// readTime is how long a client may take to send a message of up to MaxBody.
-const readTime = 30 * time.Second
+// readTime is how long a client may take to send a message of up to MaxBody. It
+// is less than writeTime: net/http reads what is left of a body when it already
+// writes the answer.
+const readTime = 20 * time.Second
 
 // body reads the message of a request, or refuses it. All of it is read before
 // anything is answered: net/http closes the body when the response begins.
@@ -162,13 +174,12 @@ func (g *Gateway) body(v *visit) ([]byte, bool) {
 		refuse(v.w, http.StatusUnsupportedMediaType, rpc.Errorf(rpc.CodeInvalidRequest, "Content-Type must be application/json"))
 		return nil, false
 	}
-	control := http.NewResponseController(v.w)
-	_ = control.SetReadDeadline(time.Now().Add(readTime)) // not every writer has one
 	body, err := readAll(http.MaxBytesReader(v.w, v.r.Body, g.maxBody), v.r.ContentLength)
-	_ = control.SetReadDeadline(time.Time{})
 	if err == nil {
+		_ = http.NewResponseController(v.w).SetReadDeadline(time.Time{})
 		return body, true
 	}
+	// Else it holds for what net/http reads yet, to use the connection again.
 	status, e := http.StatusBadRequest, rpc.Errorf(rpc.CodeParse, "the body could not be read: %v", err)
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		status, e = http.StatusRequestEntityTooLarge, rpc.Errorf(rpc.CodeInvalidRequest, "the body has more than %d bytes", tooLarge.Limit)
@@ -304,7 +315,6 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 	case overloaded(err) != 0 && (q.era == modern || errors.Is(err, errClosed)):
 		// Legacy clients do not read an error whose status is not 200, and some
 		// wait for ever; but another gateway may have taken the place of this one.
-		v.w.Header().Set("Retry-After", retryAfter)
 		out.answer(overloaded(err), jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))
 	case errors.Is(err, errDuplicate):
 		out.answer(http.StatusBadRequest, jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))

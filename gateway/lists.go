@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -148,8 +149,11 @@ func (q *request) items(s *backend, kind *listKind, page json.RawMessage) ([]ite
 		if inner == "" {
 			return nil, fmt.Errorf("its list has one of the %s without a %s", kind.member, kind.key)
 		}
-		if kind == &tools && !s.offers(inner) {
-			continue
+		if kind == &tools && s.filters() {
+			if !s.offers(inner) {
+				continue
+			}
+			raw = bytes.Clone(raw) // what is kept is not to hold what is not
 		}
 		outer := inner
 		if kind.key == "name" {
@@ -235,7 +239,10 @@ func (q *request) known(ctx context.Context, s *backend, kind *listKind) ([]item
 // known, and if it is not there in new ones.
 func (q *request) locate(ctx context.Context, kind *listKind, servers []*backend, match func(item) bool) (found item, ok bool) {
 	for _, s := range servers {
-		items, _ := q.gateway.lists.get(q.listKey(s, kind))
+		items, known := q.gateway.lists.get(q.listKey(s, kind))
+		if _, away := q.gateway.lists.fault(s.Name); !known && !away {
+			break // it may be the first that has it
+		}
 		for _, item := range items {
 			if match(item) {
 				return item, true
@@ -278,13 +285,6 @@ func (q *request) listKey(s *backend, kind *listKind) listKey {
 	return listKey{q.endpoint.name, s.Name, kind.method, q.caller.Principal, q.caller.Capabilities}
 }
 
-// A ListFault is a server that does not list what it has, so that clients are
-// shown its last list, or nothing of it.
-type ListFault struct {
-	Since time.Time
-	Err   error
-}
-
 func newLists() *lists {
 	return &lists{kept: make(map[listKey][]item), faults: make(map[string]ListFault)}
 }
@@ -302,6 +302,9 @@ func (l *lists) put(key listKey, items []item) {
 	delete(l.faults, key.server)
 	l.dropLocked(key)
 	size := sizeOf(items)
+	if size > keptBytes {
+		return
+	}
 	for k := range l.kept {
 		if len(l.kept) < keptLists && l.bytes+size <= keptBytes {
 			break

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -46,15 +45,15 @@ func (p *reply) beginLocked() {
 	if p.stream != nil {
 		return
 	}
-	id := ""
 	if p.session != "" {
-		id = p.gateway.name + "." + rand.Text()
+		p.stream = p.gateway.streams.begin(p.gateway.name, p.session)
+	} else {
+		p.stream = newStream("")
 	}
-	p.stream = newStream(id)
-	if id != "" {
-		p.gateway.streams.keep(p.stream, p.session)
-	}
-	p.writer.Go(func() { p.err = p.stream.serve(p.ctx, p.w, 0) })
+	p.writer.Go(func() {
+		startEvents(p.w)
+		p.err = p.stream.serve(p.ctx, p.w, 0)
+	})
 }
 
 // stop lets no more events in and waits until those before are written, or the
@@ -81,12 +80,15 @@ func (p *reply) streaming() bool {
 }
 
 // answer ends the response with the frame that answers the request. The status
-// is lost where events came first.
+// is lost where events came first, and no event comes behind it.
 func (p *reply) answer(status int, frame []byte) {
 	p.mu.Lock()
+	p.ended = true
 	if p.stream == nil && (p.accepts.json || status != http.StatusOK) {
-		p.ended = true
 		p.mu.Unlock()
+		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+			p.w.Header().Set("Retry-After", retryAfter)
+		}
 		writeJSON(p.w, status, frame)
 		return
 	}
@@ -117,7 +119,7 @@ func (p *reply) result(id, result json.RawMessage) {
 // finish ends the response, if that was not done.
 func (p *reply) finish() {
 	if p.stop() && p.session != "" {
-		p.gateway.streams.over(p.stream)
+		p.gateway.streams.end(p.stream)
 	}
 }
 

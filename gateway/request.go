@@ -59,6 +59,7 @@ type request struct {
 	token    json.RawMessage // the progress token; nil for none
 	logLevel int             // the least severe log message that the client wants
 	levelSet bool            // a legacy client has set it
+	foreign  bool            // it goes on with what another gateway has asked
 
 	header http.Header // of a modern request over HTTP; nil otherwise
 	// cancel ends the request, and with it the call of the one server that it is
@@ -69,6 +70,7 @@ type request struct {
 	// stream of its own.
 	standingOut outlet
 	hungUp      <-chan struct{} // closed when nothing more comes of the client; nil over HTTP
+	leaves      bool            // the client goes on elsewhere when the gateway closes
 	// out is the way to the client ahead of the answer; nil where it takes
 	// nothing but that.
 	out outlet
@@ -131,7 +133,7 @@ func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session,
 	if s != nil {
 		q.caller.Session = s.name
 	}
-	if out == nil {
+	if out == nil && era == legacy {
 		q.caller.Capabilities = rpc.Capabilities{} // there is no way to ask
 	}
 	return q
@@ -173,7 +175,10 @@ func (q *request) dispatch(ctx context.Context) (rpc.Answer, error) {
 	}
 	if q.era == modern && has(q.params, "requestState") {
 		if state := jsonrpc.GetString(q.params, "requestState"); strings.HasPrefix(state, statePrefix) {
-			return q.resume(ctx, state)
+			result, err := q.resume(ctx, state)
+			if q.foreign = err == errForeign; !q.foreign {
+				return result, err
+			}
 		}
 	}
 	switch q.method {

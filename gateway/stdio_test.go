@@ -225,6 +225,33 @@ func TestStdioEndsWhenNobodyReads(t *testing.T) {
 	})
 }
 
+func TestStdioDoesNotReadFromWhoDoesNotRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := newConsole(t, ctx, newGateway(t, nil, one(handler(demo))))
+		taken := 0
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			for i := range 3 * maxUnanswered {
+				if _, err := io.WriteString(c.in, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"ping"}`, i)+"\n"); err != nil {
+					return
+				}
+				taken++
+			}
+		}()
+		synctest.Wait()
+		if most := maxUnanswered + maxQueued + 10; taken > most {
+			t.Errorf("%d requests were taken, want at most %d", taken, most)
+		}
+		cancel()
+		<-c.served
+		<-written
+		c.close()
+	})
+}
+
 func TestStdioEndsWhenTheClientIsGone(t *testing.T) {
 	t.Parallel()
 	h := newWaiter()

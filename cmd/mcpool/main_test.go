@@ -60,11 +60,20 @@ func TestMain(m *testing.M) {
 			os.Unsetenv(name)
 		}
 	}
+	state, err := os.MkdirTemp("", "mcpool-state")
+	if err != nil {
+		panic(err)
+	}
+	os.Unsetenv("STATE_DIRECTORY")
+	os.Setenv("XDG_STATE_HOME", state)
 	// Under the race detector it takes longer than a call of a test may.
 	if _, err := dbserver.Sample(context.Background(), cacheFolder()); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(mcptest.Settled(m))
+	goleak.VerifyTestMain(mcptest.Settled(m), goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(state) // of a temporary folder nobody needs to know
+		os.Exit(code)
+	}))
 }
 
 // An output is what a program has written, and tells when there is more.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,7 +40,16 @@ import (
 //	verbatim {params}      answers with these very bytes; as the data of an error
 //	                       of that message if there is a text. It is not listed
 //
-// Results have structuredContent {"id","text","session"}.
+// Results have structuredContent {"id","text","session"}. One that is Stateful
+// has three more, which are not listed, keeps log levels and subscriptions, and
+// has resources: a list in pages, and what is read is a number that was never
+// used. Of a legacy one the capabilities of a session's client decide which
+// tools are listed.
+//
+//	log              sends a notifications/message of each level that the session,
+//	                 or the modern request, has asked for
+//	hold             sends a notifications/progress, and runs until it is cancelled
+//	cart {text}      adds to what the session keeps, and returns that as "cart"
 type Server struct {
 	Modern    bool          // speak the modern era and no other; else the legacy one, with sessions
 	Name      string        // in serverInfo; empty means "mcptest"
@@ -47,6 +57,7 @@ type Server struct {
 	CallDelay time.Duration // before a tool runs, after the call is in the ledger
 	SSE       bool          // answer tools/call by an event stream; progress and ask always do
 	OverSSE   bool          // speak the HTTP+SSE transport of MCP 2024-11-05 and no other, see sse.go
+	Stateful  bool          // keep state in sessions, see state.go; not with OverSSE
 
 	// Fault sees every request first, method is that of JSON-RPC, or "" if the
 	// body is a response or there is none. It returns true if it has answered
@@ -65,6 +76,11 @@ type Server struct {
 	gets     int
 	calls    int // of a modern server
 	most     int // calls in flight at once on one session
+
+	// Of one that is Stateful:
+	listeners map[*listener]bool
+	withdrawn map[string]int // calls of hold
+	numbers   int            // that were used
 }
 
 // A session is what a legacy server keeps of a connection.
@@ -74,12 +90,19 @@ type session struct {
 	running map[string]context.CancelFunc   // calls in flight, by id
 	asked   map[string]chan jsonrpc.Message // requests to the client, by id
 	asks    int
+
+	// Where the server is Stateful:
+	caps       json.RawMessage // of the client
+	level      int             // of log messages, the least severe
+	subscribed map[string]bool // by URI
+	cart       []string
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.once.Do(func() {
 		s.engine.modern, s.engine.name, s.engine.delay = s.Modern, s.Name, s.CallDelay
 		s.open, s.requests = make(map[string]*session), make(map[string]int)
+		s.listeners, s.withdrawn = make(map[*listener]bool), make(map[string]int)
 	})
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
@@ -93,9 +116,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveStream(w, r)
 	case s.OverSSE && r.URL.Path != ssePath:
 		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
-	case r.Method != http.MethodPost:
+	case r.Method != http.MethodPost && !(r.Method == http.MethodGet && s.Stateful && !s.Modern):
 		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
-	case err != nil:
+	case err != nil && r.Method == http.MethodPost:
 		writeError(w, http.StatusBadRequest, nil, rpc.Errorf(rpc.CodeParse, "%v", err))
 	case s.Modern:
 		s.serveModern(w, r, &m)
@@ -152,6 +175,11 @@ func (s *Server) serveModern(w http.ResponseWriter, r *http.Request, m *jsonrpc.
 			return
 		}
 	}
+	if m.Method == "subscriptions/listen" && s.Stateful {
+		filter, _ := jsonrpc.Get(m.Params, "notifications")
+		s.hear(w, r, &listener{id: m.ID, filter: filter})
+		return
+	}
 	s.answer(w, r, m, &s.modern)
 }
 
@@ -177,8 +205,10 @@ func (s *Server) serveLegacy(w http.ResponseWriter, r *http.Request, m *jsonrpc.
 		if wait(r.Context(), s.OpenDelay) != nil {
 			return
 		}
-		w.Header().Set("Mcp-Session-Id", s.begin(nil).id)
-		writeJSON(w, http.StatusOK, jsonrpc.AppendResult(nil, m.ID, s.engine.initialize()))
+		in := s.begin(nil)
+		s.remember(in, m)
+		w.Header().Set("Mcp-Session-Id", in.id)
+		writeJSON(w, http.StatusOK, jsonrpc.AppendResult(nil, m.ID, s.introduce(s.engine.initialize())))
 		return
 	}
 	id := r.Header.Get("Mcp-Session-Id")
@@ -190,6 +220,8 @@ func (s *Server) serveLegacy(w http.ResponseWriter, r *http.Request, m *jsonrpc.
 		writeError(w, http.StatusBadRequest, nil, rpc.Errorf(-32000, "Bad Request: No valid session ID provided"))
 	case in == nil:
 		writeError(w, http.StatusNotFound, nil, rpc.Errorf(-32001, "Session not found"))
+	case r.Method == http.MethodGet:
+		s.hear(w, r, &listener{session: in})
 	case m.IsRequest():
 		s.answer(w, r, m, in)
 	default:
@@ -236,11 +268,14 @@ func (s *Server) accept(m *jsonrpc.Message, in *session) {
 	}
 }
 
+// talkative are the tools that send something before their answer.
+var talkative = []string{"progress", "ask", "log", "hold"}
+
 // answer answers a request by the response to it.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, m *jsonrpc.Message, in *session) {
 	out := &events{w: w}
 	frame, status := s.respond(r.Context(), m, in, out)
-	if name := jsonrpc.GetString(m.Params, "name"); m.Method == "tools/call" && (s.SSE || name == "progress" || name == "ask") {
+	if name := jsonrpc.GetString(m.Params, "name"); m.Method == "tools/call" && (s.SSE || slices.Contains(talkative, name)) {
 		out.send("message", frame)
 		return
 	}
@@ -256,7 +291,7 @@ func (s *Server) respond(ctx context.Context, m *jsonrpc.Message, in *session, o
 		ctx, done = s.run(ctx, m, in)
 		defer done()
 	}
-	result, e := s.engine.answer(ctx, m, in.id, from)
+	result, e := s.result(ctx, m, in, from)
 	frame, status = jsonrpc.AppendResult(nil, m.ID, result), http.StatusOK
 	if e != nil {
 		frame = jsonrpc.AppendError(nil, m.ID, e)
@@ -265,6 +300,19 @@ func (s *Server) respond(ctx context.Context, m *jsonrpc.Message, in *session, o
 		}
 	}
 	return frame, status
+}
+
+func (s *Server) result(ctx context.Context, m *jsonrpc.Message, in *session, from *exchange) (json.RawMessage, *rpc.Error) {
+	if s.Stateful {
+		if result, e, known := s.stateful(ctx, m, in, from); known {
+			return result, e
+		}
+	}
+	result, e := s.engine.answer(ctx, m, in.id, from)
+	if m.Method == "server/discover" && e == nil {
+		result = s.introduce(result)
+	}
+	return result, e
 }
 
 // run enters a call into what is in flight, until done is called.

@@ -121,7 +121,11 @@ func (e *engine) call(ctx context.Context, m *jsonrpc.Message, session string, f
 		token, _ := jsonrpc.Get(m.Params, "_meta", "progressToken")
 		for step := range args.Steps {
 			if token != nil {
-				from.notify("notifications/progress", map[string]any{"progressToken": token, "progress": step + 1, "total": args.Steps})
+				params := map[string]any{"progressToken": token, "progress": step + 1, "total": args.Steps}
+				if args.Text != "" {
+					params["message"] = args.Text
+				}
+				from.notify("notifications/progress", params)
 			}
 		}
 		from.notify("notifications/message", map[string]any{"level": "info", "data": args.ID})

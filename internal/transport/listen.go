@@ -213,9 +213,14 @@ func (f Filter) Changes() []Change {
 	return all
 }
 
+// overlap is how long a subscription goes on beside the one that takes its
+// place: what the server told on it before may still be on its way.
+const overlap = 250 * time.Millisecond
+
 // listenModern keeps one subscription at a modern server. For another filter
-// another one is begun, and the old one ended when that is acknowledged, so
-// that nothing is missed. send makes a request that ends with its ctx.
+// another one is begun, and the old one ended soon after that is acknowledged,
+// so that nothing is missed; some of it may be told twice. send makes a request
+// that ends with its ctx.
 func listenModern(ctx context.Context, filters <-chan Filter, heard *Pending, send func(context.Context, rpc.Call) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -263,7 +268,7 @@ func listenModern(ctx context.Context, filters <-chan Filter, heard *Pending, se
 		case n := <-acked:
 			for of, cancel := range cancels {
 				if of < n {
-					cancel()
+					time.AfterFunc(overlap, cancel)
 					delete(cancels, of)
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/rpc"
 )
@@ -78,4 +79,36 @@ func TestListeningOfAClosedConnection(t *testing.T) {
 			t.Fatalf("got %v", failure)
 		}
 	}
+}
+
+// What a server told on a subscription before it began the next one may arrive
+// after that is acknowledged: the old one is read for a moment yet.
+func TestSubscriptionsOverlap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls []rpc.Call
+		ended := make([]time.Duration, 2)
+		began := time.Now()
+		send := func(ctx context.Context, call rpc.Call) error {
+			n := len(calls)
+			calls = append(calls, call)
+			<-ctx.Done()
+			ended[n] = time.Since(began)
+			return context.Cause(ctx)
+		}
+		filters := make(chan Filter)
+		ctx, cancel := context.WithCancel(t.Context())
+		over := make(chan error)
+		go func() { over <- listenModern(ctx, filters, new(Pending), send) }()
+		for range 2 {
+			filters <- Filter{}
+			synctest.Wait()
+		}
+		calls[1].Events.Notify(MethodAcknowledged, json.RawMessage(`{"notifications":{}}`))
+		time.Sleep(time.Minute)
+		cancel()
+		<-over
+		if ended[0] != overlap || ended[1] != time.Minute {
+			t.Errorf("they ended after %v, want %v and a minute", ended, overlap)
+		}
+	})
 }
