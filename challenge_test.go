@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
@@ -80,6 +81,7 @@ func TestSourceIsToldOfChallenges(t *testing.T) {
 		}
 		all.Wait()
 		source.expect(t, "any", "401 base ") // once for all
+		synctest.Wait()                      // connections that were begun for them, and came too late
 		var came atomic.Int64
 		a.server.Fault = func(r *http.Request, method string, w http.ResponseWriter) bool {
 			// Some are refused when others have another token already.
@@ -92,6 +94,7 @@ func TestSourceIsToldOfChallenges(t *testing.T) {
 			all.Go(func() { succeed(t, p, "put", fmt.Sprint("put ", n)) })
 		}
 		all.Wait()
+		synctest.Wait()
 		a.server.Fault = a.guard
 		source.expect(t, "403 admin token-for-base")
 

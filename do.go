@@ -37,7 +37,8 @@ import (
 // connection opened, or a modern server asked; a Handler is asked each time.
 // Without accounts, or if a modern server said that it is public, it is the same
 // for all. subscriptions/listen is [Pool.Watch] for the filter in
-// params.notifications, and tells Events; it counts as no call. What legacy
+// params.notifications, and tells Events. Neither counts as a call, unless the
+// server is asked. What legacy
 // clients send for a whole session (initialize, ping, logging/setLevel,
 // resources/subscribe) is not for callers to send.
 //
@@ -47,20 +48,18 @@ func (p *Pool) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 	if call.Method == methodListen {
 		return p.listen(ctx, call)
 	}
-	p.calls.Add(1)
-	p.budget.earn()
 	t := p.terms.Load()
 	if call.Method == methodDiscover && t.server.Handler == nil && p.life.Err() == nil {
 		peer, err := p.meet(ctx, t, call.Caller)
 		if err != nil {
-			p.errors.Add(1)
 			return rpc.Answer{}, err
 		}
 		if peer.Hello != nil {
-			p.cacheHits.Add(1)
 			return rpc.Result(introduction(peer, t.sharing())), nil
 		}
 	}
+	p.calls.Add(1)
+	p.budget.earn()
 	key, cacheable := t.cacheable(&call)
 	cacheable = cacheable && p.life.Err() == nil
 	var seen uint64

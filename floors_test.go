@@ -18,11 +18,11 @@ const module = "github.com/mcpool-dev/mcpool"
 // floors are the packages from the ground up: each imports only those on
 // lower floors.
 var floors = [][]string{
-	1: {"rpc", "internal/slots", "internal/jsonrpc", "internal/children"},
+	1: {"rpc", "internal/slots", "internal/jsonrpc", "internal/mirror", "internal/children"},
 	2: {"internal/transport", "dbserver"},
 	3: {"."},
 	4: {"dbplugin", "gateway"},
-	5: {"config", "admin"},
+	5: {"config", "admin", "gosdk"},
 	6: {"cmd/mcpool"},
 }
 
@@ -52,7 +52,8 @@ func sources(t *testing.T, visit func(file, pkg string)) {
 			return err
 		case d.IsDir() && file != "." && exists(filepath.Join(file, "go.mod")):
 			return filepath.SkipDir // a module of its own
-		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".") && file != "."):
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == "testdata" || strings.HasPrefix(d.Name(), "_") ||
+			strings.HasPrefix(d.Name(), ".") && file != "."):
 			return filepath.SkipDir
 		case strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, "_test.go"):
 			visit(file, path.Dir(filepath.ToSlash(file)))
@@ -120,7 +121,7 @@ func TestOnlyTestsImportTestPackages(t *testing.T) {
 // dependency: where it may be used.
 func TestDependenciesStayInTheirRoom(t *testing.T) {
 	rooms := map[string][]string{
-		"github.com/modelcontextprotocol/go-sdk": {"cmd/mcpool/bench"},
+		"github.com/modelcontextprotocol/go-sdk": {"gosdk/", "cmd/mcpool/bench"},
 		"github.com/google/jsonschema-go":        {"dbserver/", "dbplugin/"},
 		"github.com/agnivade/levenshtein":        {"config/", "dbserver/"},
 		"modernc.org/sqlite":                     {"dbserver/"},
@@ -129,6 +130,7 @@ func TestDependenciesStayInTheirRoom(t *testing.T) {
 		"github.com/prometheus/client_golang":    {"admin/"},
 		"golang.org/x/oauth2":                    {"rpc/", "credentials.go", "bearer.go", "oauth.go"},
 		"pgregory.net/rapid":                     {"internal/pooltest/"},
+		"go.uber.org/goleak":                     {"internal/mcptest/"},
 	}
 	sources(t, func(file, _ string) {
 		for _, spec := range allImports(t, file) {

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/mirror"
 	"github.com/mcpool-dev/mcpool/internal/transport"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
@@ -34,7 +35,7 @@ type hint struct {
 	// harmless says that it does no harm when it runs twice, by readOnlyHint or
 	// idempotentHint (MCP 2025-03-26, ToolAnnotations).
 	harmless bool
-	headers  []transport.ParamHeader // that its calls carry
+	headers  []mirror.Header // that its calls carry
 }
 
 // learn takes in the result of tools/list. It returns the tools whose marks
@@ -52,7 +53,7 @@ func (h *hints) learn(result json.RawMessage) map[string]error {
 		reads, _ := jsonrpc.Get(tool, "annotations", "readOnlyHint")
 		repeats, _ := jsonrpc.Get(tool, "annotations", "idempotentHint")
 		schema, _ := jsonrpc.Get(tool, "inputSchema")
-		headers, err := transport.ParamHeaders(schema)
+		headers, err := mirror.Of(schema)
 		if err != nil {
 			if bad == nil {
 				bad = map[string]error{}
@@ -89,7 +90,7 @@ func (h *hints) harmless(call rpc.Call) bool {
 }
 
 // paramHeaders are what calls of the tool carry in headers.
-func (h *hints) paramHeaders(tool string) []transport.ParamHeader { return h.of(tool).headers }
+func (h *hints) paramHeaders(tool string) []mirror.Header { return h.of(tool).headers }
 
 // listed takes in a list of tools on its way to a caller, and returns it
 // without those that a client over HTTP must not offer (MCP 2026-07-28,

@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) {
 	mcptest.StdioMain()
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(mcptest.Settled(m))
 }
 
 // server is a legacy server on a network without sockets.

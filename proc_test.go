@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 )
 
 // A possession is what this process has of the system.
@@ -19,6 +20,24 @@ type possession struct {
 
 func (p possession) String() string {
 	return fmt.Sprintf("%d files, %d children", p.files, p.children)
+}
+
+// leavesNothing checks that this process has no more than before. The other end
+// of a socket, in this process too, is closed a moment later than ours, and what
+// was left of a test before this one is none of its business.
+func leavesNothing(t testing.TB, before possession) {
+	t.Helper()
+	after := look(t)
+	for end := time.Now().Add(30 * time.Second); after.exceeds(before) && time.Now().Before(end); after = look(t) {
+		time.Sleep(time.Millisecond)
+	}
+	if after.exceeds(before) {
+		t.Errorf("before %v, after %v", before, after)
+	}
+}
+
+func (p possession) exceeds(other possession) bool {
+	return p.files > other.files || p.children > other.children
 }
 
 // look counts what this process has. It skips the test where there is no /proc.

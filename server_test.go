@@ -86,7 +86,7 @@ func TestServerWithCertificates(t *testing.T) {
 	}
 	began := time.Now()
 	_, err = call(t.Context(), p, nobody, "echo", "1")
-	if !errors.Is(err, mcpool.ErrUnavailable) || !strings.Contains(err.Error(), "ca_file (CAFile)") || time.Since(began) > 10*time.Second {
+	if !errors.Is(err, mcpool.ErrUnavailable) || !strings.Contains(err.Error(), "ca_file (CAFile)") || time.Since(began) > 30*time.Second {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 	closePool(t, p)

@@ -48,9 +48,7 @@ func TestServerThatExitsAtOnceIsRestartedWithBackOff(t *testing.T) {
 	} else {
 		t.Logf("it was started %d times", n)
 	}
-	if after := look(t); after != before {
-		t.Errorf("before %v, after %v", before, after)
-	}
+	leavesNothing(t, before)
 }
 
 // CloseGrace is the time between the end of the input and SIGTERM, and between
@@ -75,7 +73,7 @@ func TestCloseGraceIsTheServers(t *testing.T) {
 			}
 			began := time.Now()
 			closePool(t, p)
-			if took := time.Since(began); took < test.least || took > test.least+5*time.Second {
+			if took := time.Since(began); took < test.least || took > test.least+30*time.Second {
 				t.Errorf("Close took %v, want %v", took, test.least)
 			}
 		})

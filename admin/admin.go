@@ -4,8 +4,8 @@
 //
 //	/healthz   200 "ok": the process answers
 //	/readyz    200 "ready", or 503 "draining": send clients elsewhere
-//	/status    the pools and each of their connections, as JSON
-//	/metrics   the same as metrics of Prometheus, without single connections
+//	/status    the gateway, the pools and each of their connections, as JSON
+//	/metrics   the pools as metrics of Prometheus, without single connections
 //
 // It answers whoever reaches it and asks for no credentials: let it listen
 // where only those who may know can reach it. It shows no secrets, and nothing that a
@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/gateway"
 )
 
 // Options is what there is to show.
@@ -28,6 +29,8 @@ type Options struct {
 	Version string
 	// Pools are shown in this order. Their names differ.
 	Pools []*mcpool.Pool
+	// Gateway is shown, too, in /status. Nil if there is none.
+	Gateway *gateway.Gateway
 	// Ready says whether new clients should come here. It is false from the
 	// moment that the process has been asked to end. Nil is always.
 	Ready func() bool

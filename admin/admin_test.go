@@ -16,10 +16,11 @@ import (
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/admin"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(mcptest.Settled(m)) }
 
 // server answers everything, and "block" only when the caller gives up, after
 // saying on its channel that it is there.

@@ -6,15 +6,39 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/gateway"
 )
 
 // status is /status. Times that last are in seconds, and say so.
 type status struct {
-	Version string       `json:"version"`
-	Ready   bool         `json:"ready"`
-	Started time.Time    `json:"started"`
-	Uptime  float64      `json:"uptime_seconds"`
-	Pools   []poolStatus `json:"pools"`
+	Version string         `json:"version"`
+	Ready   bool           `json:"ready"`
+	Started time.Time      `json:"started"`
+	Uptime  float64        `json:"uptime_seconds"`
+	Gateway *gatewayStatus `json:"gateway,omitempty"`
+	Pools   []poolStatus   `json:"pools"`
+}
+
+// gatewayStatus is [gateway.Status].
+type gatewayStatus struct {
+	CallsInFlight int                   `json:"calls_in_flight"`
+	ParkedCalls   int                   `json:"parked_calls"`
+	Standing      int                   `json:"standing_sessions"`
+	OverSSE       int                   `json:"sse_clients"`
+	Joined        int                   `json:"joined_clients"`
+	Servers       []gatewayServerStatus `json:"servers"`
+}
+
+type gatewayServerStatus struct {
+	Server        string     `json:"server"`
+	CallsInFlight int        `json:"calls_in_flight"`
+	ListFault     *listFault `json:"list_fault"` // null for none
+}
+
+// listFault is why clients are shown the last list of a server, or none.
+type listFault struct {
+	Since time.Time `json:"since"`
+	Error string    `json:"error"`
 }
 
 type poolStatus struct {
@@ -108,6 +132,7 @@ func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 		Ready:   a.Ready(),
 		Started: a.started.UTC(),
 		Uptime:  time.Since(a.started).Seconds(),
+		Gateway: gatewayOf(a.Gateway),
 		Pools:   make([]poolStatus, len(a.Pools)),
 	}
 	for i, p := range a.Pools {
@@ -118,6 +143,25 @@ func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 	enc.SetIndent("", "  ")
 	// It cannot fail but for the client having left, who need not be told.
 	_ = enc.Encode(s)
+}
+
+func gatewayOf(g *gateway.Gateway) *gatewayStatus {
+	if g == nil {
+		return nil
+	}
+	s := g.Status()
+	shown := &gatewayStatus{
+		CallsInFlight: s.CallsInFlight, ParkedCalls: s.ParkedCalls,
+		Standing: s.Standing, OverSSE: s.OverSSE, Joined: s.Joined,
+	}
+	for _, one := range s.Servers {
+		server := gatewayServerStatus{Server: one.Name, CallsInFlight: one.CallsInFlight}
+		if f := one.ListFault; f != nil {
+			server.ListFault = &listFault{f.Since.UTC(), f.Err.Error()}
+		}
+		shown.Servers = append(shown.Servers, server)
+	}
+	return shown
 }
 
 func statusOf(s mcpool.Stats) statsStatus {

@@ -27,16 +27,35 @@ func BenchmarkTransports(b *testing.B) {
 	}
 }
 
+// BenchmarkGateway does so with the hops. With MCPOOL_BENCH_PROFILE they write
+// profiles of themselves.
+func BenchmarkGateway(b *testing.B) {
+	peer, stop := startPeer()
+	defer stop()
+	h := startHops(peer)
+	defer h.stop()
+	for _, p := range append(alone(), passages()...) {
+		for _, open := range h.through(p).open {
+			benchmark(b, p.name(), open)
+		}
+	}
+}
+
 func benchmark(b *testing.B, name string, open func() trial) {
 	t := open()
 	defer t.stop()
 	b.Run(name+"/"+t.subject, func(b *testing.B) {
 		b.ReportAllocs()
-		used := processorTime()
+		usage := usageOfThis
+		if t.usage != nil {
+			usage = t.usage
+		}
+		before := usage()
 		for b.Loop() {
 			t.run(1)
 		}
+		used := usage().Processor - before.Processor
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*t.unit), "ns/each")
-		b.ReportMetric(float64(processorTime()-used)/float64(b.Elapsed()), "processors")
+		b.ReportMetric(float64(used)/float64(b.Elapsed()), "processors")
 	})
 }

@@ -17,7 +17,8 @@ type trial struct {
 	unit    int             // operations in one run
 	run     func(times int) // does times × unit operations
 	stop    func()
-	took    *[]float64 // nanoseconds of each in the last run; nil where they are not timed one by one
+	took    *[]float64   // nanoseconds of each in the last run; nil where they are not timed one by one
+	usage   func() usage // of the process that is measured; nil for this one
 }
 
 // A benchCase is what is measured, and on whom.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -109,7 +110,7 @@ func openBareClient(to address) client {
 				call: func() {
 					answer, err := c.Call(ctx, rpc.Call{Method: callMethod, Params: params}, nil)
 					must(err)
-					mustBe(string(answer.Bytes()) == string(peerResult))
+					mustBe(bytes.Contains(answer.Bytes(), peerContent)) // a gateway may add members
 				},
 				close: func() { c.Close(ctx) },
 			}

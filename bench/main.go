@@ -27,6 +27,7 @@ func parts() []part {
 		{"pools", measurePools},
 		{"transports", measureTransports},
 		{"roundtrips", measureRoundTrips},
+		{"gateway", measureGateway},
 	}
 }
 
@@ -37,7 +38,8 @@ func main() {
 	rounds := flag.Int("rounds", 15, "rounds of each case")
 	round := flag.Duration("round", 20*time.Millisecond, "how long a subject runs in a round, at least")
 	write := flag.Bool("write", false, "write the tables into README.md in this folder")
-	only := flag.String("only", "", "measure only this part: pools, transports or roundtrips")
+	only := flag.String("only", "", "measure only this part: pools, transports, roundtrips or gateway")
+	flag.StringVar(&onlyCalls, "calls", "", "of the gateway, measure only calls with this in their names: for profiles")
 	flag.Parse()
 	chosen := parts()
 	if *only != "" {

@@ -5,11 +5,13 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
 func TestMain(m *testing.M) {
 	if servePeer() {
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(mcptest.Settled(m))
 }

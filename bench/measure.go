@@ -12,7 +12,7 @@ import (
 type figure struct {
 	wall, cpu     float64 // nanoseconds
 	allocs, bytes float64
-	p50           float64 // nanoseconds, of operations that are timed one by one
+	p50, p99      float64 // nanoseconds, of operations that are timed one by one
 }
 
 // A series is the figures of one subject in one case, one a round.
@@ -102,23 +102,37 @@ func (t trial) calibrate(atLeast time.Duration) int {
 }
 
 func (t trial) measure(times int) figure {
-	var before, after runtime.MemStats
+	usage := usageOfThis
+	if t.usage != nil {
+		usage = t.usage
+	}
 	runtime.GC() // no subject pays for the garbage of the one before
-	runtime.ReadMemStats(&before)
-	used, start := processorTime(), time.Now()
+	before, start := usage(), time.Now()
 	t.run(times)
-	wall, cpu := time.Since(start), processorTime()-used
-	runtime.ReadMemStats(&after)
+	wall, after := time.Since(start), usage()
 	ops := float64(times * t.unit)
 	f := figure{
-		wall: float64(wall) / ops, cpu: float64(cpu) / ops,
-		allocs: float64(after.Mallocs-before.Mallocs) / ops,
-		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / ops,
+		wall: float64(wall) / ops, cpu: float64(after.Processor-before.Processor) / ops,
+		allocs: float64(after.Allocations-before.Allocations) / ops,
+		bytes:  float64(after.Bytes-before.Bytes) / ops,
 	}
 	if t.took != nil {
-		f.p50 = median(*t.took)
+		f.p50, f.p99 = median(*t.took), quantile(*t.took, 0.99)
 	}
 	return f
+}
+
+// A usage is what a process has used so far.
+type usage struct {
+	Processor          time.Duration
+	Allocations, Bytes uint64
+}
+
+func usageOfThis() usage {
+	var heap runtime.MemStats
+	used := processorTime()
+	runtime.ReadMemStats(&heap)
+	return usage{used, heap.Mallocs, heap.TotalAlloc}
 }
 
 // processorTime is what the process has used so far, of all processors.
@@ -128,11 +142,12 @@ func processorTime() time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-func wall(f figure) float64   { return f.wall }
-func cpu(f figure) float64    { return f.cpu }
-func allocs(f figure) float64 { return f.allocs }
-func bytes(f figure) float64  { return f.bytes }
-func p50(f figure) float64    { return f.p50 }
+func wall(f figure) float64      { return f.wall }
+func cpu(f figure) float64       { return f.cpu }
+func allocs(f figure) float64    { return f.allocs }
+func allocated(f figure) float64 { return f.bytes }
+func p50(f figure) float64       { return f.p50 }
+func p99(f figure) float64       { return f.p99 }
 
 func (s series) values(of func(figure) float64) []float64 {
 	list := make([]float64, len(s))
@@ -162,4 +177,10 @@ func median(list []float64) float64 {
 	list = slices.SortedFunc(slices.Values(list), cmp.Compare[float64])
 	n := len(list)
 	return (list[(n-1)/2] + list[n/2]) / 2
+}
+
+// quantile is the least of the list that so much of it does not exceed.
+func quantile(list []float64, part float64) float64 {
+	list = slices.SortedFunc(slices.Values(list), cmp.Compare[float64])
+	return list[min(len(list)-1, int(part*float64(len(list))))]
 }

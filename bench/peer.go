@@ -21,8 +21,8 @@ import (
 // more than the protocol asks of a server, and runs in a process of its own,
 // this program again, so that what the bench uses is the client's.
 
-// peerEnv is set for that process: to httpPeer, or to the era that a peer over
-// stdio speaks.
+// peerEnv is set for that process: to httpPeer, to the era that a peer over
+// stdio speaks, or to a hop (see hop.go).
 const (
 	peerEnv  = "MCPOOL_BENCH_PEER"
 	httpPeer = "http"
@@ -44,6 +44,8 @@ func servePeer() (served bool) {
 		serveLines(transport.Legacy)
 	case transport.Modern.String():
 		serveLines(transport.Modern)
+	case gatewayHop, proxyHop, bufferedHop:
+		serveHop(how, os.Getenv(upstreamEnv))
 	default:
 		panic(peerEnv + ": " + how)
 	}
@@ -52,20 +54,40 @@ func servePeer() (served bool) {
 
 // startPeer starts the peer over HTTP and returns its URL.
 func startPeer() (url string, stop func()) {
+	p := startProcess(peerEnv + "=" + httpPeer)
+	return p.said(), p.stop
+}
+
+// A process is this program again, started by itself for what env says.
+type process struct {
+	command *exec.Cmd
+	in      io.WriteCloser
+	out     *bufio.Reader
+}
+
+func startProcess(env ...string) *process {
 	command := exec.Command(thisProgram())
-	command.Env = append(os.Environ(), peerEnv+"="+httpPeer)
+	command.Env = append(os.Environ(), env...)
 	command.Stderr = os.Stderr
-	stdin, err := command.StdinPipe()
+	in, err := command.StdinPipe()
 	must(err)
-	stdout, err := command.StdoutPipe()
+	out, err := command.StdoutPipe()
 	must(err)
 	must(command.Start())
-	line, err := bufio.NewReader(stdout).ReadString('\n')
+	return &process{command, in, bufio.NewReader(out)}
+}
+
+// said is the next line that the process writes.
+func (p *process) said() string {
+	line, err := p.out.ReadString('\n')
 	must(err)
-	return strings.TrimSpace(line), func() {
-		must(stdin.Close())
-		must(command.Wait())
-	}
+	return strings.TrimSpace(line)
+}
+
+// stop ends the process, which ends with its input.
+func (p *process) stop() {
+	must(p.in.Close())
+	must(p.command.Wait())
 }
 
 func thisProgram() string {
@@ -74,11 +96,12 @@ func thisProgram() string {
 	return path
 }
 
-// peerResult is the answer to every call of a tool: 100 bytes.
-var peerResult = func() []byte {
-	const before, after = `{"resultType":"complete","content":[{"type":"text","text":"`, `"}]}`
-	return []byte(before + strings.Repeat("x", 100-len(before)-len(after)) + after)
-}()
+// peerResult is the answer to every call of a tool that has no large one: 100
+// bytes, most of which are its peerContent.
+var (
+	peerResult  = []byte(`{"resultType":"complete",` + string(peerContent) + `}`)
+	peerContent = []byte(`"content":[{"type":"text","text":"` + strings.Repeat("x", 37) + `"}]`)
+)
 
 // peerAnswer is what a server of an era says to a request.
 func peerAnswer(era transport.Era, m *jsonrpc.Message) []byte {
@@ -86,6 +109,9 @@ func peerAnswer(era transport.Era, m *jsonrpc.Message) []byte {
 	said := ""
 	switch {
 	case m.Method == "tools/call":
+		if r, ok := largeResults[jsonrpc.GetString(m.Params, "name")]; ok {
+			return r.frame(era, m.ID)
+		}
 		return jsonrpc.AppendResult(nil, m.ID, peerResult)
 	case m.Method == "initialize" && era == transport.Legacy:
 		said = `{"protocolVersion":"2025-11-25",` + about + `}`
@@ -166,6 +192,7 @@ func serveHTTP(era transport.Era, stream bool, w http.ResponseWriter, r *http.Re
 	answer := peerAnswer(era, &m)
 	if !stream {
 		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", strconv.Itoa(len(answer))) // net/http adds it to short ones alone
 		_, _ = w.Write(answer)
 		return
 	}
@@ -174,7 +201,8 @@ func serveHTTP(era transport.Era, stream bool, w http.ResponseWriter, r *http.Re
 }
 
 func writeEvent(w http.ResponseWriter, kind string, data []byte) {
-	_, _ = fmt.Fprintf(w, "event: %s\ndata: %s\n\n", kind, data)
+	event := fmt.Appendf(make([]byte, 0, len(data)+64), "event: %s\ndata: %s\n\n", kind, data)
+	_, _ = w.Write(event)
 	w.(http.Flusher).Flush() // an event leaves when it happens, the end of the stream after it
 }
 

@@ -18,10 +18,10 @@ const roundTrip = 20 * time.Millisecond
 // A farPeer is the peer in this process, behind a network that is simulated
 // with a wait for each exchange of a request and its response. It counts the
 // requests; but not those that end a session, for which nobody who calls
-// waits.
+// waits. And it counts the sessions that it gives out.
 type farPeer struct {
 	*httptest.Server
-	requests atomic.Int64
+	requests, sessions atomic.Int64
 }
 
 func startFarPeer(roundTrip time.Duration) *farPeer {
@@ -32,6 +32,9 @@ func startFarPeer(roundTrip time.Duration) *farPeer {
 		}
 		time.Sleep(roundTrip)
 		near.ServeHTTP(w, r)
+		if w.Header().Get(headerSession) != "" {
+			p.sessions.Add(1)
+		}
 	}))
 	return p
 }

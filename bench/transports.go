@@ -140,7 +140,7 @@ func (r *results) calls() []verdict {
 		if !ok {
 			continue
 		}
-		ratio, bytes := paired(s, r.of(name, goSDKName), cpu, ratio), s.median(bytes)
+		ratio, bytes := paired(s, r.of(name, goSDKName), cpu, ratio), s.median(allocated)
 		list = append(list, verdict{
 			what:   bareName + ": " + name + " with a result of 100 bytes",
 			target: "≤ 0.5 × the processor time of go-sdk's client, ≤ 12 KiB allocated",
@@ -160,7 +160,7 @@ func (r *results) clientRows(b *strings.Builder, route route, name string) {
 		}
 		fmt.Fprintf(b, "| %s | %s | %.0f µs | %.0f µs | %.2f | %.0f | %.0f |\n", title, m.name,
 			s.median(p50)/1000, s.median(cpu)/1000, paired(s, r.of(name, goSDKName), cpu, ratio),
-			s.median(bytes), s.median(allocs))
+			s.median(allocated), s.median(allocs))
 		title = ""
 	}
 }

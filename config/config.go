@@ -14,7 +14,8 @@
 //	  },
 //	  "databases": {"sales": {"dsn": "${SALES_DSN}"}},
 //	  "pool": {"connection_timeout": 20},
-//	  "limits": {"max_processes": 32}
+//	  "limits": {"max_processes": 32},
+//	  "gateway": {"prefix": "always", "session_key": "${MCPOOL_SESSION_KEY}"}
 //	}
 //
 // The same keys make a YAML file. The end of the file's name says which of the
@@ -80,6 +81,27 @@
 //
 // The keys of limits bound the pools of all servers together: max_connections,
 // max_processes and max_waiting, see [mcpool.Limits].
+//
+// # Serving
+//
+// An entry of a server or a database may say which of its tools are served:
+// allow and deny are lists of names, in which * stands for any text ("read_*").
+// What deny matches is neither listed nor called, and where there is an allow,
+// only what it matches is. max_calls bounds the calls under way at the server,
+// those that wait for a connection included.
+//
+// The keys of gateway are for all servers together:
+//
+//	prefix                   how tools are named where several servers are at one address: auto, always or never
+//	max_calls_per_principal  most calls of one principal under way
+//	session_key              seals the sessions of clients: 32 bytes in hex or base64
+//	session_key_file         a file that has it
+//	name                     tells gateways with the same key apart; made up where not given
+//
+// See [gateway.Options]. A flag (--gateway-prefix) beats the environment
+// (MCP_POOL_GATEWAY_PREFIX), which beats the file; session_key has no flag.
+// Gateways behind one balancer want the same session_key. Without one, a
+// program may keep one of its own.
 package config
 
 import (
@@ -97,6 +119,8 @@ import (
 type Config struct {
 	// Servers are in the order of the file, with different names.
 	Servers []Server
+	// Gateway is how they are served.
+	Gateway Gateway
 }
 
 // A Server is one server, and how its pool behaves.
@@ -109,6 +133,10 @@ type Server struct {
 	// CallTimeout is how long one call may take. Default
 	// [DefaultCallTimeout]; 0 for no limit.
 	CallTimeout time.Duration
+	// Allow and Deny are patterns of the names of its tools, and MaxCalls
+	// bounds its calls under way, see [gateway.Server].
+	Allow, Deny []string
+	MaxCalls    int
 	// Database is the DSN of a database to be served in this process, or
 	// [Sample]; "" for a server that is reached by URL or Command.
 	Database string
@@ -127,7 +155,7 @@ func Default(flags map[string]string) (*Config, error) {
 		Pool:        common.pool,
 		CallTimeout: common.callTimeout,
 		Database:    Sample,
-	}})
+	}}, r.gateway(nil, flags))
 }
 
 // Load reads the file at path. Flags are settings given on the command line,
@@ -159,11 +187,12 @@ func Parse(data []byte, name string, flags map[string]string) (*Config, error) {
 	r.duplicates(root)
 	common := r.common(root.get("pool"), flags)
 	common.pool.Limits = r.limits(root.get("limits"))
+	gateway := r.gateway(root.get("gateway"), flags)
 	servers := r.servers(root, common)
 	if len(servers) == 0 && len(r.errs) == 0 {
 		r.errs = append(r.errs, fmt.Errorf("%s: no server: want at least one, not disabled, in mcpServers, servers or databases", name))
 	}
-	return r.finish(servers)
+	return r.finish(servers, gateway)
 }
 
 // fileError puts the file, and the line if it is known, before err.
@@ -176,12 +205,12 @@ func fileError(name string, err error) error {
 }
 
 // finish returns what was read, or all that is wrong with it.
-func (r *reader) finish(servers []Server) (*Config, error) {
+func (r *reader) finish(servers []Server, gateway Gateway) (*Config, error) {
 	if len(r.errs) == 0 {
 		r.errs = validate(servers)
 	}
 	if len(r.errs) > 0 {
 		return nil, errors.Join(r.errs...)
 	}
-	return &Config{Servers: servers}, nil
+	return &Config{Servers: servers, Gateway: gateway}, nil
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strconv"
 
 	"github.com/mcpool-dev/mcpool"
@@ -39,10 +40,18 @@ func (r *reader) count(n *node, most int, zero string) int {
 	if len(r.errs) > before {
 		return 0
 	}
-	count, err := strconv.Atoi(value)
-	if err != nil || count < 0 || count > most {
-		r.refuse(n, "value %q: want a whole number from 0, which is %s, to %d", n.text, zero, most)
-		return 0
+	count, err := parseCount(value, most, zero)
+	if err != nil {
+		r.refuse(n, "value %q: %w", n.text, err)
 	}
 	return count
+}
+
+// parseCount reads what count returns.
+func parseCount(text string, most int, zero string) (int, error) {
+	count, err := strconv.Atoi(text)
+	if err != nil || count < 0 || count > most {
+		return 0, fmt.Errorf("want a whole number from 0, which is %s, to %d", zero, most)
+	}
+	return count, nil
 }

@@ -18,7 +18,7 @@ import (
 
 // topKeys are those of a file.
 var topKeys = keys{
-	read: []string{"mcpServers", "servers", "databases", "pool", "limits"},
+	read: []string{"mcpServers", "servers", "databases", "pool", "limits", "gateway"},
 	ignored: []string{
 		"$schema", "_comment", "//",
 		"inputs",                        // VS Code: what it asks for; an error where it is referred to
@@ -30,7 +30,7 @@ var topKeys = keys{
 var serverKeys = keys{
 	read: []string{
 		"type", "url", "headers", "auth", "command", "args", "env", "envFile", "cwd", "close_grace", "disabled", "pool",
-		"protocol", "ca_file", "cert_file", "key_file", "max_message_bytes",
+		"protocol", "ca_file", "cert_file", "key_file", "max_message_bytes", "allow", "deny", "max_calls",
 	},
 	ignored: []string{
 		"_comment", "//",
@@ -54,10 +54,10 @@ var serverKeys = keys{
 
 		// What keeps a client or a server from something. Without it they
 		// would be allowed more than the file says.
-		"tools":          "choosing tools is not supported: all of a server's are served",
-		"includeTools":   "choosing tools is not supported: all of a server's are served",
-		"excludeTools":   "choosing tools is not supported: all of a server's are served",
-		"disabledTools":  "choosing tools is not supported: all of a server's are served",
+		"tools":          "write it as allow",
+		"includeTools":   "write it as allow",
+		"excludeTools":   "write it as deny",
+		"disabledTools":  "write it as deny",
 		"sandbox":        "a sandbox is not supported: name one as the command",
 		"sandboxEnabled": "a sandbox is not supported: name one as the command",
 	},
@@ -65,7 +65,7 @@ var serverKeys = keys{
 
 // databaseKeys are those of an entry of databases.
 var databaseKeys = keys{
-	read:    []string{"dsn", "disabled", "pool"},
+	read:    []string{"dsn", "disabled", "pool", "allow", "deny", "max_calls"},
 	ignored: []string{"_comment", "//", "description"},
 }
 
@@ -74,7 +74,8 @@ func (r *reader) servers(root *node, common settings) []Server {
 	var servers []Server
 	taken := make(map[string]*node)
 	for _, section := range r.mapping(root, topKeys) {
-		if section.key == "pool" || section.key == "limits" {
+		switch section.key {
+		case "pool", "limits", "gateway":
 			continue
 		}
 		for _, entry := range r.members(section) {
@@ -156,8 +157,8 @@ func (r *reader) server(entry *node, s *Server) {
 			s.MaxMessageBytes = r.count(n, mostMessageBytes, "the default")
 		case "close_grace":
 			s.CloseGrace = r.period(n)
-		case "pool":
-			r.ownPool(n, s)
+		default:
+			r.shared(n, s)
 		}
 	}
 	s.Env = append(fileEnv, ownEnv...) // of two values the last counts
@@ -351,12 +352,26 @@ func (r *reader) database(entry *node, s *Server) {
 		switch n.key {
 		case "dsn":
 			s.Database = r.text(n)
-		case "pool":
-			r.ownPool(n, s)
+		default:
+			r.shared(n, s)
 		}
 	}
 	if s.Database == "" && len(r.errs) == before {
 		r.refuse(entry, "want a dsn, such as postgres://user@host/name, a SQLite file, or %q", Sample)
+	}
+}
+
+// shared reads a key that entries of mcpServers and of databases have.
+func (r *reader) shared(n *node, s *Server) {
+	switch n.key {
+	case "pool":
+		r.ownPool(n, s)
+	case "allow":
+		s.Allow = r.patterns(n)
+	case "deny":
+		s.Deny = r.patterns(n)
+	case "max_calls":
+		s.MaxCalls = r.count(n, maxLimit, "the default")
 	}
 }
 

@@ -19,8 +19,8 @@ const DefaultCallTimeout = 300 * time.Second
 // the length of a call to the caller's context.
 const callTimeout = "call_timeout"
 
-// SettingNames returns the names of all settings, as files and flags write
-// them: those of [mcpool.SettingNames], then call_timeout. In the environment
+// SettingNames returns the names of the settings of pools, as files and flags
+// write them: those of [mcpool.SettingNames], then call_timeout. In the environment
 // they are in capitals, after [mcpool.EnvPrefix].
 func SettingNames() []string {
 	return append(mcpool.SettingNames(), callTimeout)
@@ -59,11 +59,12 @@ func (r *reader) common(pool *node, flags map[string]string) settings {
 	}
 	r.errs = append(r.errs, unknownVariables()...)
 	for _, name := range slices.Sorted(maps.Keys(flags)) {
-		if !slices.Contains(SettingNames(), name) {
-			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name, didYouMean(name, SettingNames())))
-			continue
+		switch {
+		case slices.Contains(SettingNames(), name):
+			r.set(&s, name, flags[name], "flag "+name)
+		case !slices.Contains(GatewaySettingNames(), name): // which are read elsewhere
+			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name, didYouMean(name, append(SettingNames(), GatewaySettingNames()...))))
 		}
-		r.set(&s, name, flags[name], "flag "+name)
 	}
 	return s
 }
@@ -79,7 +80,7 @@ func (r *reader) set(s *settings, name, value, source string) {
 // is none: a misspelt one would be without effect, unnoticed.
 func unknownVariables() []error {
 	var known []string
-	for _, name := range SettingNames() {
+	for _, name := range append(SettingNames(), GatewaySettingNames()...) {
 		known = append(known, mcpool.EnvPrefix+strings.ToUpper(name))
 	}
 	var errs []error

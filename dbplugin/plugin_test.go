@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mcpool-dev/mcpool/dbserver"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -27,7 +28,11 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv("TMPDIR", dir); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	// Under the race detector it takes longer than a call may.
+	if _, err := dbserver.Sample(context.Background(), filepath.Join(dir, "mcpool-example")); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(mcptest.Settled(m), goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(dir) // of a temporary directory nobody needs to know
 		os.Exit(code)
 	}))

@@ -6,17 +6,14 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 
 	"github.com/mcpool-dev/mcpool/dbserver"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
 func Example() {
-	dir, err := os.MkdirTemp("", "sample")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
+	dir := filepath.Join(os.TempDir(), "mcpool", "sample")
 	db, err := dbserver.New(dbserver.Options{
 		Prepare: func(ctx context.Context) (string, error) { return dbserver.Sample(ctx, dir) },
 	})

@@ -2,6 +2,7 @@ package dbserver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -118,8 +119,8 @@ func New(options Options) (*Server, error) {
 // Connections returns how many calls run at a time. More wait, up to 5 s.
 func (s *Server) Connections() int { return s.options.Connections }
 
-// Do serves tools/list and tools/call; any other method, and a tool that does
-// not exist, is an [*rpc.Error]. ctx ends a running statement: the error is
+// Do serves server/discover, tools/list and tools/call; any other method, and a
+// tool that does not exist, is an [*rpc.Error]. ctx ends a running statement: the error is
 // then its cause. After Close the error is [ErrClosed].
 func (s *Server) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 	if err := s.begin(); err != nil {
@@ -127,14 +128,20 @@ func (s *Server) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 	}
 	defer s.work.Done()
 	switch call.Method {
+	case "server/discover":
+		return rpc.Result(introduction), nil
 	case "tools/list":
 		return rpc.Result(toolset().list), nil
 	case "tools/call":
 		return s.callTool(ctx, call.Params)
 	}
 	return rpc.Answer{}, rpc.Errorf(rpc.CodeMethodNotFound,
-		"method %q is unknown: a database server has tools/list and tools/call", call.Method)
+		"method %q is unknown: a database server has server/discover, tools/list and tools/call", call.Method)
 }
+
+// introduction is what the server says that it can do. It speaks no version of
+// the protocol itself: whoever serves it does.
+var introduction = json.RawMessage(`{"supportedVersions":[],"capabilities":{"tools":{}}}`)
 
 // begin counts one more piece of work, unless the server is closed.
 func (s *Server) begin() error {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 	"go.uber.org/goleak"
 
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -26,15 +27,19 @@ func TestMain(m *testing.M) {
 	if testDir, err = os.MkdirTemp("", "dbserver"); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	if err := os.Setenv("TMPDIR", testDir); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(mcptest.Settled(m), goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(testDir) // of a temporary directory nobody needs to know
 		os.Exit(code)
 	}))
 }
 
-// samplePath makes the sample once for all tests of the package.
+// samplePath makes the sample once for all tests of the package, and for the
+// example after them: under the race detector it takes longer than a call may.
 var samplePath = sync.OnceValues(func() (string, error) {
-	return Sample(context.Background(), filepath.Join(testDir, "new", "sample"))
+	return Sample(context.Background(), filepath.Join(testDir, "mcpool", "sample"))
 })
 
 func serveSample(t testing.TB, options Options) *Server {
@@ -170,6 +175,14 @@ func wantCode(t testing.TB, a *answer, code string) {
 	}
 	if !strings.Contains(a.text(), code) || !strings.Contains(a.text(), e.Next) {
 		t.Errorf("text does not say the error: %s", a.text())
+	}
+}
+
+func TestDiscoverOpensNoDatabase(t *testing.T) {
+	s := serve(t, Options{DSN: "/nowhere.db"})
+	got, err := s.Do(t.Context(), rpc.Call{Method: "server/discover"})
+	if want := `{"supportedVersions":[],"capabilities":{"tools":{}}}`; err != nil || string(got.Bytes()) != want {
+		t.Errorf("got %s, %v, want %s", got.Bytes(), err, want)
 	}
 }
 

@@ -14,39 +14,48 @@ import (
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
-// ask makes the call of a request to one server and returns its result. out,
+// ask makes the call of a request to one server and returns its answer. out,
 // if any, gets what the client asked for meanwhile. The error is an
 // [*rpc.Error], a [*timeoutError], a [*limitError], or the handler's.
-func (q *request) ask(ctx context.Context, s *backend, params json.RawMessage, out outlet) (json.RawMessage, error) {
+func (q *request) ask(ctx context.Context, s *backend, params json.RawMessage, out outlet) (rpc.Answer, error) {
 	return q.askFor(ctx, s, q.method, params, out)
 }
 
 // askFor is ask for another method than that of the request.
-func (q *request) askFor(ctx context.Context, s *backend, method string, params json.RawMessage, out outlet) (json.RawMessage, error) {
+func (q *request) askFor(ctx context.Context, s *backend, method string, params json.RawMessage, out outlet) (rpc.Answer, error) {
+	if q.foreign && method != methodDiscover {
+		// A legacy server has no states: it would do it all over again.
+		if q.helloOf(ctx, s); !s.modern.Load() {
+			return rpc.Answer{}, errBadState
+		}
+	}
 	leave, err := q.gateway.limits.enter(s, q.caller.Principal)
 	if err != nil {
-		return nil, err
+		return rpc.Answer{}, err
 	}
 	call := rpc.Call{Method: method, Params: params, Caller: q.caller, MultiRound: q.era == modern}
 	if q.era == legacy {
 		if call.Params, err = q.withSession(s, params); err != nil {
 			leave()
-			return nil, badParams(method, err)
+			return rpc.Answer{}, badParams(method, err)
 		}
 	}
-	if q.mayPark(method) && out != nil {
+	if q.mayPark(method) {
 		return q.converse(ctx, s, call, leave)
 	}
 	defer leave()
 	on := &events{request: q, out: out}
-	ctx, on.clock = startClock(ctx, s)
+	ctx, on.clock = startClock(ctx, s, q.cancel)
 	defer on.clock.stop()
 	call.Events = on
 	answer, err := s.do(ctx, q.gateway.log, call)
 	if err != nil {
-		return nil, on.clock.verdict(ctx, err)
+		return rpc.Answer{}, on.clock.verdict(ctx, err)
 	}
-	return answer.Bytes(), nil
+	if method == tools.method {
+		s.headers.learn(answer.Bytes())
+	}
+	return answer, nil
 }
 
 // withSession puts into the params of a legacy client what it agreed on when it
@@ -64,49 +73,70 @@ func (q *request) withSession(s *backend, params json.RawMessage) (json.RawMessa
 	return params, nil
 }
 
-// A clock ends a call that has taken too long.
+// A clock ends a call that has taken too long; a nil one never does.
 type clock struct {
 	timeout *timeoutError
-	timer   *time.Timer // nil: it may take as long as it likes
-	cancel  context.CancelCauseFunc
+	cancel  context.CancelCauseFunc // nil if the context is another's, too
+
+	mu     sync.Mutex // guards what follows
+	timer  *time.Timer
+	paused int // how many times
+	over   bool
 }
 
-// startClock bounds one call of a server. The clock has to be stopped.
-func startClock(ctx context.Context, s *backend) (context.Context, clock) {
+// startClock bounds one call of a server. cancel ends ctx, if that is for
+// nothing but this call; nil if it is not. The clock has to be stopped.
+func startClock(ctx context.Context, s *backend, cancel context.CancelCauseFunc) (context.Context, *clock) {
 	if s.CallTimeout == 0 {
-		return ctx, clock{}
+		return ctx, nil
 	}
-	c := clock{timeout: &timeoutError{server: s.Name, timeout: s.CallTimeout, ran: true}}
-	ctx, c.cancel = context.WithCancelCause(ctx)
-	timeout, cancel := c.timeout, c.cancel
+	timeout := &timeoutError{server: s.Name, timeout: s.CallTimeout, ran: true}
+	c := &clock{timeout: timeout}
+	if cancel == nil {
+		ctx, cancel = context.WithCancelCause(ctx)
+		c.cancel = cancel
+	}
 	c.timer = time.AfterFunc(s.CallTimeout, func() { cancel(timeout) })
 	return ctx, c
 }
 
 // extend gives the call its whole time again.
-func (c clock) extend() {
-	if c.timer != nil {
+func (c *clock) extend() { c.change(0) }
+
+// pause lets no time pass for the call, until resume gives it its whole time
+// again.
+func (c *clock) pause()  { c.change(1) }
+func (c *clock) resume() { c.change(-1) }
+
+func (c *clock) change(pauses int) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.paused += pauses; c.paused > 0 {
+		c.timer.Stop()
+	} else if !c.over {
 		c.timer.Reset(c.timeout.timeout)
 	}
 }
 
-// pause lets no time pass for the call, until extend.
-func (c clock) pause() {
-	if c.timer != nil {
-		c.timer.Stop()
+func (c *clock) stop() {
+	if c == nil {
+		return
 	}
-}
-
-func (c clock) stop() {
-	if c.timer != nil {
-		c.timer.Stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	c.timer.Stop()
+	if c.cancel != nil {
 		c.cancel(nil)
 	}
 }
 
 // verdict is the error of a call whose time may have been up.
-func (c clock) verdict(ctx context.Context, err error) error {
-	if c.timeout != nil && context.Cause(ctx) == error(c.timeout) && !isAnswer(err) {
+func (c *clock) verdict(ctx context.Context, err error) error {
+	if c != nil && context.Cause(ctx) == error(c.timeout) && !isAnswer(err) {
 		return &timeoutError{server: c.timeout.server, timeout: c.timeout.timeout, ran: !mcpool.SafeToRetry(err)}
 	}
 	return err
@@ -116,7 +146,7 @@ func (c clock) verdict(ctx context.Context, err error) error {
 type events struct {
 	request *request
 	out     outlet // nil: the client wants none
-	clock   clock
+	clock   *clock
 }
 
 // Notify passes on the progress and the log messages that the client asked
@@ -152,7 +182,7 @@ func (on *events) Ask(ctx context.Context, method string, params json.RawMessage
 		return nil, rpc.Errorf(rpc.CodeMethodNotFound, "the client did not say that it answers %s", method)
 	}
 	on.clock.pause()
-	defer on.clock.extend()
+	defer on.clock.resume()
 	return q.gateway.questions.ask(ctx, q, method, params, on.out)
 }
 
@@ -207,6 +237,12 @@ func (qs *questions) ask(ctx context.Context, of *request, method string, params
 		return nil, err
 	}
 	out.send(oneLine(jsonrpc.AppendRequest(nil, id, method, params)))
+	withdraw := func() {
+		params, _ := jsonrpc.Set(nil, id, "requestId")
+		out.event(jsonrpc.AppendRequest(nil, nil, notifyCancelled, params))
+	}
+	late := time.NewTimer(answerLife)
+	defer late.Stop()
 	select {
 	case m := <-answer:
 		if m.Error != nil {
@@ -215,9 +251,11 @@ func (qs *questions) ask(ctx context.Context, of *request, method string, params
 		return m.Result, nil
 	case <-of.hungUp:
 		return nil, errors.New("the client is gone")
+	case <-late.C:
+		withdraw()
+		return nil, errForgotten
 	case <-ctx.Done():
-		withdrawn, _ := jsonrpc.Set(nil, id, "requestId")
-		out.event(jsonrpc.AppendRequest(nil, nil, notifyCancelled, withdrawn))
+		withdraw()
 		return nil, context.Cause(ctx)
 	}
 }

@@ -49,6 +49,12 @@ func (e *timeoutError) Error() string {
 		e.server, e.timeout.Seconds(), ran)
 }
 
+// A refusal is an error of the protocol that is ours and not a server's.
+type refusal struct{ err *rpc.Error }
+
+func (r refusal) Error() string { return r.err.Error() }
+func (r refusal) Unwrap() error { return r.err }
+
 // wireError turns what [request.answer] failed with into what the client
 // reads:
 //
@@ -63,7 +69,7 @@ func wireError(err error, era era) *rpc.Error {
 	code := rpc.CodeInternal
 	switch {
 	case errors.As(err, &answer):
-		if era == modern {
+		if ours := (refusal{}); era == modern && !errors.As(err, &ours) {
 			return modernError(answer)
 		}
 		return answer

@@ -51,6 +51,23 @@ func frames(t testing.TB, stream string) []string {
 	return out
 }
 
+// frames are those of a response, be it a stream or not.
+func (r response) frames(t testing.TB) []string {
+	t.Helper()
+	if r.header.Get("Content-Type") == "text/event-stream" {
+		return frames(t, r.body)
+	}
+	return []string{r.body}
+}
+
+// answer is the response without the events before the answer.
+func (r response) answer(t testing.TB) response {
+	t.Helper()
+	list := r.frames(t)
+	r.body = list[len(list)-1]
+	return r
+}
+
 func TestEventsGoToWhoAskedForThem(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, nil, one(notifies(2)))

@@ -1,5 +1,6 @@
 // Package gateway serves MCP servers to many clients, legacy and modern, over
-// streamable HTTP, over HTTP+SSE, and over stdio, at one endpoint.
+// streamable HTTP, over HTTP+SSE, over stdio, and in this process, at one
+// endpoint.
 //
 // A client's era is read from each request. A modern one (MCP 2026-07-28) says
 // everything in the request itself and nothing is remembered of it. A legacy
@@ -31,6 +32,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/mirror"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -56,7 +58,7 @@ type Server struct {
 	// what one of them matches is.
 	Allow, Deny []string
 	// EndSession is told once that a client's session has ended: by DELETE,
-	// with ServeStdio, or because a server of the endpoint lost its state
+	// with ServeStdio or a Client, or because a server of the endpoint lost its state
 	// (mcpool.ErrSessionLost). Sessions whose clients just stay away are not
 	// reported. It may be called while calls of the session still run. Nil if
 	// nobody cares.
@@ -66,11 +68,12 @@ type Server struct {
 // A backend is a Server as the gateway has it.
 type backend struct {
 	Server
-	modern atomic.Bool // it has said so
+	modern  atomic.Bool // it has said so
+	headers paramHeaders
 }
 
 func newBackend(s *Server) *backend {
-	b := &backend{Server: *s}
+	b := &backend{Server: *s, headers: paramHeaders{of: make(map[string][]mirror.Header)}}
 	if b.MaxCalls == 0 {
 		b.MaxCalls = DefaultMaxCalls
 	}
@@ -136,6 +139,9 @@ type Options struct {
 	// way; 0 for [DefaultMaxCallsPerPrincipal]. More are told so with HTTP status
 	// 429.
 	MaxCallsPerPrincipal int
+	// JoinHeader is what programs that join the gateway ([Join]) are told, such
+	// as which configuration it serves.
+	JoinHeader http.Header
 	// Log receives what no client is told; nil for nothing.
 	Log *slog.Logger
 }
@@ -149,8 +155,9 @@ const (
 	logError  = "error"
 )
 
-// A Gateway serves clients. It is an [http.Handler], and [Gateway.ServeStdio]
-// serves one client over stdio. It is safe for concurrent use.
+// A Gateway serves clients. It is an [http.Handler]; [Gateway.ServeStdio] serves
+// one client over stdio, and [Gateway.NewClient] one in this process. It is safe
+// for concurrent use.
 type Gateway struct {
 	all        *endpoint // what /mcp and stdio serve
 	byName     map[string]*endpoint
@@ -160,12 +167,14 @@ type Gateway struct {
 	principal  func(*http.Request) (string, error)
 	log        *slog.Logger
 	handler    http.Handler
+	joinHeader http.Header
 
 	sealer    sealer
 	sessions  *sessions
 	levels    levels
 	standings standings
 	talks     talks
+	joined    joined
 	streams   streams
 	questions questions
 	calls     *calls
@@ -222,6 +231,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		maxBody:    o.MaxBody,
 		principal:  o.Principal,
 		log:        o.Log,
+		joinHeader: o.JoinHeader.Clone(),
 		sealer:     seal,
 		sessions:   newSessions(seal),
 		levels:     levels{of: newRecent[int](maxLevels)},
@@ -233,7 +243,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		limits:     newLimits(o.MaxCallsPerPrincipal),
 		lists:      newLists(),
 	}
-	g.standings = standings{gateway: g, of: make(map[string]*standing)}
+	g.standings = standings{gateway: g, of: make(map[string]*standing), updates: tally{of: make(map[string]int)}}
 	g.draining, g.drain = context.WithCancelCause(context.Background())
 	for i := range servers {
 		s := &servers[i]
@@ -256,10 +266,10 @@ func (o *Options) check() error {
 		return fmt.Errorf("MaxBody is %d: want a positive number of bytes, or 0 for %d", o.MaxBody, DefaultMaxBody)
 	}
 	if o.Key != nil && len(o.Key) != KeySize {
-		return fmt.Errorf("Key has %d bytes: want %d", len(o.Key), KeySize)
+		return fmt.Errorf("the Key has %d bytes: want %d", len(o.Key), KeySize)
 	}
 	if o.Name != "" && !serverName.MatchString(o.Name) {
-		return fmt.Errorf("Name is %q: want 1 to 64 letters, digits, '-' and '_'", o.Name)
+		return fmt.Errorf("the Name is %q: want 1 to 64 letters, digits, '-' and '_'", o.Name)
 	}
 	if o.MaxCallsPerPrincipal < 0 {
 		return fmt.Errorf("MaxCallsPerPrincipal is %d: want a positive number, or 0 for %d", o.MaxCallsPerPrincipal, DefaultMaxCallsPerPrincipal)
@@ -318,11 +328,16 @@ func (s *Server) check(before []*backend) error {
 
 // ServeHTTP serves all servers at /mcp and each at /mcp/NAME; and the older
 // HTTP+SSE at the same paths, to clients that begin with GET, and at /sse and
-// /sse/NAME. A modern client's call ends when the client goes away; a legacy
+// /sse/NAME; and programs that [Join]. A modern client's call ends when the client goes away; a legacy
 // client's call goes on, until it is cancelled in words or answered to nobody
 // (MCP 2025-11-25, basic/transports "Sending Messages to the Server"). Hosts
 // and origins are checked as by [Guard].
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		// It holds for a request that is refused too: net/http reads what is left
+		// of its body, for the sake of the next one.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTime)) // not every writer has one
+	}
 	g.handler.ServeHTTP(w, r)
 }
 
@@ -330,13 +345,23 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // nothing is awaited, and waits for the calls in flight. When ctx ends first it
 // cancels them and returns an error that says how many they were and wraps the
 // cause of ctx. Calls that are parked until their client answers are cancelled
-// at once: it cannot come back. Close does not wait for answers to be written:
-// shut the HTTP server down after it.
+// at once: it cannot come back. Close does not wait for answers over HTTP to be
+// written: shut the HTTP server down after it. To those that have joined they
+// are written.
 func (g *Gateway) Close(ctx context.Context) error {
 	idle := g.calls.close()
+	g.joined.close()
 	g.drain(errClosed)
 	g.parked.close()
 	g.standings.close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		<-idle
+		g.parked.work.Wait()
+		g.standings.work.Wait()
+		g.joined.work.Wait()
+	}()
 	var err error
 	select {
 	case <-idle:
@@ -345,14 +370,14 @@ func (g *Gateway) Close(ctx context.Context) error {
 			err = fmt.Errorf("gateway: closed with %d calls in flight: %w", n, context.Cause(ctx))
 		}
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		g.parked.work.Wait()
-	}()
 	select {
 	case <-ended:
+		return err
 	case <-ctx.Done():
+	}
+	select {
+	case <-ended:
+	case <-time.After(flushTime):
 	}
 	return err
 }

@@ -11,11 +11,12 @@ import (
 	"testing"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 	"github.com/mcpool-dev/mcpool/rpc"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(mcptest.Settled(m)) }
 
 // handler is an rpc.Handler made of a func.
 type handler func(ctx context.Context, call rpc.Call) (rpc.Answer, error)

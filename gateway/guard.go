@@ -124,14 +124,13 @@ func originAllowed(origin string, allowed map[string]bool) bool {
 // hostname returns the host of host or host:port, in lower case and without
 // brackets.
 func hostname(hostport string) (string, bool) {
-	host := hostport
-	// A bare IPv6 address has colons and no port.
-	if _, err := netip.ParseAddr(canonical(hostport)); err != nil && strings.Contains(hostport, ":") {
-		h, _, err := net.SplitHostPort(hostport)
-		if err != nil {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+		// A bare IPv6 address has colons and no port.
+		if _, err := netip.ParseAddr(canonical(hostport)); err != nil && strings.Contains(hostport, ":") {
 			return "", false
 		}
-		host = h
 	}
 	host = canonical(host)
 	return host, host != ""

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,7 +65,8 @@ func (q *request) hello(ctx context.Context) hello {
 func (q *request) helloOf(ctx context.Context, s *backend) json.RawMessage {
 	ctx, cancel := context.WithTimeoutCause(ctx, helloWait, fmt.Errorf("it did not say what it can within %v", helloWait))
 	defer cancel()
-	said, err := q.askFor(ctx, s, methodDiscover, nil, nil)
+	answer, err := q.askFor(ctx, s, methodDiscover, nil, nil)
+	said := answer.Bytes()
 	if err == nil {
 		s.modern.Store(saysModern(said))
 		return said
@@ -130,7 +132,10 @@ func (q *request) initialize(ctx context.Context) (json.RawMessage, error) {
 	if !slices.Contains(legacyVersions, version) {
 		version = legacyVersions[0]
 	}
-	begun := &session{gateway: q.gateway.name, protocol: version, caps: q.caller.Capabilities}
+	if q.caller.Session == "" {
+		q.caller.Session = rand.Text() // a connection that is opened now is one of the session's
+	}
+	begun := &session{name: q.caller.Session, gateway: q.gateway.name, protocol: version, caps: q.caller.Capabilities}
 	if info, _ := jsonrpc.Get(q.params, "clientInfo"); isObject(info) && len(info) <= maxClientInfo {
 		begun.info = string(info)
 	}

@@ -48,15 +48,20 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, rpc.Errorf(rpc.CodeInvalidRequest, "who calls is not known: %v", err))
 		return
 	}
-	talk := r.URL.Query().Get(talkParam)
+	talk := ""
+	if r.URL.RawQuery != "" {
+		talk = r.URL.Query().Get(talkParam)
+	}
 	switch {
+	case r.Method == http.MethodGet && wantsToJoin(r) && !older:
+		g.join(v)
 	case r.Method == http.MethodPost && talk != "":
 		g.postTalk(v, talk)
 	case r.Method == http.MethodPost && !older:
 		g.post(v)
-	case r.Method == http.MethodGet && r.Header.Get(headerSession) != "" && v.accepts.events:
+	case r.Method == http.MethodGet && r.Header.Get(headerSession) != "" && v.accepts.asksEvents:
 		g.get(v)
-	case r.Method == http.MethodGet && v.accepts.events && r.Header.Get(headerVersion) == "" && r.Header.Get("Accept") != "":
+	case r.Method == http.MethodGet && v.accepts.asksEvents && r.Header.Get(headerVersion) == "":
 		g.talk(v)
 	case r.Method == http.MethodDelete && !older:
 		g.delete(v)
@@ -107,8 +112,15 @@ func (g *Gateway) get(v *visit) {
 		return
 	}
 	last := v.r.Header.Get(headerLastEvent)
-	if s, n, ok := g.streams.find(last, session.name); ok {
+	if s, n, ok := g.streams.find(last, session.name); ok && !s.complete(n+1) {
 		g.stream(v, s, n+1)
+		return
+	}
+	if strings.Contains(last, callMark) {
+		// Clients take this as the end of it; an empty stream they would ask for
+		// again and again.
+		v.w.Header().Set("Allow", "POST, DELETE")
+		refuse(v.w, http.StatusMethodNotAllowed, rpc.Errorf(rpc.CodeInvalidRequest, "there is nothing more behind event %q", last))
 		return
 	}
 	st, err := g.standings.get(v.endpoint, v.principal, session, nil)
@@ -118,7 +130,7 @@ func (g *Gateway) get(v *visit) {
 		return
 	}
 	defer st.read()()
-	from := st.stream.unsent()
+	from := st.stream.next()
 	if id, n := readEventID(last); id == st.stream.id {
 		from = n + 1
 	}
@@ -127,6 +139,7 @@ func (g *Gateway) get(v *visit) {
 
 // stream serves a stream from an event on.
 func (g *Gateway) stream(v *visit, s *stream, from int) {
+	startEvents(v.w)
 	if err := s.serve(v.r.Context(), v.w, from); err != nil {
 		panic(http.ErrAbortHandler) // returning would end it as if it were whole
 	}
@@ -149,23 +162,24 @@ func (g *Gateway) session(v *visit) (*session, bool) {
 	return session, ok
 }
 
-// readTime is how long a client may take to send a message of up to MaxBody.
-const readTime = 30 * time.Second
+// readTime is how long a client may take to send a message of up to MaxBody. It
+// is less than writeTime: net/http reads what is left of a body when it already
+// writes the answer.
+const readTime = 20 * time.Second
 
 // body reads the message of a request, or refuses it. All of it is read before
 // anything is answered: net/http closes the body when the response begins.
 func (g *Gateway) body(v *visit) ([]byte, bool) {
-	if kind, _, _ := mime.ParseMediaType(v.r.Header.Get("Content-Type")); kind != "application/json" {
+	if kind, _, _ := mediaType(v.r.Header.Get("Content-Type")); kind != "application/json" {
 		refuse(v.w, http.StatusUnsupportedMediaType, rpc.Errorf(rpc.CodeInvalidRequest, "Content-Type must be application/json"))
 		return nil, false
 	}
-	control := http.NewResponseController(v.w)
-	_ = control.SetReadDeadline(time.Now().Add(readTime)) // not every writer has one
 	body, err := readAll(http.MaxBytesReader(v.w, v.r.Body, g.maxBody), v.r.ContentLength)
-	_ = control.SetReadDeadline(time.Time{})
 	if err == nil {
+		_ = http.NewResponseController(v.w).SetReadDeadline(time.Time{})
 		return body, true
 	}
+	// Else it holds for what net/http reads yet, to use the connection again.
 	status, e := http.StatusBadRequest, rpc.Errorf(rpc.CodeParse, "the body could not be read: %v", err)
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		status, e = http.StatusRequestEntityTooLarge, rpc.Errorf(rpc.CodeInvalidRequest, "the body has more than %d bytes", tooLarge.Limit)
@@ -174,6 +188,15 @@ func (g *Gateway) body(v *visit) ([]byte, bool) {
 	}
 	refuse(v.w, status, e)
 	return nil, false
+}
+
+// mediaType is mime.ParseMediaType, which makes a map, with the types that
+// nearly every client names known at sight.
+func mediaType(value string) (kind string, params map[string]string, err error) {
+	if value == "application/json" || value == "text/event-stream" {
+		return value, nil, nil
+	}
+	return mime.ParseMediaType(value)
 }
 
 // readAll reads a body that says how long it is, or -1; what it says is not
@@ -274,13 +297,17 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 		}
 	}
 	q := g.newRequest(v.endpoint, era, v.principal, session, msg, events)
+	if era == modern {
+		q.header = v.r.Header
+	}
 	result, err := q.answer(ctx)
 	switch {
 	case err == nil:
 		if q.method == methodInitialize { // no such method in the modern era
 			v.w.Header().Set(headerSession, g.sessions.begin(v.endpoint.name, v.principal, q.session))
 		}
-		out.answer(http.StatusOK, jsonrpc.AppendResult(nil, q.id, result))
+		out.result(q.id, result)
+		q.lent.Free()
 	case ctx.Err() != nil:
 		// Nothing more is to be sent (MCP 2026-07-28,
 		// basic/transports/streamable-http "Cancellation").
@@ -288,7 +315,6 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 	case overloaded(err) != 0 && (q.era == modern || errors.Is(err, errClosed)):
 		// Legacy clients do not read an error whose status is not 200, and some
 		// wait for ever; but another gateway may have taken the place of this one.
-		v.w.Header().Set("Retry-After", retryAfter)
 		out.answer(overloaded(err), jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))
 	case errors.Is(err, errDuplicate):
 		out.answer(http.StatusBadRequest, jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))
@@ -314,7 +340,10 @@ func refuse(w http.ResponseWriter, status int, e *rpc.Error) {
 }
 
 // accepts is what a client can read.
-type accepts struct{ json, events bool }
+type accepts struct {
+	json, events bool
+	asksEvents   bool // by their name: a browser that reads anything does not
+}
 
 // parseAccept reads the Accept headers (RFC 9110 section 12.5.1). A client
 // without any reads everything.
@@ -325,16 +354,19 @@ func parseAccept(headers []string) accepts {
 	var a accepts
 	for _, header := range headers {
 		for kind := range strings.SplitSeq(header, ",") {
-			kind, params, err := mime.ParseMediaType(kind)
+			kind, params, err := mediaType(strings.TrimSpace(kind))
 			if err != nil || strings.Trim(params["q"], "0.") == "" && params["q"] != "" {
 				continue
 			}
 			switch kind {
 			case "*/*":
-				a = accepts{json: true, events: true}
+				a.json, a.events = true, true
 			case "application/json", "application/*":
 				a.json = true
-			case "text/event-stream", "text/*":
+			case "text/event-stream":
+				a.asksEvents = true
+				fallthrough
+			case "text/*":
 				a.events = true
 			}
 		}

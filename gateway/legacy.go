@@ -12,9 +12,13 @@ import (
 var legacyVersions = []string{"2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"}
 
 // legacyResult takes off a result what only modern clients understand.
-func legacyResult(result json.RawMessage) (json.RawMessage, error) {
+func legacyResult(answer rpc.Answer) (json.RawMessage, error) {
+	result := answer.Bytes()
 	if !isObject(bytes.TrimSpace(result)) {
 		return nil, errNoObject
+	}
+	if answer.Legacy() {
+		return result, nil
 	}
 	if has(result, "resultType") {
 		// Anything else is the beginning of an exchange that legacy clients

@@ -46,14 +46,15 @@ func (f filter) isEmpty() bool {
 
 // listenTo hears what a server tells of its changes, until ctx ends. heard is
 // told, first of what the server heeds, in the server's names. A server that
-// does not let itself be listened to heeds nothing.
+// does not let itself be listened to heeds nothing, and is not listened to
+// again.
 func (g *Gateway) listenTo(ctx context.Context, s *backend, caller rpc.Caller, f filter, heard func(method string, params json.RawMessage)) {
 	params, err := json.Marshal(map[string]filter{"notifications": f})
 	if err != nil {
 		panic(err) // impossible: strings always marshal
 	}
-	_, err = s.do(ctx, g.log, rpc.Call{Method: methodListen, Params: params, Caller: caller, Events: listener(heard)})
-	if err != nil && ctx.Err() == nil {
+	_, _ = s.do(ctx, g.log, rpc.Call{Method: methodListen, Params: params, Caller: caller, Events: listener(heard)})
+	if ctx.Err() == nil { // it ends of itself
 		heard(notifyAcknowledged, json.RawMessage(`{"notifications":{}}`))
 	}
 }
@@ -142,7 +143,7 @@ waiting:
 	case <-q.hungUp:
 		cancel()
 	}
-	if errors.Is(context.Cause(ctx), errClosed) {
+	if errors.Is(context.Cause(ctx), errClosed) && !q.leaves {
 		result, err := jsonrpc.Set(nil, q.id, "_meta", metaSubscription)
 		return result, err
 	}

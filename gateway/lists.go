@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,24 +50,25 @@ var listKinds = map[string]*listKind{
 
 // list answers a request for a list: of one server page by page, as the server
 // does, and of several on one page.
-func (q *request) list(ctx context.Context, kind *listKind) (json.RawMessage, error) {
+func (q *request) list(ctx context.Context, kind *listKind) (rpc.Answer, error) {
 	cursor, paged := jsonrpc.Get(q.params, "cursor")
 	if paged && cursor[0] != '"' {
-		return nil, rpc.Errorf(rpc.CodeInvalidParams, "params.cursor of %s must be a string", kind.method)
+		return rpc.Answer{}, rpc.Errorf(rpc.CodeInvalidParams, "params.cursor of %s must be a string", kind.method)
 	}
 	if s := q.endpoint.only(); s != nil {
 		page, err := q.ask(ctx, s, q.params, q.out)
 		if err != nil || !q.endpoint.prefixed && !(kind == &tools && s.filters()) {
 			return page, err
 		}
-		items, err := q.items(s, kind, page)
+		items, err := q.items(s, kind, page.Bytes())
 		if err != nil {
-			return nil, err
+			return rpc.Answer{}, err
 		}
-		return jsonrpc.Set(page, appendItems(nil, items), kind.member)
+		list, err := jsonrpc.Set(page.Bytes(), appendItems(nil, items), kind.member)
+		return rpc.Result(list), err
 	}
 	if paged {
-		return nil, rpc.Errorf(rpc.CodeInvalidParams, "unknown cursor: %s has one page here", kind.method)
+		return rpc.Answer{}, rpc.Errorf(rpc.CodeInvalidParams, "unknown cursor: %s has one page here", kind.method)
 	}
 	servers := q.endpoint.servers
 	lists, errs := make([][]item, len(servers)), make([]error, len(servers))
@@ -84,17 +86,17 @@ func (q *request) list(ctx context.Context, kind *listKind) (json.RawMessage, er
 		}
 		if lostSession(err) || ctx.Err() != nil {
 			// It is said once: left out here, the client would never know.
-			return nil, err
+			return rpc.Answer{}, err
 		}
 		failures = append(failures, servers[i].Name+": "+err.Error())
 	}
 	if len(failures) == len(servers) {
-		return nil, fmt.Errorf("no server answered %s: %s", kind.method, strings.Join(failures, "; "))
+		return rpc.Answer{}, fmt.Errorf("no server answered %s: %s", kind.method, strings.Join(failures, "; "))
 	}
 	if !q.endpoint.prefixed {
 		all = q.distinct(kind, all)
 	}
-	return append(appendItems(append([]byte(`{"`), kind.member+`":`...), all), '}'), nil
+	return rpc.LegacyResult(append(appendItems(append([]byte(`{"`), kind.member+`":`...), all), '}')), nil
 }
 
 // An item is an element of a list.
@@ -147,8 +149,11 @@ func (q *request) items(s *backend, kind *listKind, page json.RawMessage) ([]ite
 		if inner == "" {
 			return nil, fmt.Errorf("its list has one of the %s without a %s", kind.member, kind.key)
 		}
-		if kind == &tools && !s.offers(inner) {
-			continue
+		if kind == &tools && s.filters() {
+			if !s.offers(inner) {
+				continue
+			}
+			raw = bytes.Clone(raw) // what is kept is not to hold what is not
 		}
 		outer := inner
 		if kind.key == "name" {
@@ -178,13 +183,14 @@ func (q *request) all(ctx context.Context, s *backend, kind *listKind) ([]item, 
 	}
 	var items []item
 	for range maxPages {
-		page, err := q.askFor(ctx, s, kind.method, params, nil)
+		answer, err := q.askFor(ctx, s, kind.method, params, nil)
 		if e := (*rpc.Error)(nil); errors.As(err, &e) && e.Code == rpc.CodeMethodNotFound {
 			return items, nil // it has none of these
 		}
 		if err != nil {
 			return nil, err
 		}
+		page := answer.Bytes()
 		some, err := q.items(s, kind, page)
 		if err != nil {
 			return nil, err
@@ -233,7 +239,10 @@ func (q *request) known(ctx context.Context, s *backend, kind *listKind) ([]item
 // known, and if it is not there in new ones.
 func (q *request) locate(ctx context.Context, kind *listKind, servers []*backend, match func(item) bool) (found item, ok bool) {
 	for _, s := range servers {
-		items, _ := q.gateway.lists.get(q.listKey(s, kind))
+		items, known := q.gateway.lists.get(q.listKey(s, kind))
+		if _, away := q.gateway.lists.fault(s.Name); !known && !away {
+			break // it may be the first that has it
+		}
 		for _, item := range items {
 			if match(item) {
 				return item, true
@@ -276,13 +285,6 @@ func (q *request) listKey(s *backend, kind *listKind) listKey {
 	return listKey{q.endpoint.name, s.Name, kind.method, q.caller.Principal, q.caller.Capabilities}
 }
 
-// A ListFault is a server that does not list what it has, so that clients are
-// shown its last list, or nothing of it.
-type ListFault struct {
-	Since time.Time
-	Err   error
-}
-
 func newLists() *lists {
 	return &lists{kept: make(map[listKey][]item), faults: make(map[string]ListFault)}
 }
@@ -300,6 +302,9 @@ func (l *lists) put(key listKey, items []item) {
 	delete(l.faults, key.server)
 	l.dropLocked(key)
 	size := sizeOf(items)
+	if size > keptBytes {
+		return
+	}
 	for k := range l.kept {
 		if len(l.kept) < keptLists && l.bytes+size <= keptBytes {
 			break

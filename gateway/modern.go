@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/mirror"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -107,7 +107,7 @@ func (m *message) checkModern(header http.Header) *rpc.Error {
 	case m.Method == methodCallTool, m.Method == methodGetPrompt:
 	case m.Method == methodRead:
 		member = "uri"
-	case strings.HasPrefix(m.Method, methodTasks): // SEP-2663
+	case slices.Contains([]string{"tasks/get", "tasks/update", "tasks/cancel"}, m.Method): // SEP-2663
 		member = "taskId"
 	default:
 		return nil
@@ -127,35 +127,14 @@ func mirrors(header http.Header, name, body string) *rpc.Error {
 	if len(values) > 1 {
 		return rpc.Errorf(rpc.CodeHeaderMismatch, "header %s stands there %d times", name, len(values))
 	}
-	value := values[0]
-	for _, c := range []byte(value) {
-		if c != '\t' && (c < ' ' || c > '~') {
-			return rpc.Errorf(rpc.CodeHeaderMismatch, "header %s has characters beyond plain ASCII", name)
-		}
-	}
-	if name == headerName {
-		decoded, err := decodeHeader(value)
-		if err != nil {
-			return rpc.Errorf(rpc.CodeHeaderMismatch, "header %s is %q, whose base64 is not valid", name, value)
-		}
-		value = decoded
+	value, err := mirror.Decode(values[0])
+	if err != nil {
+		return rpc.Errorf(rpc.CodeHeaderMismatch, "header %s is %q: %v", name, values[0], err)
 	}
 	if value != body {
 		return rpc.Errorf(rpc.CodeHeaderMismatch, "header %s says %q, the body says %q", name, value, body)
 	}
 	return nil
-}
-
-// decodeHeader undoes the encoding of values that are not plain ASCII
-// (basic/transports/streamable-http "Value Encoding").
-func decodeHeader(value string) (string, error) {
-	encoded, prefix := strings.CutPrefix(value, "=?base64?")
-	encoded, suffix := strings.CutSuffix(encoded, "?=")
-	if !prefix || !suffix {
-		return value, nil
-	}
-	decoded, err := base64.StdEncoding.Strict().DecodeString(encoded)
-	return string(decoded), err
 }
 
 // unsupported is the error that lists the versions to choose from
@@ -177,10 +156,16 @@ func isEmpty(object []byte) bool {
 
 // modernResult adds to a result what the era requires of it and the server
 // has not said: its type (basic/index "ResultType"), how long and for whom
-// lists may be cached (server/utilities/caching), and who answered.
-func (g *Gateway) modernResult(method string, result json.RawMessage) (json.RawMessage, error) {
+// lists may be cached (server/utilities/caching), and who answered. Who answered
+// is no must, and a large result is not searched for it.
+func (g *Gateway) modernResult(method string, answer rpc.Answer) (json.RawMessage, error) {
+	result := answer.Bytes()
+	large := len(result) >= jsonrpc.Large
+	if large && answer.Modern() && method == methodCallTool {
+		return result, nil // all that is a must is there
+	}
 	var add []byte
-	if !has(result, "resultType") {
+	if answer.Legacy() || !has(result, "resultType") {
 		add = append(add, `,"resultType":"complete"`...)
 	}
 	if listKinds[method] != nil || method == methodDiscover || method == methodRead {
@@ -190,6 +175,9 @@ func (g *Gateway) modernResult(method string, result json.RawMessage) (json.RawM
 		if !has(result, "cacheScope") {
 			add = append(add, `,"cacheScope":"private"`...)
 		}
+	}
+	if large {
+		return appendMembers(result, add)
 	}
 	if !has(result, "_meta") {
 		add = append(add, `,"_meta":{"`+metaServerInfo+`":`...)

@@ -115,13 +115,15 @@ func (e *endpoint) inwardURI(uri string) (s *backend, inner string) {
 	if !e.prefixed {
 		return e.only(), uri
 	}
-	for _, s := range e.servers {
-		scheme := s.scheme()
-		if len(uri) > len(scheme) && strings.EqualFold(uri[:len(scheme)], scheme) {
-			return s, uri[len(scheme):]
+	inner = uri
+	for _, one := range e.servers {
+		scheme := one.scheme()
+		// The longest: "x+" is that of a server x, and "x+1+" that of a server 1.
+		if rest := len(uri) - len(scheme); rest > 0 && strings.EqualFold(uri[:len(scheme)], scheme) && (s == nil || rest < len(inner)) {
+			s, inner = one, uri[len(scheme):]
 		}
 	}
-	return nil, uri
+	return s, inner
 }
 
 // offers reports whether clients may see and call a tool: what Deny matches is

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,9 +15,9 @@ import (
 )
 
 const (
-	// parkLife is how long a call waits for its client to answer. Then the
-	// server is told that it is over.
-	parkLife = 5 * time.Minute
+	// answerLife is how long a call waits for its client to answer what its server
+	// asks. Then the server is told that it is over.
+	answerLife = 5 * time.Minute
 	// maxParked bounds the calls that wait so, and maxParkedEach those of one
 	// principal: each keeps a slot at its server.
 	maxParked     = 1000
@@ -25,8 +27,8 @@ const (
 	// gatherTime is how long further questions are awaited after the first: a
 	// server that has several asks them one right after the other.
 	gatherTime = 5 * time.Millisecond
-	// statePrefix is what the requestState of a parked call begins with, so
-	// that it is told from that of a server.
+	// statePrefix is what the requestState of a parked call begins with, before
+	// the name of the gateway, so that it is told from that of a server.
 	statePrefix = "mcpool."
 )
 
@@ -55,17 +57,20 @@ type conversation struct {
 	bound   string // for whom and where it is: the seal of its states
 	what    string // is called
 	owner   string // the principal
+	session string // that of the client; "" over HTTP, where it has none
+	caps    rpc.Capabilities
 	token   json.RawMessage
-	clock   clock
+	clock   *clock
 	cancel  context.CancelCauseFunc
 
 	done   chan struct{} // closed when there is an answer
-	result json.RawMessage
+	answer rpc.Answer
 	err    error // both set before done is closed
 
 	asked chan struct{} // holds a token while questions may have come
 
 	mu        sync.Mutex // guards what follows
+	ended     bool       // there is an answer
 	now       *request   // the client's; nil while it is parked
 	out       outlet     // that of now
 	next      int
@@ -82,32 +87,45 @@ type question struct {
 }
 
 // converse makes a call that may be parked. leave is called when it is over.
-func (q *request) converse(ctx context.Context, s *backend, call rpc.Call, leave func()) (json.RawMessage, error) {
+func (q *request) converse(ctx context.Context, s *backend, call rpc.Call, leave func()) (rpc.Answer, error) {
 	g := q.gateway
 	c := &conversation{
-		id: rand.Text(), gateway: g, what: q.what(), owner: q.caller.Principal, bound: q.stateBound(), token: q.token,
+		id: rand.Text(), gateway: g, what: q.what(), owner: q.caller.Principal, session: q.caller.Session, bound: q.stateBound(),
+		caps: q.caller.Capabilities, token: q.token,
 		done: make(chan struct{}), asked: make(chan struct{}, 1),
 		now: q, out: q.out, questions: make(map[string]*question),
 	}
 	running, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	c.cancel = cancel
-	running, c.clock = startClock(running, s)
+	running, c.clock = startClock(running, s, nil)
 	call.Events = c
 	if !g.parked.goes(func() {
 		defer leave()
 		answer, err := s.do(running, g.log, call)
-		c.result, c.err = answer.Bytes(), c.clock.verdict(running, err)
+		c.answer, c.err = answer, c.clock.verdict(running, err)
 		c.clock.stop()
 		cancel(nil)
-		close(c.done)
-		g.parked.leave(c)
+		c.end()
 	}) {
 		leave()
 		c.clock.stop()
 		cancel(nil)
-		return nil, errClosed
+		return rpc.Answer{}, errClosed
 	}
 	return c.wait(ctx)
+}
+
+// end has the answer taken by the request that waits for it. Where none does, it
+// is lost: what the server asked for was not needed after all, or is too late.
+func (c *conversation) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	if c.forgotten != nil {
+		c.forgotten.Stop()
+	}
+	c.gateway.parked.leave(c)
+	close(c.done)
 }
 
 // what is called: a client goes on with the same.
@@ -120,35 +138,48 @@ func (q *request) what() string {
 
 // stateBound is what the states that a client is given are good for.
 func (q *request) stateBound() string {
-	return "state\x00" + q.endpoint.name + "\x00" + q.caller.Principal + "\x00" + q.what()
+	return "state\x00" + q.endpoint.name + "\x00" + strconv.Quote(q.caller.Principal) + "\x00" + q.what()
 }
 
 // wait waits for the answer, or for questions, which it returns as the answer
 // to the client's request.
-func (c *conversation) wait(ctx context.Context) (json.RawMessage, error) {
+func (c *conversation) wait(ctx context.Context) (rpc.Answer, error) {
 	for {
 		select {
 		case <-c.done:
-			return c.result, c.err
+			return c.answer, c.err
 		case <-c.asked:
 			time.Sleep(gatherTime)
+			if ctx.Err() != nil {
+				continue // nobody would come back to it
+			}
 			if result, ok := c.park(); ok {
-				return result, nil
+				return rpc.Result(result), nil
 			}
 		case <-ctx.Done():
 			c.cancel(context.Cause(ctx))
 			<-c.done
-			return c.result, c.err
+			return c.answer, c.err
 		}
 	}
 }
+
+// errForeign is a state that another gateway gave, which may be behind this one:
+// then it is one of the server. errBadState is what the client is told otherwise.
+var (
+	errForeign  = errors.New("the requestState is not of this gateway")
+	errBadState = gone("its requestState is not one of this call, or it has expired")
+)
+
+// errForgotten is why a server gets no answer of a client that stays away.
+var errForgotten = errors.New("the client did not answer what the server asked")
 
 // park returns the questions that there are for the client, and has the call
 // wait for its next request. It reports false if there is none.
 func (c *conversation) park() (json.RawMessage, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.questions) == 0 {
+	if len(c.questions) == 0 || c.ended {
 		return nil, false
 	}
 	if !c.gateway.parked.enter(c) {
@@ -161,7 +192,7 @@ func (c *conversation) park() (json.RawMessage, bool) {
 	c.clock.pause()
 	c.round++
 	c.now, c.out = nil, nil
-	c.forgotten = time.AfterFunc(parkLife, func() { c.cancel(errForgotten) })
+	c.forgotten = time.AfterFunc(answerLife, func() { c.cancel(errForgotten) })
 	type request struct {
 		Method string          `json:"method"`
 		Params json.RawMessage `json:"params,omitempty"`
@@ -173,7 +204,7 @@ func (c *conversation) park() (json.RawMessage, bool) {
 	result, err := json.Marshal(map[string]any{
 		"resultType":    "input_required",
 		"inputRequests": requests,
-		"requestState": statePrefix + c.gateway.sealer.seal(time.Now().Add(parkLife), c.bound,
+		"requestState": statePrefix + c.gateway.name + "." + c.gateway.sealer.seal(time.Now().Add(answerLife), c.bound,
 			c.gateway.name, c.id, strconv.Itoa(c.round)),
 	})
 	if err != nil { // a server's params are no JSON: it cannot be, they were read
@@ -182,22 +213,26 @@ func (c *conversation) park() (json.RawMessage, bool) {
 	return result, result != nil
 }
 
-// resume goes on with the parked call that a state is of.
-func (q *request) resume(ctx context.Context, state string) (json.RawMessage, error) {
+// resume goes on with the parked call that a state is of. It fails with
+// errForeign where that is not of this gateway.
+func (q *request) resume(ctx context.Context, state string) (rpc.Answer, error) {
 	g := q.gateway
-	said, _, ok := g.sealer.open(state[len(statePrefix):], q.stateBound(), 3)
-	if !ok {
-		return nil, gone("its requestState is not one of this call, or it has expired")
-	}
-	if said[0] != g.name {
-		return nil, gone("it is at gateway %s, and this is %s", said[0], g.name)
+	name, sealed, _ := strings.Cut(strings.TrimPrefix(state, statePrefix), ".")
+	said, _, ok := g.sealer.open(sealed, q.stateBound(), 3)
+	switch {
+	case !ok && name != g.name:
+		return rpc.Answer{}, errForeign
+	case !ok:
+		return rpc.Answer{}, errBadState
+	case said[0] != g.name:
+		return rpc.Answer{}, gone("it is at gateway %s, and this is %s", said[0], g.name)
 	}
 	c := g.parked.find(said[1])
 	if c == nil {
-		return nil, gone("it has ended")
+		return rpc.Answer{}, gone("it has ended, and may have run")
 	}
 	if err := c.goOn(q, said[2]); err != nil {
-		return nil, err
+		return rpc.Answer{}, err
 	}
 	return c.wait(ctx)
 }
@@ -218,15 +253,17 @@ func (c *conversation) goOn(q *request, round string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.now != nil || round != strconv.Itoa(c.round) {
+	switch {
+	case c.now != nil || round != strconv.Itoa(c.round):
 		return gone("its requestState was used before")
-	}
-	if !c.forgotten.Stop() {
+	case c.ended:
+		return gone("it has ended, and may have run")
+	case !c.forgotten.Stop():
 		return gone("it has waited too long")
 	}
 	c.gateway.parked.leave(c)
 	c.now, c.out = q, q.out
-	c.clock.extend()
+	c.clock.resume()
 	for key, answer := range answers {
 		if asked := c.questions[key]; asked != nil {
 			asked.answer <- answer
@@ -247,27 +284,29 @@ func (c *conversation) signal() {
 }
 
 // Notify implements rpc.Events. The progress token is that of the client's
-// newest request.
+// newest request, and while there is none nothing is passed on: an event is not
+// to come behind an answer.
 func (c *conversation) Notify(method string, params json.RawMessage) {
 	c.mu.Lock()
-	q, out := c.now, c.out
-	c.mu.Unlock()
-	if method == notifyProgress && q != nil {
+	defer c.mu.Unlock()
+	q := c.now
+	if q == nil {
+		return
+	}
+	if method == notifyProgress {
 		c.clock.extend()
 		if q.token != nil && string(q.token) != string(c.token) {
 			params, _ = jsonrpc.Set(params, q.token, "progressToken")
 		}
 	}
-	if q != nil {
-		q.notify(out, method, params)
-	}
+	q.notify(c.out, method, params) // does not block
 }
 
 // Ask implements rpc.Events: it has a question asked, and waits for the answer.
 func (c *conversation) Ask(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
 	asked := &question{method, params, make(chan json.RawMessage, 1)}
 	c.mu.Lock()
-	if c.now != nil && !canAnswer(c.now.caller.Capabilities, method) || len(c.questions) >= maxInput {
+	if !canAnswer(c.caps, method) || len(c.questions) >= maxInput {
 		c.mu.Unlock()
 		return nil, rpc.Errorf(rpc.CodeMethodNotFound, "the client does not answer %s", method)
 	}
@@ -349,6 +388,23 @@ func (p *parked) count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.by)
+}
+
+// end ends the calls of a session that are parked, since their client is gone,
+// and waits for that.
+func (p *parked) end(session string) {
+	p.mu.Lock()
+	var all []*conversation
+	for _, c := range p.by {
+		if c.session == session {
+			all = append(all, c)
+		}
+	}
+	p.mu.Unlock()
+	for _, c := range all {
+		c.cancel(errForgotten)
+		<-c.done
+	}
 }
 
 // close ends the calls that are parked, since no client can come back to them,

@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"sync"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 )
 
 // A reply is the HTTP response to one request: one JSON object or, as soon as
@@ -43,15 +45,15 @@ func (p *reply) beginLocked() {
 	if p.stream != nil {
 		return
 	}
-	id := ""
 	if p.session != "" {
-		id = p.gateway.name + "." + rand.Text()
+		p.stream = p.gateway.streams.begin(p.gateway.name, p.session)
+	} else {
+		p.stream = newStream("")
 	}
-	p.stream = newStream(id)
-	if id != "" {
-		p.gateway.streams.keep(p.stream, p.session)
-	}
-	p.writer.Go(func() { p.err = p.stream.serve(p.ctx, p.w, 0) })
+	p.writer.Go(func() {
+		startEvents(p.w)
+		p.err = p.stream.serve(p.ctx, p.w, 0)
+	})
 }
 
 // stop lets no more events in and waits until those before are written, or the
@@ -78,12 +80,15 @@ func (p *reply) streaming() bool {
 }
 
 // answer ends the response with the frame that answers the request. The status
-// is lost where events came first.
+// is lost where events came first, and no event comes behind it.
 func (p *reply) answer(status int, frame []byte) {
 	p.mu.Lock()
+	p.ended = true
 	if p.stream == nil && (p.accepts.json || status != http.StatusOK) {
-		p.ended = true
 		p.mu.Unlock()
+		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+			p.w.Header().Set("Retry-After", retryAfter)
+		}
 		writeJSON(p.w, status, frame)
 		return
 	}
@@ -96,18 +101,43 @@ func (p *reply) answer(status int, frame []byte) {
 	}
 }
 
+// result is answer with the response that carries a result, which is not copied
+// where it may be large.
+func (p *reply) result(id, result json.RawMessage) {
+	p.mu.Lock()
+	plain := p.stream == nil && p.accepts.json
+	p.ended = p.ended || plain
+	p.mu.Unlock()
+	if !plain {
+		p.answer(http.StatusOK, jsonrpc.AppendResult(nil, id, result))
+		return
+	}
+	before, after := jsonrpc.AroundResult(id, len(result))
+	writeJSON(p.w, http.StatusOK, before, result, after)
+}
+
 // finish ends the response, if that was not done.
 func (p *reply) finish() {
 	if p.stop() && p.session != "" {
-		p.gateway.streams.over(p.stream)
+		p.gateway.streams.end(p.stream)
 	}
 }
 
-// writeJSON writes a response that is one frame. Its length goes before it, so
-// that no reader can take a part of it for the whole.
-func writeJSON(w http.ResponseWriter, status int, frame []byte) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(frame)))
+var typeJSON = []string{"application/json"} // of any number of responses
+
+// writeJSON writes a response that is one frame, in parts. Its length goes before
+// it, so that no reader can take a part of it for the whole.
+func writeJSON(w http.ResponseWriter, status int, frame ...[]byte) {
+	length := 0
+	for _, part := range frame {
+		length += len(part)
+	}
+	w.Header()["Content-Type"] = typeJSON
+	w.Header().Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
-	_ = writePieces(w, frame) // net/http ends the connection of a write that failed
+	for _, part := range frame {
+		if writePieces(w, part) != nil {
+			return // net/http ends the connection of a write that failed
+		}
+	}
 }

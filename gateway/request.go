@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 
 	"github.com/mcpool-dev/mcpool"
@@ -58,11 +59,18 @@ type request struct {
 	token    json.RawMessage // the progress token; nil for none
 	logLevel int             // the least severe log message that the client wants
 	levelSet bool            // a legacy client has set it
+	foreign  bool            // it goes on with what another gateway has asked
 
+	header http.Header // of a modern request over HTTP; nil otherwise
+	// cancel ends the request, and with it the call of the one server that it is
+	// for; nil where each call is to have an end of its own.
+	cancel context.CancelCauseFunc
+	lent   rpc.Answer // what the result is in, to be freed when it is sent
 	// standingOut is the way to the client outside of calls, where that is not a
 	// stream of its own.
 	standingOut outlet
 	hungUp      <-chan struct{} // closed when nothing more comes of the client; nil over HTTP
+	leaves      bool            // the client goes on elsewhere when the gateway closes
 	// out is the way to the client ahead of the answer; nil where it takes
 	// nothing but that.
 	out outlet
@@ -125,7 +133,7 @@ func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session,
 	if s != nil {
 		q.caller.Session = s.name
 	}
-	if out == nil {
+	if out == nil && era == legacy {
 		q.caller.Capabilities = rpc.Capabilities{} // there is no way to ask
 	}
 	return q
@@ -139,13 +147,14 @@ func (q *request) answer(ctx context.Context) (json.RawMessage, error) {
 		return nil, err
 	}
 	defer q.gateway.calls.end(this)
+	q.cancel = this.cancel
 	return q.run(ctx)
 }
 
 // run answers a request that has been counted in: with a result that is ready
 // to be sent, or with an error for [wireError].
 func (q *request) run(ctx context.Context) (json.RawMessage, error) {
-	result, err := q.dispatch(ctx)
+	answer, err := q.dispatch(ctx)
 	if err != nil {
 		cause := context.Cause(ctx)
 		if !isAnswer(err) && (cause == errCancelled || cause == errAborted) {
@@ -154,18 +163,22 @@ func (q *request) run(ctx context.Context) (json.RawMessage, error) {
 		return nil, err
 	}
 	if q.era == modern {
-		return q.gateway.modernResult(q.method, result)
+		return q.gateway.modernResult(q.method, answer)
 	}
-	return legacyResult(result)
+	return legacyResult(answer)
 }
 
-func (q *request) dispatch(ctx context.Context) (json.RawMessage, error) {
+func (q *request) dispatch(ctx context.Context) (rpc.Answer, error) {
 	if kind := listKinds[q.method]; kind != nil {
+		q.cancel = nil // the time of one server is not that of another
 		return q.list(ctx, kind)
 	}
 	if q.era == modern && has(q.params, "requestState") {
 		if state := jsonrpc.GetString(q.params, "requestState"); strings.HasPrefix(state, statePrefix) {
-			return q.resume(ctx, state)
+			result, err := q.resume(ctx, state)
+			if q.foreign = err == errForeign; !q.foreign {
+				return result, err
+			}
 		}
 	}
 	switch q.method {
@@ -181,24 +194,29 @@ func (q *request) dispatch(ctx context.Context) (json.RawMessage, error) {
 	if q.era == legacy {
 		switch q.method {
 		case methodInitialize:
-			return q.initialize(ctx)
+			result, err := q.initialize(ctx)
+			return rpc.LegacyResult(result), err
 		case methodPing:
-			return json.RawMessage("{}"), nil
+			return rpc.LegacyResult(json.RawMessage("{}")), nil
 		case methodSetLevel:
-			return q.setLevel()
+			result, err := q.setLevel()
+			return rpc.LegacyResult(result), err
 		case methodSubscribe, methodUnsubscribe:
-			return q.subscribe(ctx)
+			result, err := q.subscribe(ctx)
+			return rpc.LegacyResult(result), err
 		case methodDiscover, methodListen:
-			return nil, q.unknownMethod()
+			return rpc.Answer{}, q.unknownMethod()
 		}
 	} else {
 		switch q.method {
 		case methodDiscover:
-			return q.discover(ctx)
+			result, err := q.discover(ctx)
+			return rpc.Result(result), err
 		case methodListen:
-			return q.listen(ctx)
+			result, err := q.listen(ctx)
+			return rpc.Result(result), err
 		case methodInitialize, methodPing, methodSetLevel, methodSubscribe, methodUnsubscribe:
-			return nil, q.unknownMethod()
+			return rpc.Answer{}, q.unknownMethod()
 		}
 	}
 	return q.pass(ctx)
@@ -206,25 +224,25 @@ func (q *request) dispatch(ctx context.Context) (json.RawMessage, error) {
 
 // pass makes a call of a method that says nothing of its server: where there is
 // but one it is for that.
-func (q *request) pass(ctx context.Context) (json.RawMessage, error) {
+func (q *request) pass(ctx context.Context) (rpc.Answer, error) {
 	s, tasks := q.endpoint.only(), strings.HasPrefix(q.method, methodTasks)
 	switch {
 	case strings.HasPrefix(q.method, "notifications/"):
-		return nil, q.unknownMethod()
+		return rpc.Answer{}, q.unknownMethod()
 	case s == nil && tasks:
-		return nil, rpc.Errorf(rpc.CodeMethodNotFound, "%s is served where an endpoint has one server: at /mcp/NAME", q.method)
+		return rpc.Answer{}, rpc.Errorf(rpc.CodeMethodNotFound, "%s is served where an endpoint has one server: at /mcp/NAME", q.method)
 	case s == nil:
-		return nil, q.unknownMethod()
+		return rpc.Answer{}, q.unknownMethod()
 	case tasks:
 		// Those of 2025-11-25 and those of the modern extension have only their
 		// names in common.
 		if q.helloOf(ctx, s); s.modern.Load() != (q.era == modern) {
-			return nil, q.unknownMethod()
+			return rpc.Answer{}, q.unknownMethod()
 		}
 	}
 	result, err := q.ask(ctx, s, q.params, q.out)
 	if errors.Is(err, mcpool.ErrRefused) {
-		return nil, q.unknownMethod() // some servers answer what they do not know with a page
+		return rpc.Answer{}, q.unknownMethod() // some servers answer what they do not know with a page
 	}
 	return result, err
 }
@@ -234,19 +252,24 @@ func (q *request) unknownMethod() error {
 }
 
 // byName makes a call that is for the tool or prompt whose name is at path.
-func (q *request) byName(ctx context.Context, kind *listKind, path ...string) (json.RawMessage, error) {
+func (q *request) byName(ctx context.Context, kind *listKind, path ...string) (rpc.Answer, error) {
 	name := jsonrpc.GetString(q.params, path...)
 	s, inner, err := q.findName(ctx, kind, name)
+	if err == nil && kind == &tools && q.header != nil {
+		err = q.checkParamHeaders(ctx, s, inner)
+	}
 	if err != nil {
-		return nil, err
+		return rpc.Answer{}, err
 	}
 	params := q.params
 	if inner != name {
 		if params, err = setString(params, inner, path...); err != nil {
-			return nil, badParams(q.method, err)
+			return rpc.Answer{}, badParams(q.method, err)
 		}
 	}
-	return q.ask(ctx, s, params, q.out)
+	answer, err := q.ask(ctx, s, params, q.out)
+	q.lent = answer
+	return answer, err
 }
 
 // findName returns the server that a client's name of a tool or a prompt is
@@ -280,15 +303,15 @@ func (q *request) findName(ctx context.Context, kind *listKind, name string) (*b
 }
 
 // byURI makes a call that is for the resource whose URI is at path.
-func (q *request) byURI(ctx context.Context, path ...string) (json.RawMessage, error) {
+func (q *request) byURI(ctx context.Context, path ...string) (rpc.Answer, error) {
 	s, inner, err := q.findURI(ctx, jsonrpc.GetString(q.params, path...))
 	if err != nil {
-		return nil, err
+		return rpc.Answer{}, err
 	}
 	params := q.params
 	if inner != jsonrpc.GetString(params, path...) {
 		if params, err = setString(params, inner, path...); err != nil {
-			return nil, badParams(q.method, err)
+			return rpc.Answer{}, badParams(q.method, err)
 		}
 	}
 	return q.ask(ctx, s, params, q.out)
@@ -327,7 +350,7 @@ func fits(uri, template string) bool {
 
 // complete asks for the completion of an argument of a prompt, or of a
 // template (MCP 2025-11-25, server/utilities/completion).
-func (q *request) complete(ctx context.Context) (json.RawMessage, error) {
+func (q *request) complete(ctx context.Context) (rpc.Answer, error) {
 	if s := q.endpoint.only(); s != nil && !q.endpoint.prefixed {
 		return q.ask(ctx, s, q.params, q.out)
 	}
@@ -337,7 +360,7 @@ func (q *request) complete(ctx context.Context) (json.RawMessage, error) {
 	case "ref/prompt":
 		return q.byName(ctx, &prompts, "ref", "name")
 	default:
-		return nil, rpc.Errorf(rpc.CodeInvalidParams, `params.ref.type of %s is %q: want "ref/prompt" or "ref/resource"`, q.method, kind)
+		return rpc.Answer{}, rpc.Errorf(rpc.CodeInvalidParams, `params.ref.type of %s is %q: want "ref/prompt" or "ref/resource"`, q.method, kind)
 	}
 }
 

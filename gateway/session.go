@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"crypto/rand"
 	"sync"
 	"time"
 
@@ -45,10 +44,9 @@ func newSessions(s sealer) *sessions {
 	return &sessions{sealer: s, ended: newRecent[struct{}](maxEnded)}
 }
 
-// begin gives a session its name and returns its id, in visible ASCII (MCP
-// 2025-11-25, basic/transports "Session Management").
+// begin returns the id of a session, in visible ASCII (MCP 2025-11-25,
+// basic/transports "Session Management").
 func (s *sessions) begin(endpoint, principal string, this *session) string {
-	this.name = rand.Text()
 	return s.sealer.seal(time.Now().Add(sessionLife), sessionOf(endpoint, principal),
 		this.name, this.gateway, this.protocol, string(this.caps.JSON()), this.info)
 }

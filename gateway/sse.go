@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -25,9 +26,14 @@ type talks struct {
 	by map[string]*visitor
 }
 
+// maxUnread bounds the bytes that wait for such a client to read them; beyond it
+// no more of its messages are taken.
+const maxUnread = 4 << 20
+
 // A visitor is a client over HTTP+SSE.
 type visitor struct {
 	*talk
+	stream  *stream
 	ctx     context.Context // ends with its stream
 	receive sync.Mutex      // one message after the other
 }
@@ -35,20 +41,34 @@ type visitor struct {
 // talk serves a client over HTTP+SSE, the transport of MCP 2024-11-05: the
 // answers to what it posts come on the stream that this opens.
 func (g *Gateway) talk(v *visit) {
-	ctx, cancel := g.untilDrain(v.r.Context())
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(v.r.Context())
 	id := g.name + "." + rand.Text()
 	out := newStream("")
-	talk := &visitor{talk: g.newTalk(v.endpoint, v.principal, out), ctx: ctx}
+	talk := &visitor{talk: g.newTalk(v.endpoint, v.principal, out), stream: out, ctx: ctx}
 	if !g.talks.enter(id, talk) {
+		cancel(nil)
 		v.w.Header().Set("Retry-After", retryAfter)
 		refuse(v.w, http.StatusServiceUnavailable, rpc.Errorf(rpc.CodeInternal, "there are %d clients over HTTP+SSE already", maxTalks))
 		return
 	}
 	defer talk.end()
 	defer close(talk.hungUp)
+	defer talk.pass()
+	defer cancel(errors.New("the client is gone"))
 	defer g.talks.leave(id)
-	defer cancel()
+	drained := make(chan struct{})
+	stop := context.AfterFunc(g.draining, func() {
+		defer close(drained)
+		talk.pass()
+		talk.calls.Wait() // no more begin
+		out.end()
+	})
+	defer func() {
+		if !stop() {
+			cancel(errClosed)
+			<-drained
+		}
+	}()
 	startEvents(v.w)
 	where := v.r.URL.Path + "?" + url.Values{talkParam: {id}}.Encode()
 	if _, err := io.WriteString(v.w, "event: endpoint\ndata: "+where+"\n\n"); err != nil {
@@ -72,6 +92,11 @@ func (g *Gateway) postTalk(v *visit, id string) {
 		refuse(v.w, http.StatusBadRequest, frameError(err))
 		return
 	}
+	if talk.stream.waiting() > maxUnread {
+		v.w.Header().Set("Retry-After", retryAfter)
+		refuse(v.w, http.StatusTooManyRequests, rpc.Errorf(rpc.CodeInternal, "%d bytes of answers are not read yet", maxUnread))
+		return
+	}
 	talk.receive.Lock()
 	defer talk.receive.Unlock()
 	if talk.ctx.Err() != nil {
@@ -80,6 +105,13 @@ func (g *Gateway) postTalk(v *visit, id string) {
 	}
 	talk.talk.receive(talk.ctx, body)
 	v.w.WriteHeader(http.StatusAccepted)
+}
+
+// pass waits until the message is taken that may be on its way: what comes after
+// finds that the talk is over, or that no more calls are taken.
+func (v *visitor) pass() {
+	v.receive.Lock()
+	defer v.receive.Unlock()
 }
 
 func (t *talks) enter(id string, v *visitor) bool {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"sync"
 	"time"
 
@@ -19,6 +18,9 @@ const (
 	// maxStandings bounds the sessions that have a stream open or subscribe to
 	// something.
 	maxStandings = 1 << 16
+	// maxUpdates bounds the resources that the sessions of one principal subscribe
+	// to, all together: each is heard of by a goroutine.
+	maxUpdates = 10000
 )
 
 // A standing is what legacy sessions have outside of calls: a stream on which
@@ -31,6 +33,7 @@ type standing struct {
 	caller   rpc.Caller
 	out      outlet
 	stream   *stream // out over HTTP; nil otherwise
+	work     sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	ended   bool
@@ -48,6 +51,33 @@ type standings struct {
 	mu     sync.Mutex // guards what follows
 	closed bool
 	of     map[string]*standing // by session
+
+	updates tally // by principal
+}
+
+// A tally counts by name.
+type tally struct {
+	mu sync.Mutex // guards of
+	of map[string]int
+}
+
+// add counts one more, or reports false where there are so many.
+func (t *tally) add(name string, most int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.of[name] >= most {
+		return false
+	}
+	t.of[name]++
+	return true
+}
+
+func (t *tally) remove(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.of[name]--; t.of[name] == 0 {
+		delete(t.of, name)
+	}
 }
 
 // get returns the standing of a session, and makes it if there is none. Over
@@ -55,7 +85,7 @@ type standings struct {
 func (ss *standings) get(e *endpoint, principal string, s *session, out outlet) (*standing, error) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if st := ss.of[s.name]; st != nil {
+	if st := ss.of[s.name]; st != nil && !st.over() {
 		return st, nil
 	}
 	if ss.closed {
@@ -71,23 +101,25 @@ func (ss *standings) get(e *endpoint, principal string, s *session, out outlet) 
 	if out == nil {
 		st.stream = newStream(ss.gateway.name + "." + rand.Text())
 		st.out = st.stream
-		st.idle = time.AfterFunc(standingLife, st.end)
+		st.idle = time.AfterFunc(standingLife, st.endIdle)
 	}
 	ss.of[s.name] = st
 	return st, nil
 }
 
-// end ends the standing of a session, if it has one.
+// end ends the standing of a session, if it has one, and waits for that.
 func (ss *standings) end(session string) {
 	ss.mu.Lock()
 	st := ss.of[session]
 	ss.mu.Unlock()
 	if st != nil {
 		st.end()
+		st.work.Wait()
 	}
 }
 
-// close ends them all, and waits for that.
+// close ends them all, and lets no more begin. Their listening is over when work
+// is.
 func (ss *standings) close() {
 	ss.mu.Lock()
 	ss.closed = true
@@ -99,17 +131,42 @@ func (ss *standings) close() {
 	for _, st := range all {
 		st.end()
 	}
-	ss.work.Wait()
 }
 
+func (st *standing) over() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.ended
+}
+
+// end ends a standing. It is ended before it is forgotten: what close does not
+// find has begun nothing that it would have to wait for.
 func (st *standing) end() {
+	st.stop(false)
+	st.forget()
+}
+
+// endIdle ends one whose client has not opened a stream for standingLife.
+func (st *standing) endIdle() {
+	if st.stop(true) {
+		st.forget()
+	}
+}
+
+func (st *standing) forget() {
 	st.all.mu.Lock()
+	defer st.all.mu.Unlock()
 	if st.all.of[st.session.name] == st {
 		delete(st.all.of, st.session.name)
 	}
-	st.all.mu.Unlock()
+}
+
+func (st *standing) stop(ifIdle bool) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if ifIdle && st.readers > 0 {
+		return false
+	}
 	st.ended = true
 	if st.idle != nil {
 		st.idle.Stop()
@@ -123,6 +180,16 @@ func (st *standing) end() {
 	if st.stream != nil {
 		st.stream.end()
 	}
+	return true
+}
+
+// goes runs what listens for the standing, until it ends.
+func (st *standing) goes(listen func()) {
+	st.work.Add(1)
+	st.all.work.Go(func() {
+		defer st.work.Done()
+		listen()
+	})
 }
 
 // read has the client told of changes of the lists, until done is called: it
@@ -138,7 +205,7 @@ func (st *standing) read() (done func()) {
 		ctx, cancel := context.WithCancel(context.Background())
 		st.lists = cancel
 		for _, s := range st.endpoint.servers {
-			st.all.work.Go(func() {
+			st.goes(func() {
 				st.all.gateway.listenTo(ctx, s, st.caller, filter{Tools: true, Prompts: true, Resources: true}, func(method string, params json.RawMessage) {
 					st.tell(s, method, params)
 				})
@@ -177,10 +244,15 @@ func (st *standing) subscribe(ctx context.Context, s *backend, uri, inner string
 		st.mu.Unlock()
 		return rpc.Errorf(rpc.CodeInvalidParams, "this session subscribes to %d resources already: at most that many", maxURIs)
 	}
+	if !st.all.updates.add(st.caller.Principal, maxUpdates) {
+		st.mu.Unlock()
+		return rpc.Errorf(rpc.CodeInternal, "%d resources are subscribed to already: no more are", maxUpdates)
+	}
 	running, cancel := context.WithCancel(context.Background())
 	st.updates[uri] = cancel
 	heeded := make(chan bool, 1)
-	st.all.work.Go(func() {
+	st.goes(func() {
+		defer st.all.updates.remove(st.caller.Principal)
 		st.all.gateway.listenTo(running, s, st.caller, filter{URIs: []string{inner}}, func(method string, params json.RawMessage) {
 			if method != notifyAcknowledged {
 				if jsonrpc.GetString(params, "uri") == inner {
@@ -278,5 +350,3 @@ func (l *levels) get(session string) (level int, set bool) {
 	defer l.mu.Unlock()
 	return l.of.get(session)
 }
-
-var errForgotten = errors.New("the client did not answer what the server asked")

@@ -29,14 +29,18 @@ const flushTime = time.Second
 // in or a Write to out may be left behind, blocked, as nothing but their owner
 // can end it: close both.
 func (g *Gateway) ServeStdio(ctx context.Context, in io.Reader, out io.Writer) error {
-	return g.serveLines(ctx, g.all, "", in, out)
+	return g.serveLines(ctx, g.all, "", in, out, nil)
 }
 
-func (g *Gateway) serveLines(ctx context.Context, e *endpoint, principal string, in io.Reader, out io.Writer) error {
+// serveLines serves a client as ServeStdio does. When leave is closed requests
+// are left unanswered that are not made, and it returns nil when the others have
+// been answered: the client goes on elsewhere.
+func (g *Gateway) serveLines(ctx context.Context, e *endpoint, principal string, in io.Reader, out io.Writer, leave <-chan struct{}) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	w := &lineWriter{lines: make(chan []byte, maxQueued), last: make(chan struct{}), ended: ctx.Done()}
 	talk := g.newTalk(e, principal, w)
+	talk.leave = leave
 	defer talk.end()
 
 	written := make(chan struct{})
@@ -75,11 +79,22 @@ func (g *Gateway) serveLines(ctx context.Context, e *endpoint, principal string,
 	return cmp.Or(err, context.Cause(ctx))
 }
 
-// lines takes lines until there are no more, then returns nil, or until ctx
-// ends, then returns its cause.
+// lines takes lines until there are no more, or nothing is left to answer after
+// leave, then returns nil, or until ctx ends, then returns its cause.
 func (t *talk) lines(ctx context.Context, lines <-chan line) error {
+	leave := t.leave
+	var answered chan struct{}
 	for {
 		select {
+		case <-leave:
+			leave, answered = nil, make(chan struct{})
+			// No more calls begin, so that their number only falls.
+			go func() {
+				defer close(answered)
+				t.calls.Wait()
+			}()
+		case <-answered:
+			return nil
 		case l, ok := <-lines:
 			if !ok {
 				return context.Cause(ctx)

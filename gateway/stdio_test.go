@@ -225,6 +225,33 @@ func TestStdioEndsWhenNobodyReads(t *testing.T) {
 	})
 }
 
+func TestStdioDoesNotReadFromWhoDoesNotRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := newConsole(t, ctx, newGateway(t, nil, one(handler(demo))))
+		taken := 0
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			for i := range 3 * maxUnanswered {
+				if _, err := io.WriteString(c.in, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"ping"}`, i)+"\n"); err != nil {
+					return
+				}
+				taken++
+			}
+		}()
+		synctest.Wait()
+		if most := maxUnanswered + maxQueued + 10; taken > most {
+			t.Errorf("%d requests were taken, want at most %d", taken, most)
+		}
+		cancel()
+		<-c.served
+		<-written
+		c.close()
+	})
+}
+
 func TestStdioEndsWhenTheClientIsGone(t *testing.T) {
 	t.Parallel()
 	h := newWaiter()
@@ -274,5 +301,37 @@ func TestALineWithoutABreakIsALine(t *testing.T) {
 	g := newGateway(t, nil, one(handler(demo)))
 	if err := g.ServeStdio(t.Context(), strings.NewReader(stdioInitialize), &out); err != nil || !strings.HasSuffix(out.String(), "}\n") {
 		t.Errorf("got %v, %q", err, out.String())
+	}
+}
+
+// A call that waits for its client ends with the client, and not when its time
+// to wait is up: it keeps a slot.
+func TestParkedCallsEndWithTheirClient(t *testing.T) {
+	t.Parallel()
+	over := make(chan error, 1)
+	g := newGateway(t, nil, one(handler(func(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+		answer, err := call.Events.Ask(ctx, "elicitation/create", json.RawMessage(`{"message":"?"}`))
+		over <- err
+		return rpc.Result(answer), err
+	})))
+	var consoles []*console
+	for range 2 {
+		c := newConsole(t, t.Context(), g)
+		c.write(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x",` + strings.Replace(meta, `Capabilities":{`, `Capabilities":{"elicitation":{}`, 1) + `}}`)
+		if got := c.read(); !strings.HasPrefix(got, `{"jsonrpc":"2.0","id":1,"result":{"inputRequests":`) {
+			t.Fatalf("got %s", got)
+		}
+		consoles = append(consoles, c)
+	}
+	for parked := len(consoles); parked > 0; parked-- {
+		if n := g.parked.count(); n != parked {
+			t.Errorf("%d calls are parked, want %d", n, parked)
+		}
+		if err := consoles[parked-1].end(); err != nil {
+			t.Error(err)
+		}
+		if err := <-over; !errors.Is(err, errForgotten) {
+			t.Errorf("the server was answered %v", err)
+		}
 	}
 }

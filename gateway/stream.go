@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -12,16 +14,16 @@ import (
 )
 
 const (
-	// maxQueued bounds the events that wait for a client to read them. Beyond it
-	// those that may be lost are: a client that does not read must not hold up
-	// the server.
-	maxQueued = 64
+	// maxQueued bounds the events that wait for a client to read them, and
+	// maxQueuedBytes their bytes. Beyond that those that may be lost are: a client
+	// that does not read must not hold up the server. As many are kept for a client
+	// that comes back.
+	maxQueued      = 64
+	maxQueuedBytes = 1 << 20
 	// writeTime is how long a client may take to read one piece of an answer of
 	// maxPiece bytes, or an event. After that it is cut off: it holds memory.
 	writeTime = 30 * time.Second
 	maxPiece  = 64 << 10
-	// smallest is the least that is written with a deadline.
-	smallest = 2 << 10
 	// heartbeat is how often something is sent on a stream that is silent, so
 	// that those in between do not take it for dead, and we see whether the
 	// client is gone.
@@ -39,6 +41,8 @@ type stream struct {
 	frames  [][]byte   // what a client may still want, in order
 	first   int        // the number of frames[0]
 	written int        // the number of the first frame that nobody was sent
+	unsent  int        // bytes of the frames from there on
+	sent    int        // bytes of those before
 	ended   bool
 	arrived chan struct{} // closed, and replaced, when there is something new
 	taken   chan struct{} // closed when another response serves the stream
@@ -52,10 +56,11 @@ func newStream(id string) *stream {
 func (s *stream) put(frame []byte, mayBeLost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || mayBeLost && s.first+len(s.frames)-s.written >= maxQueued {
+	if s.ended || mayBeLost && (s.first+len(s.frames)-s.written >= maxQueued || s.unsent >= maxQueuedBytes) {
 		return
 	}
 	s.frames = append(s.frames, frame)
+	s.unsent += len(frame)
 	s.wakeLocked()
 }
 
@@ -93,29 +98,51 @@ func (s *stream) take() (stop <-chan struct{}) {
 func (s *stream) from(n int) (frames [][]byte, first int, ended bool, arrived <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n = max(n, s.first)
+	n = min(max(n, s.first), s.first+len(s.frames)) // a client may say anything
 	if i := n - s.first; i < len(s.frames) {
 		frames = s.frames[i:]
 	}
 	return frames, n, s.ended, s.arrived
 }
 
-// unsent is the number of the first frame that nobody was sent.
-func (s *stream) unsent() int {
+// next is the number of the first frame that nobody was sent.
+func (s *stream) next() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.written
 }
 
-// sent notes that the frames before number n were written. Those that can be
-// asked for again are kept, but no more than maxQueued.
-func (s *stream) sent(n int) {
+// waiting returns the bytes that wait for the client to read them.
+func (s *stream) waiting() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.written = max(s.written, n)
-	drop := s.written - s.first
-	if s.id != "" {
-		drop -= maxQueued
+	return s.unsent
+}
+
+// complete reports whether there is nothing from frame n on and nothing to come.
+func (s *stream) complete(n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended && n >= s.first+len(s.frames)
+}
+
+// wrote notes that the frames before number n were written. Where a client can
+// ask for them again the last ones are kept.
+func (s *stream) wrote(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ; s.written < n; s.written++ {
+		size := len(s.frames[s.written-s.first])
+		s.unsent -= size
+		s.sent += size
+	}
+	drop := 0
+	for kept := s.written - s.first; kept > 0; kept-- {
+		if s.id != "" && kept <= maxQueued && (s.sent <= maxQueuedBytes || kept == 1) {
+			break
+		}
+		s.sent -= len(s.frames[drop])
+		drop++
 	}
 	if drop > 0 {
 		s.frames = append([][]byte(nil), s.frames[drop:]...)
@@ -124,11 +151,10 @@ func (s *stream) sent(n int) {
 }
 
 // serve writes the frames from number n on, and those that come, as the body of
-// a response. It returns nil when the stream has ended and all is written, or
+// a response that startEvents has begun. It returns nil when the stream has ended and all is written, or
 // another response serves it, and otherwise why the client is not there.
 func (s *stream) serve(ctx context.Context, w http.ResponseWriter, n int) error {
 	stop := s.take()
-	startEvents(w)
 	var beat *time.Timer
 	for {
 		frames, first, ended, arrived := s.from(n)
@@ -138,8 +164,9 @@ func (s *stream) serve(ctx context.Context, w http.ResponseWriter, n int) error 
 			}
 		}
 		n = first + len(frames)
-		s.sent(n)
+		s.wrote(n)
 		if ended {
+			setPatience(w) // net/http writes the rest
 			return nil
 		}
 		if err := flush(w); err != nil {
@@ -191,19 +218,20 @@ func startEvents(w http.ResponseWriter) {
 	w.WriteHeader(http.StatusOK)
 }
 
+// setPatience gives the client writeTime to read what is written from now on. It
+// holds beyond the handler: net/http writes what it has buffered after it, and
+// then takes the bound away.
+func setPatience(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime)) // not every writer has one
+}
+
 // writePieces writes data in pieces, each of which the client has writeTime to
-// read. What fits into the buffer of net/http needs no such care.
+// read.
 func writePieces(w http.ResponseWriter, data []byte) error {
-	if len(data) < smallest {
-		_, err := w.Write(data)
-		return err
-	}
-	control := http.NewResponseController(w)
-	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
 	for len(data) > 0 {
 		piece := data[:min(len(data), maxPiece)]
 		data = data[len(piece):]
-		_ = control.SetWriteDeadline(time.Now().Add(writeTime)) // not every writer has one
+		setPatience(w)
 		if _, err := w.Write(piece); err != nil {
 			return err
 		}
@@ -211,10 +239,11 @@ func writePieces(w http.ResponseWriter, data []byte) error {
 	return nil
 }
 
-// flush sends what is written.
+// flush sends what is written. Until the next write the client may take its
+// time.
 func flush(w http.ResponseWriter) error {
+	setPatience(w)
 	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(writeTime))
 	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
 	if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
@@ -222,16 +251,18 @@ func flush(w http.ResponseWriter) error {
 	return nil
 }
 
-// streams are those that a legacy client can come back to.
+// streams are those of calls that a legacy client can come back to.
 type streams struct {
-	mu   sync.Mutex // guards by
-	by   map[string]*kept
-	held int // bytes of the streams that have ended
+	mu    sync.Mutex // guards what follows
+	by    map[string]*kept
+	over  []*kept // those that have ended, the oldest first
+	bytes int     // of those
+	timed bool    // expire will be called
 }
 
 const (
-	// keptStreams and keptAnswers bound the streams that can be come back to,
-	// and the bytes of those that have ended; keepFor is how long.
+	// keptStreams and keptAnswers bound the streams that have ended and can be
+	// come back to, and their bytes; keepFor is how long.
 	keptStreams = 4096
 	keptAnswers = 32 << 20
 	keepFor     = 2 * time.Minute
@@ -240,21 +271,24 @@ const (
 type kept struct {
 	*stream
 	session string
+	size    int       // once it has ended
+	until   time.Time // it is kept
 }
 
-// keep has a session's stream found, unless there are too many.
-func (ss *streams) keep(s *stream, session string) bool {
+// callMark is in the ids of the streams of calls, and in those of no others.
+const callMark = ".call."
+
+// begin makes the stream of a call of a session.
+func (ss *streams) begin(gateway, session string) *stream {
+	s := newStream(gateway + callMark + rand.Text())
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if len(ss.by) >= keptStreams {
-		return false
-	}
-	ss.by[s.id] = &kept{s, session}
-	return true
+	ss.by[s.id] = &kept{stream: s, session: session}
+	return s
 }
 
-// find returns the stream of a session in which an event has an id, and the
-// number of the event.
+// find returns the stream of a call of a session in which an event has an id,
+// and the number of the event.
 func (ss *streams) find(event, session string) (s *stream, n int, ok bool) {
 	id, n := readEventID(event)
 	ss.mu.Lock()
@@ -274,37 +308,54 @@ func readEventID(event string) (stream string, n int) {
 		return "", 0
 	}
 	n, err := strconv.Atoi(event[i+1:])
-	if err != nil || n < 0 {
+	if err != nil || n < 0 || n == math.MaxInt {
 		return "", 0
 	}
 	return event[:i], n
 }
 
-// over has a stream that has ended found for a while yet.
-func (ss *streams) over(s *stream) {
-	s.mu.Lock()
-	size := 0
-	for _, frame := range s.frames {
-		size += len(frame)
-	}
-	s.mu.Unlock()
+// end has a stream that has ended found for a while yet.
+func (ss *streams) end(s *stream) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if ss.held+size > keptAnswers {
-		delete(ss.by, s.id)
+	k := ss.by[s.id]
+	if k == nil {
 		return
 	}
-	ss.held += size
-	time.AfterFunc(keepFor, func() {
-		ss.mu.Lock()
-		defer ss.mu.Unlock()
-		ss.held -= size
-		delete(ss.by, s.id)
-	})
+	s.mu.Lock()
+	k.size = s.sent + s.unsent
+	s.mu.Unlock()
+	k.until = time.Now().Add(keepFor)
+	ss.over = append(ss.over, k)
+	if !ss.timed {
+		ss.timed = true
+		time.AfterFunc(keepFor, ss.expire)
+	}
+	ss.bytes += k.size
+	for ss.bytes > keptAnswers || len(ss.over) > keptStreams {
+		ss.dropLocked()
+	}
 }
 
-func (ss *streams) forget(s *stream) {
+func (ss *streams) dropLocked() {
+	k := ss.over[0]
+	ss.over[0] = nil
+	if ss.over = ss.over[1:]; len(ss.over) == 0 {
+		ss.over = nil
+	}
+	ss.bytes -= k.size
+	delete(ss.by, k.id)
+}
+
+func (ss *streams) expire() {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	delete(ss.by, s.id)
+	for len(ss.over) > 0 {
+		if left := time.Until(ss.over[0].until); left > 0 {
+			time.AfterFunc(left, ss.expire)
+			return
+		}
+		ss.dropLocked()
+	}
+	ss.timed = false
 }

@@ -11,17 +11,23 @@ import (
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
+// maxUnanswered bounds the requests of a client, all of which come one way,
+// that are being answered.
+const maxUnanswered = 4096
+
 // A talk is one client whose messages all come one way and are answered
 // another: over stdio, over HTTP+SSE, or in this process. Whatever its era, its
 // calls have one session, which ends with it.
 type talk struct {
-	gateway   *Gateway
-	endpoint  *endpoint
-	principal string
-	out       outlet
-	session   atomic.Pointer[session]
-	calls     sync.WaitGroup // requests that are being answered
-	hungUp    chan struct{}  // closed when nothing more comes of the client
+	gateway    *Gateway
+	endpoint   *endpoint
+	principal  string
+	out        outlet
+	session    atomic.Pointer[session]
+	calls      sync.WaitGroup  // requests that are being answered
+	unanswered atomic.Int32    // how many those are
+	hungUp     chan struct{}   // closed when nothing more comes of the client
+	leave      <-chan struct{} // closed when the client is to go on elsewhere; nil: it cannot
 
 	// Of the goroutine that receives alone:
 	initialized bool   // the client has sent initialize: it is legacy, or both
@@ -38,6 +44,7 @@ func (g *Gateway) newTalk(e *endpoint, principal string, out outlet) *talk {
 func (t *talk) end() {
 	t.calls.Wait()
 	s := t.session.Load()
+	t.gateway.parked.end(s.name)
 	t.gateway.endSession(t.endpoint, rpc.Caller{Principal: t.principal, Session: s.name, Capabilities: s.caps})
 }
 
@@ -81,20 +88,25 @@ func (t *talk) request(ctx context.Context, msg *message) {
 	if era == legacy && msg.Method == methodInitialize {
 		t.initialized = true
 	}
+	if int(t.unanswered.Load()) >= min(maxUnanswered, t.gateway.limits.each) {
+		// Waits for the client to read, and so does what it sends.
+		t.send(jsonrpc.AppendError(nil, msg.ID, tooManyUnanswered()))
+		return
+	}
 	q := t.gateway.newRequest(t.endpoint, era, t.principal, t.session.Load(), msg, t.out)
-	q.standingOut, q.hungUp = t.out, t.hungUp
+	q.standingOut, q.hungUp, q.leaves = t.out, t.hungUp, t.leave != nil
 	// Counted in before the next frame is read, which may cancel it.
 	ctx, this, err := t.gateway.calls.begin(ctx, keyOf(q.caller.Session, q.id))
 	if err != nil {
-		t.send(jsonrpc.AppendError(nil, q.id, wireError(err, era)))
+		t.refuse(q, err)
 		return
 	}
+	t.unanswered.Add(1)
 	t.calls.Go(func() {
+		defer t.unanswered.Add(-1)
 		result, err := q.run(ctx)
 		if err == nil && q.method == methodInitialize {
-			begun := *q.session
-			begun.name = t.session.Load().name
-			t.session.Store(&begun)
+			t.session.Store(q.session)
 		}
 		// Before the answer, with which the client may use the id again.
 		t.gateway.calls.end(this)
@@ -105,9 +117,21 @@ func (t *talk) request(ctx context.Context, msg *message) {
 			// Nothing is sent for it (MCP 2025-11-25, basic/utilities/cancellation;
 			// 2026-07-28, basic/transports/stdio "Cancellation").
 		default:
-			t.send(jsonrpc.AppendError(nil, q.id, wireError(err, era)))
+			t.refuse(q, err)
 		}
 	})
+}
+
+// refuse answers a request with an error. One that was not made because the
+// gateway closes is made elsewhere, where the client can go on.
+func (t *talk) refuse(q *request, err error) {
+	if t.leave == nil || !errors.Is(err, errClosed) {
+		t.send(jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))
+	}
+}
+
+func tooManyUnanswered() *rpc.Error {
+	return rpc.Errorf(rpc.CodeInternal, "too many requests are not answered yet, and no more are taken (max_calls_per_principal, and never more than %d). It did not run.", maxUnanswered)
 }
 
 func (t *talk) send(frame []byte) { t.out.send(oneLine(frame)) }

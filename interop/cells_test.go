@@ -45,8 +45,9 @@ const (
 	// is slow to start.
 	patience = 3 * time.Minute
 	// closing bounds the end of a pool: a child has 300 ms to see that its
-	// input is closed and 300 ms to obey SIGTERM, a DELETE has a second.
-	closing = 3 * time.Second
+	// input is closed and 300 ms to obey SIGTERM, a DELETE has a second: 1.6 s
+	// where nothing else runs.
+	closing = 30 * time.Second
 )
 
 // open makes a pool of at most two connections, which everybody shares, and
@@ -351,14 +352,14 @@ func testClose(t *testing.T, at *site) {
 				t.Errorf("the session is still known: HTTP %d", status)
 			}
 		}
-		if left := marked(mark); len(left) > 0 {
+		if left := leftOf(mark); len(left) > 0 {
 			t.Errorf("processes are left: %v", left)
 		}
 	})
 	tap.CloseIdleConnections()
 	// A goroutine that has nothing left to do may still be ending.
 	left := labelled(t.Name())
-	for deadline := time.Now().Add(2 * time.Second); left != "" && time.Now().Before(deadline); left = labelled(t.Name()) {
+	for deadline := time.Now().Add(closing); left != "" && time.Now().Before(deadline); left = labelled(t.Name()) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	if left != "" {

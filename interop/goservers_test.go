@@ -11,10 +11,14 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// goServers are the servers in Go, which this program is when told so.
-var goServers = map[string]func(args []string) error{
-	"go-sdk": serveGoSDK,
-	"mcp-go": serveMCPGo,
+// goPrograms are the servers and clients in Go, which this program is when told
+// so.
+var goPrograms = map[string]func(args []string) error{
+	"features":      serveFeatures,
+	"go-sdk":        serveGoSDK,
+	"mcp-go":        serveMCPGo,
+	"go-sdk client": runGoSDK,
+	"mcp-go client": runMCPGo,
 }
 
 // how is the way in which a server runs.

@@ -8,15 +8,17 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
-// serveKey in the environment has this program be a server: one of
-// goServers, by its name.
-const serveKey = "MCPOOL_INTEROP_SERVE"
+// programKey in the environment has this program be a server or a client: one
+// of goPrograms, by its name.
+const programKey = "MCPOOL_INTEROP_PROGRAM"
 
 func TestMain(m *testing.M) {
-	if name := os.Getenv(serveKey); name != "" {
-		if err := goServers[name](os.Args[1:]); err != nil {
+	if name := os.Getenv(programKey); name != "" {
+		if err := goPrograms[name](os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -32,8 +34,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if left := marked(runKey + "=" + mark); len(left) > 0 {
+	goleak.VerifyTestMain(mcptest.Settled(m), goleak.Cleanup(func(code int) {
+		if left := leftOf(runKey + "=" + mark); len(left) > 0 {
 			fmt.Fprintf(os.Stderr, "processes are left: %v\n", left)
 			code = max(code, 1)
 		}

@@ -41,6 +41,16 @@ func marked(variable string) (pids []int) {
 	return pids
 }
 
+// leftOf returns the marked processes that do not end: one that was killed may
+// be there for a moment.
+func leftOf(variable string) (pids []int) {
+	for deadline := time.Now().Add(closing); ; time.Sleep(5 * time.Millisecond) {
+		if pids = marked(variable); len(pids) == 0 || time.Now().After(deadline) {
+			return pids
+		}
+	}
+}
+
 // startReaper starts a process that outlives this one, however this one ends,
 // and kills what is left of it: a test that panics cleans nothing up.
 func startReaper(mark string) error {
@@ -92,29 +102,36 @@ type process struct {
 // start starts the server and waits until it accepts connections on its port.
 func (at *site) start(t *testing.T, port string) {
 	t.Helper()
-	log, err := os.CreateTemp(at.t.TempDir(), "log")
+	cmd := exec.Command(at.argv[0], at.argv[1:]...)
+	cmd.Env = append(os.Environ(), at.variables(port)...)
+	cmd.Dir = at.dir
+	at.process = launch(t, at.t, at.name, cmd, port)
+}
+
+// launch starts a program that lives as long as a test, and waits until it
+// accepts connections on its port; t is who waits.
+func launch(t, life *testing.T, name string, cmd *exec.Cmd, port string) *process {
+	t.Helper()
+	log, err := os.CreateTemp(life.TempDir(), "log")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	p := &process{cmd: exec.Command(at.argv[0], at.argv[1:]...), port: port, exited: make(chan struct{}), log: log.Name()}
-	p.cmd.Env = append(os.Environ(), at.variables(port)...)
-	p.cmd.Dir = at.dir
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := p.cmd.Start(); err != nil {
+	p := &process{cmd: cmd, port: port, exited: make(chan struct{}), log: log.Name()}
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		_ = p.cmd.Wait()
+		_ = cmd.Wait()
 		close(p.exited)
 	}()
-	at.process = p
-	at.t.Cleanup(func() {
+	life.Cleanup(func() {
 		p.stop(syscall.SIGKILL)
-		if at.t.Failed() {
+		if life.Failed() {
 			written, _ := os.ReadFile(p.log)
-			at.t.Logf("%s wrote, at its end: %s", at.name, written[max(0, len(written)-2000):])
+			life.Logf("%s wrote, at its end: %s", name, written[max(0, len(written)-2000):])
 		}
 	})
 	// Somebody else's server tells us in no other way that it is ready.
@@ -122,7 +139,7 @@ func (at *site) start(t *testing.T, port string) {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			conn.Close()
-			return
+			return p
 		}
 		select {
 		case <-p.exited:
@@ -132,7 +149,7 @@ func (at *site) start(t *testing.T, port string) {
 			}
 		}
 		written, _ := os.ReadFile(p.log)
-		t.Fatalf("%s did not start: %v\n%s", at.name, err, written)
+		t.Fatalf("%s did not start: %v\n%s", name, err, written)
 	}
 }
 

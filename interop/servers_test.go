@@ -221,7 +221,7 @@ func goProgram(program string, ways ...server) []server {
 			}
 		}
 		ways[i] = ours(s, args)
-		ways[i].env = func(string) []string { return []string{serveKey + "=" + program} }
+		ways[i].env = func(string) []string { return []string{programKey + "=" + program} }
 	}
 	return ways
 }
@@ -273,6 +273,14 @@ func settle(t *testing.T, s *server) *site {
 	if missing := s.missing(); missing != "" {
 		t.Skipf("%s is not installed, for want of %s: README.md says how", s.name, missing)
 	}
+	at := run(t, s)
+	at.pool = at.open(t, at.reach(t.Name()))
+	return at
+}
+
+// run starts a server, unless pools do, for as long as the test lives.
+func run(t *testing.T, s *server) *site {
+	t.Helper()
 	at := &site{server: s, t: t, dir: t.TempDir()}
 	port := ""
 	if s.over != stdio {
@@ -282,7 +290,6 @@ func settle(t *testing.T, s *server) *site {
 	if s.over != stdio {
 		at.start(t, port)
 	}
-	at.pool = at.open(t, at.reach(t.Name()))
 	return at
 }
 

@@ -101,12 +101,45 @@ type Handler interface {
 
 // An Answer is the result of a call.
 type Answer struct {
-	result json.RawMessage
+	result         json.RawMessage
+	legacy, modern bool   // where the server was asked over MCP
+	free           func() // nil for nothing
 }
 
 // Result makes the answer whose result is these bytes: one JSON object.
-func Result(result json.RawMessage) Answer { return Answer{result} }
+func Result(result json.RawMessage) Answer { return Answer{result: result} }
 
-// Bytes returns the result as the server sent it. The caller may keep it and
-// must not modify it.
+// LegacyResult makes such an answer of a legacy server.
+func LegacyResult(result json.RawMessage) Answer { return Answer{result: result, legacy: true} }
+
+// ModernResult makes such an answer of a modern server.
+func ModernResult(result json.RawMessage) Answer { return Answer{result: result, modern: true} }
+
+// Bytes returns the result as the server sent it. The caller may keep it until
+// it calls Free, and must not modify it. One of 8 KiB or more may not have been looked through:
+// where the server sent what is no JSON, it is no JSON.
 func (a Answer) Bytes() json.RawMessage { return a.result }
+
+// Legacy reports whether the result is known to be one of a legacy server. Such
+// a result has no resultType, nor anything else that came with MCP 2026-07-28,
+// and need not be searched for it.
+func (a Answer) Legacy() bool { return a.legacy }
+
+// Modern reports whether the result is known to be one of a modern server. Such
+// a result has a resultType (MCP 2026-07-28, basic/index, "ResultType").
+func (a Answer) Modern() bool { return a.modern }
+
+// Lent returns the answer with what Free is to call.
+func (a Answer) Lent(free func()) Answer {
+	a.free = free
+	return a
+}
+
+// Free gives the memory of the result back, for other results to be read into.
+// It may be called once, by whom the answer was returned to, when nobody uses
+// the result or a part of it any more. Nobody has to call it.
+func (a Answer) Free() {
+	if a.free != nil {
+		a.free()
+	}
+}

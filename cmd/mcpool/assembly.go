@@ -57,6 +57,9 @@ func (a *assembly) add(s config.Server, log *slog.Logger) error {
 		Name:        s.Name,
 		Handler:     pool,
 		CallTimeout: s.CallTimeout,
+		MaxCalls:    s.MaxCalls,
+		Allow:       s.Allow,
+		Deny:        s.Deny,
 		EndSession:  pool.EndSession,
 	})
 	return nil

@@ -12,7 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"go.uber.org/goleak"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
 // benchQuickly runs the command against a server that is hardly slow.
@@ -23,14 +23,13 @@ func benchQuickly(ctx context.Context, stderr io.Writer, args ...string) (stdout
 }
 
 func TestBench(t *testing.T) {
-	t.Setenv("XDG_CACHE_HOME", t.TempDir()) // one sample database for all of these
 	t.Run("counts what each contender costs", testBenchCounts)
 	t.Run("prints a table", testBenchTable)
 	t.Run("stops when it is interrupted", testBenchStops)
 }
 
 func testBenchCounts(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer mcptest.VerifyNone(t)
 	var progress bytes.Buffer
 	stdout, err := benchQuickly(t.Context(), &progress, "--json")
 	if err != nil || progress.Len() > 0 {
@@ -97,7 +96,7 @@ func testBenchCounts(t *testing.T) {
 }
 
 func testBenchTable(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer mcptest.VerifyNone(t)
 	var progress bytes.Buffer
 	stdout, err := benchQuickly(t.Context(), &progress)
 	if err != nil {
@@ -154,7 +153,7 @@ func testBenchStops(t *testing.T) {
 	for _, step := range []string{"opening the sample", "one session: start-up", "no pool: first call",
 		"no pool: 64", "mcpool: 64", "mcpool: shutdown"} {
 		t.Run(step, func(t *testing.T) {
-			defer goleak.VerifyNone(t)
+			defer mcptest.VerifyNone(t)
 			ctx, stop := context.WithCancelCause(t.Context())
 			defer stop(nil)
 			stdout, err := benchQuickly(ctx, stopAt{step, stop})

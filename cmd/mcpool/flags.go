@@ -89,8 +89,8 @@ func (f *flags) period(name string, preset time.Duration, usage string) *time.Du
 	return value
 }
 
-// settings adds a flag for each setting of a pool, and returns those that
-// were given, by the name of the setting.
+// settings adds a flag for each setting of a pool and of the gateway, and
+// returns those that were given, by the name of the setting.
 func (f *flags) settings() map[string]string {
 	given := map[string]string{}
 	pool := mcpool.DefaultConfig() // to try values on
@@ -103,6 +103,17 @@ func (f *flags) settings() map[string]string {
 		f.Func(strings.ReplaceAll(name, "_", "-"), usage, func(s string) error {
 			given[name] = s
 			return set(s)
+		})
+	}
+	gateway := config.Gateway{} // likewise
+	for _, name := range config.GatewaySettingNames() {
+		if name == "gateway_session_key" {
+			continue // everybody sees command lines
+		}
+		usage := "setting " + strings.TrimPrefix(name, "gateway_") + " of the file's gateway, as " + mcpool.EnvPrefix + strings.ToUpper(name)
+		f.Func(strings.ReplaceAll(name, "_", "-"), usage, func(s string) error {
+			given[name] = s
+			return gateway.Set(name, s)
 		})
 	}
 	return given

@@ -71,16 +71,19 @@ func listenOn(addr *net.TCPAddr) (net.Listener, error) {
 // second signal ends that at once.
 func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler, l *listenFlags,
 	log *slog.Logger, drain, finish func(context.Context) error) error {
+	// Neither ReadTimeout nor WriteTimeout: they would end calls and streams
+	// that may take long.
 	server := &http.Server{
-		Handler:           handler,
+		Handler:           boundBodies(handler),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	silent := &silentConns{conns: map[net.Conn]struct{}{}}
 	server.ConnState = silent.note
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	go func() { failed <- server.Serve(boundWrites{listener}) }()
 	var err error
 	select {
 	case err = <-failed:
@@ -104,6 +107,65 @@ func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler
 	}
 	log.Info("stopped")
 	return errors.Join(errs...)
+}
+
+const (
+	// maxHeader bounds the headers of a request, in bytes. Those that mirror
+	// arguments (Mcp-Param-*) are the longest.
+	maxHeader = 64 << 10
+	// bodyTime is how long a client may take to send the body of a request, and
+	// writeTime to read what is written at once.
+	bodyTime  = 30 * time.Second
+	writeTime = 30 * time.Second
+)
+
+// boundBodies bounds the time for the body of each request, read or not: what
+// the handler leaves of it is read by net/http. A handler that goes on after
+// it has read the body lifts the bound.
+func boundBodies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// boundWrites is a listener whose connections fail when what is written is not
+// read, whoever writes it.
+type boundWrites struct{ net.Listener }
+
+func (l boundWrites) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return boundConn{conn}, nil
+}
+
+// Close is no mistake when it was done before, so that another can listen.
+func (l boundWrites) Close() error {
+	if err := l.Listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+type boundConn struct{ net.Conn }
+
+func (c boundConn) Write(data []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(data)
+}
+
+// CloseWrite is that of a connection over TCP.
+func (c boundConn) CloseWrite() error {
+	if half, ok := c.Conn.(*net.TCPConn); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // silentConns are TCP connections on which nothing was said yet, such as those

@@ -146,7 +146,7 @@ func TestSilentConnectionsDoNotHoldUpTheEnd(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	accepted := make(chan struct{})
-	drain := 2 * time.Second
+	drain := 4 * time.Second
 	ended := make(chan error)
 	go func() {
 		ended <- serveUntil(ctx, &announcing{Listener: listener, accepted: accepted}, http.NotFoundHandler(), &listenFlags{drainTimeout: &drain},

@@ -31,6 +31,7 @@ func TestAThousandCallsOfFiftyClientsShareSixConnections(t *testing.T) {
 		})
 	}
 	all.Wait()
+	p.awaitOpenings(t, "one")
 	ran := server.Executions()
 	for id, times := range ran {
 		if times != 1 {

@@ -60,11 +60,20 @@ func TestMain(m *testing.M) {
 			os.Unsetenv(name)
 		}
 	}
+	state, err := os.MkdirTemp("", "mcpool-state")
+	if err != nil {
+		panic(err)
+	}
+	os.Unsetenv("STATE_DIRECTORY")
+	os.Setenv("XDG_STATE_HOME", state)
 	// Under the race detector it takes longer than a call of a test may.
 	if _, err := dbserver.Sample(context.Background(), cacheFolder()); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(mcptest.Settled(m), goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(state) // of a temporary folder nobody needs to know
+		os.Exit(code)
+	}))
 }
 
 // An output is what a program has written, and tells when there is more.
@@ -382,4 +391,15 @@ func (p *program) pool(t testing.TB, server string) poolStatus {
 	}
 	t.Fatalf("no pool %s in %s", server, body)
 	return poolStatus{}
+}
+
+// awaitOpenings waits until a pool opens nothing. What it has begun to open for
+// callers is opened though they have been served meanwhile.
+func (p *program) awaitOpenings(t testing.TB, server string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); p.pool(t, server).Stats.Opening > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("there is an opening without end")
+		}
+	}
 }

@@ -104,7 +104,9 @@ var badFlags = map[string]map[string][]badValues{
 			failing("open no-such-file.json: no such file", "no-such-file.json"),
 			failing("is a directory", "."),
 		},
-		"check": {bad(`invalid boolean value "perhaps" for -check`, "perhaps")},
+		"stdio":       {bad(`invalid boolean value "perhaps" for -stdio`, "perhaps")},
+		"drain-delay": {bad(wantPeriod, "-1", "never"), bad("leaves nothing of --drain-timeout of 30s", "30")},
+		"check":       {bad(`invalid boolean value "perhaps" for -check`, "perhaps")},
 	}),
 	"db": with(listenFlagValues, map[string][]badValues{
 		"dsn": {
@@ -145,6 +147,11 @@ var settingFlags = map[string][]badValues{
 	"calls-per-connection":          {bad(wantCount+"0 to 1000000", "-1")},
 	"sharing":                       {bad("want shared, principal or session", "everyone", "Shared")},
 	"call-timeout":                  {bad(wantPeriod, "-1", "long")},
+
+	"gateway-name":                    {bad("want 1 to 64 letters, digits, '-' and '_'", "", "a b")},
+	"gateway-prefix":                  {bad("want auto, always or never", "", "sometimes")},
+	"gateway-max-calls-per-principal": {bad(wantCount+"0, which is the default, to 1000000", "-1", "all")},
+	"gateway-session-key-file":        {bad("want a file", ""), failing("the key of sessions: open no-such-file: no such file", "no-such-file")},
 }
 
 var listenFlagValues = map[string][]badValues{
@@ -226,6 +233,7 @@ func TestCommandLinesThatMakeNoSenseAreRefused(t *testing.T) {
 		{[]string{"serve", "--listen"}, 2, []string{"flag needs an argument: -listen", "mcpool serve --help lists the flags"}},
 		{[]string{"serve", "--listen", somewhere, "--min-connections", "9"}, 1, []string{"min_connections 9 is more than max_connections 6"}},
 		{[]string{"serve", "--listen", somewhere, "--max-connections-total", "5"}, 1, []string{"max_connections_total 5 is less than max_connections 6"}},
+		{[]string{"serve", "--stdio", "--listen", "localhost:0"}, 2, []string{"with --stdio want a port, at which other programs find the gateway"}},
 		{[]string{"db"}, 2, []string{"--dsn is missing: name a SQLite file, or sample"}},
 		{[]string{"db", "sample", "--listen", somewhere}, 2, []string{`unexpected argument "sample"`}},
 		{[]string{"db", "--listen", somewhere}, 2, []string{"--dsn is missing"}},

@@ -68,7 +68,7 @@ func TestSecretsAreNotInWhatServeShows(t *testing.T) {
 	key := `"headers": {"X-Key": "${MCPOOL_TEST_SECRET}"}`
 	query := "?key=${MCPOOL_TEST_SECRET}"
 	p := serve(t, "--log-level", "debug", "--connection-timeout", "200ms", "--config", configure(t, "mcp.json", `{"mcpServers": {
-		"works": {"url": %q, %s},
+		"works": {"url": %q, "pool": {"connection_timeout": "30s"}, %s},
 		"refuses": {"url": %q, %s},
 		"down": {"url": "http://me:${MCPOOL_TEST_SECRET}@%s/%s", %s},
 		"missing": {"command": "no-such-command", "args": ["${MCPOOL_TEST_SECRET}"], "env": {"KEY": "${MCPOOL_TEST_SECRET}"}},

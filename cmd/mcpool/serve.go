@@ -2,14 +2,24 @@ package main
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
+	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/admin"
 	"github.com/mcpool-dev/mcpool/config"
 	"github.com/mcpool-dev/mcpool/gateway"
@@ -17,7 +27,11 @@ import (
 
 func runServe(ctx context.Context, args []string, std stdio) error {
 	f := newFlags(std, "serve [flags]", `Serve pooled MCP servers to any MCP client. Without --config it serves one
-server, sales: a small sample database in this process.`)
+server, sales: a small sample database in this process.
+
+With --stdio it serves one client over standard input and output, for clients
+that start their servers: by the gateway that listens at --listen already, or
+if there is none by becoming it. So all of them share one pool.`)
 	file := ""
 	f.Func("config", "`file` that lists the servers: an mcp.json as MCP clients have it, or YAML", func(s string) error {
 		if file = s; file == "" { // not the same as none: a variable of a script may be unset
@@ -26,57 +40,132 @@ server, sales: a small sample database in this process.`)
 		return nil
 	})
 	check := f.Bool("check", false, "only check the configuration")
-	listen := f.listen(defaultListen, "`address` to listen on")
+	overStdio := f.Bool("stdio", false, "serve one client over standard input and output, by the gateway of this machine")
+	s := &service{listen: f.listen(defaultListen, "`address` to listen on, or of the gateway to join")}
+	s.drainDelay = f.period("drain-delay", 0, "how long calls are still taken when the program ends, so that a balancer sees /readyz; within --drain-timeout")
 	settings := f.settings()
-	log := f.logger(std)
+	s.log = f.logger(std)
 	if err := f.parse(args, 0); err != nil {
 		return err
 	}
-	addr, err := listen.resolve()
+	if *s.drainDelay > 0 && *s.drainDelay >= *s.listen.drainTimeout {
+		return usagef("--drain-delay of %v leaves nothing of --drain-timeout of %v", *s.drainDelay, *s.listen.drainTimeout)
+	}
+	addr, err := s.listen.resolve()
 	if err != nil {
 		return err
 	}
-	conf, err := load(file, settings)
-	if err != nil {
+	if *overStdio && addr.Port == 0 {
+		return usagef("--listen %q: with --stdio want a port, at which other programs find the gateway", *s.listen.address)
+	}
+	if s.conf, err = load(file, settings); err != nil {
 		return err
 	}
-	for i := range conf.Servers {
-		s := &conf.Servers[i]
-		s.Pool.LazyInitialization = s.Pool.LazyInitialization || *check // a check opens nothing
+	if !*check || s.conf.Gateway.SessionKeyFile != "" { // a check makes no key
+		if s.key, err = sessionKey(s.conf.Gateway, s.log); err != nil {
+			return err
+		}
 	}
-	a, err := assemble(conf.Servers, log)
+	if *check || *overStdio { // which opens what it has if it becomes the gateway
+		if err := s.check(ctx); err != nil {
+			return err
+		}
+	}
+	switch {
+	case *check:
+		fmt.Fprintf(std.out, "configuration is good: %s\n", names(s.conf.Servers))
+		return nil
+	case *overStdio:
+		return serveStdio(ctx, s, addr, fingerprint(file, settings, s.key), std)
+	}
+	opened, err := s.open(http.Header{headerReturns: {"true"}, headerConfiguration: {fingerprint(file, settings, s.key)}})
 	if err != nil {
 		return err
-	}
-	g, err := gateway.New(a.fronts, &gateway.Options{
-		Version: version(), AllowedHosts: *listen.allowedHosts, AllowedOrigins: *listen.allowedOrigins, Log: log,
-	})
-	if err != nil {
-		a.close(ctx)
-		return err
-	}
-	if *check {
-		fmt.Fprintf(std.out, "configuration is good: %s\n", names(conf.Servers))
-		return a.close(ctx)
 	}
 	listener, err := listenOn(addr)
 	if err != nil {
-		a.close(ctx)
+		opened.close(ctx)
 		return err
 	}
+	greet(std.out, listener.Addr(), s.conf.Servers)
+	return s.serve(ctx, opened, listener, func(ctx context.Context) {
+		select {
+		case <-time.After(*s.drainDelay):
+		case <-ctx.Done():
+		}
+	})
+}
+
+// service is what a command line says is to be served.
+type service struct {
+	conf       *config.Config
+	key        []byte // of sessions
+	listen     *listenFlags
+	drainDelay *time.Duration
+	log        *slog.Logger
+}
+
+// opened is a service with its pools, which clients can be served by.
+type opened struct {
+	*assembly
+	gateway *gateway.Gateway
+}
+
+// open makes the pools and the gateway. joined is what programs that join it
+// are told.
+func (s *service) open(joined http.Header) (*opened, error) {
+	a, err := assemble(s.conf.Servers, s.log)
+	if err != nil {
+		return nil, err
+	}
+	joined.Set(headerVersion, version())
+	g, err := gateway.New(a.fronts, &gateway.Options{
+		Version: version(), AllowedHosts: *s.listen.allowedHosts, AllowedOrigins: *s.listen.allowedOrigins, Log: s.log,
+		Key: s.key, Name: s.conf.Gateway.Name, Prefix: s.conf.Gateway.Prefix,
+		MaxCallsPerPrincipal: s.conf.Gateway.MaxCallsPerPrincipal, JoinHeader: joined,
+	})
+	if err != nil {
+		a.close(context.Background())
+		return nil, err
+	}
+	return &opened{a, g}, nil
+}
+
+// check makes sure that open will not fail, and opens no connection.
+func (s *service) check(ctx context.Context) error {
+	lazy, conf := *s, *s.conf
+	lazy.conf = &conf
+	conf.Servers = slices.Clone(conf.Servers)
+	for i := range conf.Servers {
+		conf.Servers[i].Pool.LazyInitialization = true
+	}
+	opened, err := lazy.open(http.Header{})
+	if err != nil {
+		return err
+	}
+	return opened.close(ctx)
+}
+
+// serve serves a listener until ctx ends, and closes all. leave is called when
+// new clients have been told to go elsewhere, and before calls are refused.
+func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, leave func(context.Context)) error {
 	var draining atomic.Bool
 	status := admin.New(admin.Options{
-		Version: version(), Pools: a.pools, Ready: func() bool { return !draining.Load() },
+		Version: version(), Pools: o.pools, Gateway: o.gateway, Ready: func() bool { return !draining.Load() },
 	})
 	mux := http.NewServeMux()
-	mux.Handle("/mcp", g)
-	mux.Handle("/mcp/", g)
-	mux.Handle("/", gateway.Guard(status, *listen.allowedHosts, *listen.allowedOrigins))
-	greet(std.out, listener.Addr(), conf.Servers)
-	return serveUntil(ctx, listener, mux, listen, log, func(ctx context.Context) error {
+	mux.Handle("/mcp", o.gateway)
+	mux.Handle("/mcp/", o.gateway)
+	mux.Handle("/sse", o.gateway)
+	mux.Handle("/sse/", o.gateway)
+	mux.Handle("/", gateway.Guard(status, *s.listen.allowedHosts, *s.listen.allowedOrigins))
+	return serveUntil(ctx, listener, mux, s.listen, s.log, func(ctx context.Context) error {
 		draining.Store(true)
-		return g.Close(ctx)
-	}, a.close)
+		leave(ctx)
+		// The listener stays: a client that answers what a server asks during a
+		// call, or comes back to a stream, may do it on a new connection.
+		return o.gateway.Close(ctx)
+	}, o.close)
 }
 
 func load(file string, settings map[string]string) (*config.Config, error) {
@@ -84,6 +173,29 @@ func load(file string, settings map[string]string) (*config.Config, error) {
 		return config.Default(settings)
 	}
 	return config.Load(file, settings)
+}
+
+// fingerprint tells one command line's configuration from another's: by the
+// file, and by the settings of flags and the environment. The key keeps what
+// is in it from those who see the fingerprint.
+func fingerprint(file string, settings map[string]string, key []byte) string {
+	sum := hmac.New(sha256.New, key)
+	if file != "" {
+		text, _ := os.ReadFile(file) // it was read before
+		path, _ := filepath.Abs(file)
+		fmt.Fprintf(sum, "%s\x00%s\x00", path, text)
+	}
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		fmt.Fprintf(sum, "%s=%s\x00", name, settings[name])
+	}
+	environment := os.Environ()
+	slices.Sort(environment)
+	for _, variable := range environment {
+		if strings.HasPrefix(variable, mcpool.EnvPrefix) {
+			fmt.Fprintf(sum, "%s\x00", variable)
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
 // greet says what is where, and one thing to try.

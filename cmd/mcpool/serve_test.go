@@ -81,7 +81,7 @@ func TestServeSaysWhereItIsAndWhatToTry(t *testing.T) {
 	}
 }
 
-func TestNothingIsOpenedBeforeTheFirstCall(t *testing.T) {
+func TestNothingIsOpenedBeforeTheFirstClient(t *testing.T) {
 	server := &mcptest.Server{}
 	w := newWitness(t)
 	p := serve(t, "--config", configure(t, "mcp.json", `{
@@ -90,15 +90,20 @@ func TestNothingIsOpenedBeforeTheFirstCall(t *testing.T) {
 	opened := func() string {
 		return fmt.Sprint(p.pool(t, "web").Stats.Opened, p.pool(t, "child").Stats.Opened, p.pool(t, "sales").Stats.Opened)
 	}
-	connect(t, web(t), p.url+"/mcp") // a client that only comes does not need them
 	if got := opened(); got != "0 0 0" || server.Sessions() != 0 || w.started() != 0 {
-		t.Errorf("opened %s, %d sessions, %d processes before the first call", got, server.Sessions(), w.started())
+		t.Errorf("opened %s, %d sessions, %d processes before the first client", got, server.Sessions(), w.started())
 	}
 	if status, _, err := finish(t, "call", "echo", "--server", "web", "--url", p.url); status != 0 {
 		t.Fatal(err)
 	}
 	if got := opened(); got != "1 0 0" || server.Sessions() != 1 || w.started() != 0 {
-		t.Errorf("opened %s, %d sessions, %d processes by a call of one server", got, server.Sessions(), w.started())
+		t.Errorf("opened %s, %d sessions, %d processes by a client of one server", got, server.Sessions(), w.started())
+	}
+	// A client is told what the servers can do, so they are asked that: once.
+	connect(t, web(t), p.url+"/mcp")
+	connect(t, web(t), p.url+"/mcp")
+	if got := opened(); got != "1 1 1" || server.Sessions() != 1 || w.started() != 1 {
+		t.Errorf("opened %s, %d sessions, %d processes by two clients of all", got, server.Sessions(), w.started())
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
@@ -51,15 +50,11 @@ func TestNothingIsLeftOfAKilledServe(t *testing.T) {
 				w.awaitStart(t)
 			}
 			p.want = -1 // killed
-			began := time.Now()
 			if err := p.process.Kill(); err != nil {
 				t.Fatal(err)
 			}
 			w.awaitEnd(t)
 			w.awaitEnd(t)
-			if took := time.Since(began); took > 2*time.Second {
-				t.Errorf("they are gone after %v", took)
-			}
 		})
 	}
 }

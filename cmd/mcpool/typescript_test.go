@@ -99,7 +99,7 @@ func (ts *typescript) start(t *testing.T, p *program, do job) (wait func() []see
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	expire := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	expire := time.AfterFunc(4*patience, func() { _ = cmd.Process.Kill() })
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
@@ -173,9 +173,12 @@ func TestTypeScriptClient(t *testing.T) {
 	t.Run("LazyInitialization", func(t *testing.T) {
 		server := &mcptest.Server{}
 		p := begin(t, server)
-		ts.run(t, p, job{Clients: 2})
 		if s := p.pool(t, "one").Stats; s.Opened != 0 || s.Opening != 0 || server.Sessions() != 0 {
-			t.Errorf("opened %d connections, %d sessions, without a call", s.Opened, server.Sessions())
+			t.Errorf("opened %d connections, %d sessions, without a client", s.Opened, server.Sessions())
+		}
+		ts.run(t, p, job{Clients: 2}) // a client that begins is told what the server can do
+		if s := p.pool(t, "one").Stats; s.Opened != 1 || s.Calls != 0 || server.Sessions() != 1 {
+			t.Errorf("opened %d connections, %d sessions, for %d calls, by the first clients", s.Opened, server.Sessions(), s.Calls)
 		}
 		ts.run(t, p, job{Clients: 1, Calls: 1})
 		if s := p.pool(t, "one").Stats; s.Opened != 1 || server.Sessions() != 1 {
@@ -241,8 +244,8 @@ func TestTypeScriptClient(t *testing.T) {
 			"mcpool_opened_total":                    "1",
 			"mcpool_calls_total":                     "4",
 			"mcpool_errors_total":                    "0",
-			"mcpool_acquired_total":                  "4",
-			"mcpool_released_total":                  "4",
+			"mcpool_acquired_total":                  "6", // one to ask what the server can do, one to listen on
+			"mcpool_released_total":                  "6",
 			"mcpool_waiting":                         "0",
 			"mcpool_calls_in_flight":                 "0",
 			"mcpool_reuse_ratio":                     "0.75",

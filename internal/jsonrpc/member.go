@@ -1,8 +1,10 @@
 package jsonrpc
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"unicode/utf8"
 )
 
 // object calls visit for each member of data, which must be exactly one
@@ -28,6 +30,9 @@ func ValidObject(data []byte) error { return object(data, nil) }
 // find returns the last member of data with that name: of duplicates, other
 // readers of JSON take the last too.
 func find(data []byte, name string) (found member, ok bool) {
+	if len(data) == 0 { // as where there is no _meta
+		return member{}, false
+	}
 	err := object(data, func(m member) {
 		if m.named(data, name) {
 			found, ok = m, true
@@ -51,10 +56,20 @@ func Get(data []byte, path ...string) (json.RawMessage, bool) {
 
 // GetString returns the string at a path, or "" where there is no string.
 func GetString(data []byte, path ...string) string {
-	var s string
-	if v, ok := Get(data, path...); ok && len(v) > 0 && v[0] == '"' {
-		_ = json.Unmarshal(v, &s) // the scanner has found it valid
+	v, ok := Get(data, path...)
+	if !ok || len(v) == 0 || v[0] != '"' {
+		return ""
 	}
+	return unquoted(v)
+}
+
+// unquoted is what a string that the scanner has found valid says.
+func unquoted(v []byte) string {
+	if text := v[1 : len(v)-1]; bytes.IndexByte(text, '\\') < 0 && utf8.Valid(text) {
+		return string(text)
+	}
+	var s string
+	_ = json.Unmarshal(v, &s)
 	return s
 }
 
@@ -165,6 +180,19 @@ func Elements(data []byte) ([]json.RawMessage, error) {
 func skipped(data []byte) []byte { return data[skipSpace(data, 0):] }
 
 func appendString(dst []byte, s string) []byte {
+	if isPlain(s) {
+		return append(append(append(dst, '"'), s...), '"')
+	}
 	quoted, _ := json.Marshal(s) // a string always marshals
 	return append(dst, quoted...)
+}
+
+// isPlain reports whether a string needs nothing but quotes in JSON.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			return false
+		}
+	}
+	return true
 }

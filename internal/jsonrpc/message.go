@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/mcpool-dev/mcpool/rpc"
@@ -58,20 +59,28 @@ func Parse(frame []byte) (Message, error) {
 	var twice string
 	err := object(frame, func(f member) {
 		value := frame[f.valueStart:f.valueEnd:f.valueEnd]
-		for _, known := range [...]struct {
-			name string
-			to   *json.RawMessage
-		}{
-			{"jsonrpc", &version}, {"id", &m.ID}, {"method", &method},
-			{"params", &m.Params}, {"result", &m.Result}, {"error", &m.Error},
-		} {
-			if f.named(frame, known.name) {
-				if *known.to != nil {
-					twice = known.name
-				}
-				*known.to = value
-			}
+		var to *json.RawMessage
+		name := f.name(frame)
+		switch string(name) {
+		case "jsonrpc":
+			to = &version
+		case "id":
+			to = &m.ID
+		case "method":
+			to = &method
+		case "params":
+			to = &m.Params
+		case "result":
+			to = &m.Result
+		case "error":
+			to = &m.Error
+		default:
+			return
 		}
+		if *to != nil {
+			twice = string(name)
+		}
+		*to = value
 	})
 	if err != nil {
 		return Message{}, &SyntaxError{err}
@@ -104,7 +113,7 @@ func Parse(frame []byte) (Message, error) {
 		m.Params = nil
 	}
 	if method != nil {
-		_ = json.Unmarshal(method, &m.Method) // the scanner has found it valid
+		m.Method = unquoted(method)
 	}
 	return m, nil
 }
@@ -135,6 +144,7 @@ func (m *Message) Failure() *rpc.Error {
 
 // AppendRequest appends a request frame; with a nil id, a notification.
 func AppendRequest(dst []byte, id json.RawMessage, method string, params json.RawMessage) []byte {
+	dst = slices.Grow(dst, len(id)+len(method)+len(params)+len(`{"jsonrpc":"2.0","id":,"method":"","params":}`))
 	dst = append(dst, `{"jsonrpc":"2.0"`...)
 	if id != nil {
 		dst = append(append(dst, `,"id":`...), id...)
@@ -148,9 +158,21 @@ func AppendRequest(dst []byte, id json.RawMessage, method string, params json.Ra
 
 // AppendResult appends a response frame that carries a result.
 func AppendResult(dst []byte, id, result json.RawMessage) []byte {
-	dst = append(append(dst, `{"jsonrpc":"2.0","id":`...), idOrNull(id)...)
-	dst = append(append(dst, `,"result":`...), result...)
-	return append(dst, '}')
+	before, after := AroundResult(id, len(result))
+	dst = slices.Grow(dst, len(before)+len(result)+len(after))
+	return append(append(append(dst, before...), result...), after...)
+}
+
+// AroundResult returns what stands before and after a result of that size in a
+// response frame. The id stands behind a large one, which [Skim] may not have
+// looked through: of two ids readers take the last, and that is to be ours.
+func AroundResult(id json.RawMessage, size int) (before, after []byte) {
+	id = idOrNull(id)
+	if size < Large {
+		before = append(append([]byte(`{"jsonrpc":"2.0","id":`), id...), `,"result":`...)
+		return before, []byte{'}'}
+	}
+	return []byte(`{"jsonrpc":"2.0","result":`), append(append([]byte(`,"id":`), id...), '}')
 }
 
 // AppendError appends a response frame that carries an error. A nil id is

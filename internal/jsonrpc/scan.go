@@ -158,16 +158,20 @@ func skipString(data []byte, i int) (int, error) {
 // without surrounding space.
 type member struct{ keyStart, keyEnd, valueStart, valueEnd int }
 
-// named reports whether the member's key is name. A key may be written with
-// escapes; whoever reads the object after us will resolve them, so do we.
-func (m member) named(data []byte, name string) bool {
+// name is the member's key. It may be written with escapes; whoever reads the
+// object after us will resolve them, so do we. One that cannot be is "".
+func (m member) name(data []byte) []byte {
 	key := data[m.keyStart+1 : m.keyEnd-1]
 	if bytes.IndexByte(key, '\\') < 0 {
-		return string(key) == name
+		return key
 	}
 	var s string
-	return json.Unmarshal(data[m.keyStart:m.keyEnd], &s) == nil && s == name
+	_ = json.Unmarshal(data[m.keyStart:m.keyEnd], &s)
+	return []byte(s)
 }
+
+// named reports whether the member's key is name.
+func (m member) named(data []byte, name string) bool { return string(m.name(data)) == name }
 
 // walkObject calls visit, if any, for each member of the object at i and
 // returns the offset behind it.

@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(mcptest.Settled(m)) }
 
 // link is a fake connection.
 type link struct {

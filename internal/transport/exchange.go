@@ -28,6 +28,7 @@ type exchange struct {
 	log    *slog.Logger
 	// authorize is for what is sent for it over HTTP.
 	authorize Authorize
+	memory    []byte // that its answer is in
 
 	asks    sync.WaitGroup
 	mu      sync.Mutex                    // guards what follows, and keeps asks.Add before asks.Wait

@@ -313,7 +313,7 @@ func readSDK(t *testing.T, conn mcp.Connection, n int) []sdk.Message {
 }
 
 // wait is how long a message that is there may take to be read.
-const wait = 5 * time.Second
+const wait = 30 * time.Second
 
 type nopWriter struct{}
 

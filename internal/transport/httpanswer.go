@@ -57,7 +57,10 @@ func (c *httpConn) read(ctx context.Context, response *http.Response, x *exchang
 	if c.session != "" && session != "" && session != c.session {
 		return nil, nil, c.server.stray("the answer came in another session than the request")
 	}
-	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	kind := response.Header.Get("Content-Type")
+	if kind != "application/json" && kind != "text/event-stream" { // as most say it
+		kind, _, _ = mime.ParseMediaType(kind)
+	}
 	switch kind {
 	case "application/json":
 		result, err = c.readBody(ctx, response, x)
@@ -76,7 +79,12 @@ func (c *httpConn) readBody(ctx context.Context, response *http.Response, x *exc
 	if err != nil {
 		return nil, c.cut(ctx, x, err)
 	}
-	m, err := jsonrpc.Parse(body)
+	x.memory = body
+	parse := jsonrpc.Skim
+	if !delimited(response) {
+		parse = jsonrpc.Parse
+	}
+	m, err := parse(body)
 	switch {
 	case err != nil:
 		return nil, c.server.stray("the answer is no message: %w: %s", err, c.quote(response, body))
@@ -86,6 +94,12 @@ func (c *httpConn) readBody(ctx context.Context, response *http.Response, x *exc
 		return nil, c.server.stray("the answer belongs to another request: %s", c.quote(response, body))
 	}
 	return verdict(&m)
+}
+
+// delimited reports whether it can be told that the body of a response has come
+// whole: not where the end of an HTTP/1 connection ends it.
+func delimited(response *http.Response) bool {
+	return response.ContentLength >= 0 || len(response.TransferEncoding) > 0 || response.ProtoMajor > 1
 }
 
 // readStream reads the answer from an event stream, and what comes before it.
@@ -102,13 +116,14 @@ func (c *httpConn) readStream(ctx context.Context, response *http.Response, x *e
 		if err != nil {
 			return nil, nil, c.cut(ctx, x, err)
 		}
-		m, err := jsonrpc.Parse(data)
+		m, err := jsonrpc.Skim(data)
 		switch {
 		case err != nil:
 			return nil, nil, c.server.stray("an event of the stream is no message: %w: %s", err, c.quote(response, data))
 		case m.IsResponse() && m.Error != nil && c.lostSession(http.StatusOK, m.Failure(), false):
 			return nil, nil, c.sessionLost(response, x, m.Failure())
 		case x.isAnswer(&m):
+			x.memory = stream.events.memory
 			result, err := verdict(&m)
 			return result, stream.body, err
 		}
@@ -251,19 +266,31 @@ func (c *httpConn) sessionLost(response *http.Response, x *exchange, said error)
 
 // readAll reads a body of at most limit bytes.
 func readAll(response *http.Response, limit int) ([]byte, error) {
-	const trusted = 1 << 20 // a length claimed is not yet a length sent
-	size := response.ContentLength
+	const trusted = 2 << 20 // a length claimed is not yet a length sent
+	size, first := int(response.ContentLength), 512
 	switch {
-	case size > int64(limit):
+	case size > limit:
 		return nil, tooLarge(limit)
-	case 0 <= size && size <= trusted:
-		body := make([]byte, size)
-		_, err := io.ReadFull(response.Body, body)
-		return body, err
+	case size >= 0:
+		first = min(size, trusted)
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, int64(limit)+1))
-	if err == nil && len(body) > limit {
-		err = tooLarge(limit)
+	body := newMemory(first)[:0]
+	for len(body) != size {
+		if len(body) == cap(body) {
+			body = growMemory(body, 2*len(body))
+		}
+		n, err := response.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case len(body) > limit:
+			return nil, tooLarge(limit)
+		case err == io.EOF && size < 0:
+			return body, nil
+		case err == io.EOF && len(body) < size:
+			return body, io.ErrUnexpectedEOF
+		case err != nil && err != io.EOF:
+			return body, err
+		}
 	}
-	return body, err
+	return body, nil
 }

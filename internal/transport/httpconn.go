@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/mirror"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -23,7 +23,6 @@ const (
 	headerVersion = "Mcp-Protocol-Version"
 	headerMethod  = "Mcp-Method"
 	headerName    = "Mcp-Name"
-	headerParam   = "Mcp-Param-"
 
 	headerLastEvent = "Last-Event-Id"
 )
@@ -85,14 +84,22 @@ func (c *httpConn) Peer() Peer            { return c.peer }
 func (c *httpConn) Done() <-chan struct{} { return nil }
 
 func (c *httpConn) Call(ctx context.Context, call rpc.Call, authorize Authorize) (rpc.Answer, error) {
-	result, err := withInput(ctx, call, func(call rpc.Call) (json.RawMessage, error) {
+	if c.peer.Era == Legacy { // which asks while the call runs
 		got, err := c.exchange(ctx, call, authorize)
+		if err != nil {
+			return rpc.Answer{}, settled(err)
+		}
+		return lend(rpc.LegacyResult(got.result), call, got.memory), nil
+	}
+	var got answer
+	result, err := withInput(ctx, call, func(call rpc.Call) (_ json.RawMessage, err error) {
+		got, err = c.exchange(ctx, call, authorize)
 		return got.result, err
 	})
 	if err != nil {
 		return rpc.Answer{}, err
 	}
-	return rpc.Result(result), nil
+	return lend(rpc.ModernResult(result), call, got.memory), nil
 }
 
 func (c *httpConn) Check(ctx context.Context) error {
@@ -126,6 +133,7 @@ func (c *httpConn) deleteSession() {
 type answer struct {
 	result   json.RawMessage
 	response *http.Response // its body is read
+	memory   []byte         // that the result is in
 }
 
 // exchange makes one request and takes in what comes for it until the answer.
@@ -170,14 +178,14 @@ func (c *httpConn) exchange(ctx context.Context, call rpc.Call, authorize Author
 	if rest == nil {
 		_ = response.Body.Close()
 		s.finish()
-		return answer{result, response}, err
+		return answer{result, response, x.memory}, err
 	}
 	s.outlive() // what is left of the stream is read in the background
 	c.spawn(func() {
 		defer s.finish()
 		drain(rest, s.cancel)
 	})
-	return answer{result, response}, err
+	return answer{result, response, x.memory}, err
 }
 
 // A span is the context of an HTTP request that is made for a call. It ends
@@ -186,15 +194,17 @@ type span struct {
 	context.Context
 	cancel   context.CancelCauseFunc
 	stopCall func() bool
-	stopConn func() bool
+
+	life       *life
+	next, prev *span // of those of the connection; guarded by life.mu
 }
 
 // begin begins a span, which has to be finished.
 func (c *httpConn) begin(ctx context.Context) *span {
-	s := new(span)
+	s := &span{life: c.life}
 	s.Context, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	s.stopCall = context.AfterFunc(ctx, func() { s.cancel(context.Cause(ctx)) })
-	s.stopConn = context.AfterFunc(c.ctx, func() { s.cancel(errClosed) })
+	c.life.add(s)
 	return s
 }
 
@@ -202,7 +212,7 @@ func (s *span) outlive() { s.stopCall() }
 
 func (s *span) finish() {
 	s.stopCall()
-	s.stopConn()
+	s.life.remove(s)
 	s.cancel(nil)
 }
 
@@ -300,35 +310,35 @@ func (c *httpConn) quote(response *http.Response, said []byte) string {
 // Headers").
 func (e *httpEndpoint) modernHeader(common http.Header, call rpc.Call) http.Header {
 	header := common.Clone()
-	header.Set(headerMethod, headerValue(call.Method))
+	header.Set(headerMethod, mirror.Encode(call.Method))
 	switch call.Method {
 	case "tools/call":
 		name := jsonrpc.GetString(call.Params, "name")
-		header.Set(headerName, headerValue(name))
+		header.Set(headerName, mirror.Encode(name))
 		if e.paramHeaders != nil {
 			setParamHeaders(header, call.Params, e.paramHeaders(name))
 		}
 	case "prompts/get":
-		header.Set(headerName, headerValue(jsonrpc.GetString(call.Params, "name")))
+		header.Set(headerName, mirror.Encode(jsonrpc.GetString(call.Params, "name")))
 	case "resources/read":
-		header.Set(headerName, headerValue(jsonrpc.GetString(call.Params, "uri")))
+		header.Set(headerName, mirror.Encode(jsonrpc.GetString(call.Params, "uri")))
 	case "tasks/get", "tasks/update", "tasks/cancel": // SEP-2663
-		header.Set(headerName, headerValue(jsonrpc.GetString(call.Params, "taskId")))
+		header.Set(headerName, mirror.Encode(jsonrpc.GetString(call.Params, "taskId")))
 	}
 	return header
 }
 
-// headerValue writes a value so that it passes as a header (MCP 2026-07-28,
-// streamable HTTP, "Value Encoding").
-func headerValue(value string) string {
-	const before, after = "=?base64?", "?="
-	plain := strings.Trim(value, " \t") == value &&
-		!(strings.HasPrefix(value, before) && strings.HasSuffix(value, after))
-	for i := 0; i < len(value) && plain; i++ {
-		plain = ' ' <= value[i] && value[i] <= '~'
+// setParamHeaders sets the headers of a call with these params. What is not
+// there, null, or not of its type is left out: the server knows what to say.
+func setParamHeaders(header http.Header, params json.RawMessage, which []mirror.Header) {
+	if len(which) == 0 {
+		return
 	}
-	if plain {
-		return value
+	arguments, _ := jsonrpc.Get(params, "arguments")
+	for _, h := range which {
+		raw, _ := jsonrpc.Get(arguments, h.Path...)
+		if value, ok := mirror.Value(raw); ok {
+			header.Set(h.Name, mirror.Encode(value))
+		}
 	}
-	return before + base64.StdEncoding.EncodeToString([]byte(value)) + after
 }

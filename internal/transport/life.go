@@ -21,8 +21,9 @@ type life struct {
 
 	heard atomic.Int64 // when the server was heard from last, in nanoseconds since 1970
 
-	mu      sync.Mutex // guards closing, and keeps running.Add before running.Wait
+	mu      sync.Mutex // guards closing and spans, and keeps running.Add before running.Wait
 	closing bool
+	spans   *span // that closing ends; a list, as a call has no time for more
 	running sync.WaitGroup
 	over    chan struct{}
 }
@@ -71,6 +72,33 @@ func (l *life) leave() { l.running.Done() }
 // or was spawned itself, may spawn.
 func (l *life) spawn(f func()) { l.running.Go(f) }
 
+// add has closing end a span, until it is removed.
+func (l *life) add(s *span) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closing {
+		s.cancel(errClosed)
+	}
+	if s.next = l.spans; s.next != nil {
+		s.next.prev = s
+	}
+	l.spans = s
+}
+
+func (l *life) remove(s *span) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.next != nil {
+		s.next.prev = s.prev
+	}
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else if l.spans == s {
+		l.spans = s.next
+	}
+	s.next, s.prev = nil, nil
+}
+
 // close ends the calls, runs farewell beside their end, and waits for all of
 // it. When ctx ends, last is ended too. Closing again waits for the same end.
 func (l *life) close(ctx context.Context, farewell func()) {
@@ -79,6 +107,9 @@ func (l *life) close(ctx context.Context, farewell func()) {
 	l.mu.Lock()
 	first := !l.closing
 	l.closing = true
+	for s := l.spans; s != nil; s = s.next {
+		s.cancel(errClosed)
+	}
 	l.mu.Unlock()
 	if !first {
 		<-l.over

@@ -136,7 +136,11 @@ func (l *life) listening(ctx context.Context, heard *Pending, listen func(ctx co
 	}()
 
 	err := listen(ctx)
-	if cause := context.Cause(ctx); cause != nil {
+	cause := context.Cause(ctx)
+	if cause == nil && l.ctx.Err() != nil { // what ends with the connection may be over before ctx is
+		cause = errClosed
+	}
+	if cause != nil {
 		return &Failure{Fate: MayHaveRun, Dead: errors.Is(cause, errClosed), Err: cause}
 	}
 	return err

@@ -60,6 +60,27 @@ func TestAcknowledgementsOfTwoFilters(t *testing.T) {
 	}
 }
 
+// A connection that is closed ends its listening as closed, though what it hears
+// by may end before that is told.
+func TestListeningOfAClosedConnection(t *testing.T) {
+	for range 1000 {
+		l := newLife(nil)
+		begun, over := make(chan struct{}), make(chan error, 1)
+		go func() {
+			over <- l.listening(t.Context(), new(Pending), func(context.Context) error {
+				close(begun)
+				<-l.ctx.Done()
+				return &Failure{Fate: NotSent, Dead: true, Err: errStreamEnded}
+			})
+		}()
+		<-begun
+		l.close(t.Context(), func() {})
+		if failure := wantFailure(t, <-over, MayHaveRun, true); failure.Err != errClosed {
+			t.Fatalf("got %v", failure)
+		}
+	}
+}
+
 // What a server told on a subscription before it began the next one may arrive
 // after that is acknowledged: the old one is read for a moment yet.
 func TestSubscriptionsOverlap(t *testing.T) {

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		sdkChild(which)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(mcptest.Settled(m))
 }
 
 // inBubble returns the endpoint of a server that is reached without sockets.

@@ -2,69 +2,17 @@ package transport
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"reflect"
-	"strings"
 	"testing"
 
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
+	"github.com/mcpool-dev/mcpool/internal/mirror"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
-func TestParamHeaders(t *testing.T) {
-	many := ""
-	for i := range maxParamHeaders + 1 {
-		many += fmt.Sprintf(`,"a%d":{"type":"string","x-mcp-header":"H%d"}`, i, i)
-	}
-	for name, test := range map[string]struct {
-		properties string
-		want       string // of Name=path, or "!" and a part of the error
-	}{
-		"none":          {`"a":{"type":"string"}`, ""},
-		"types":         {`"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"integer","x-mcp-header":"B-b"},"c":{"type":"boolean","x-mcp-header":"c"}`, "Mcp-Param-A=a Mcp-Param-B-b=b Mcp-Param-c=c"},
-		"nested":        {`"o":{"type":"object","properties":{"p":{"properties":{"q":{"type":"string","x-mcp-header":"Q"}}}}}`, "Mcp-Param-Q=o.p.q"},
-		"or null":       {`"a":{"type":["null","string"],"x-mcp-header":"A"}`, "Mcp-Param-A=a"},
-		"number":        {`"a":{"type":"number","x-mcp-header":"A"}`, "!argument \"a\": x-mcp-header goes with"},
-		"object":        {`"a":{"type":"object","x-mcp-header":"A"}`, "!goes with"},
-		"no type":       {`"a":{"x-mcp-header":"A"}`, "!goes with"},
-		"two types":     {`"a":{"type":["integer","string"],"x-mcp-header":"A"}`, "!goes with"},
-		"empty":         {`"a":{"type":"string","x-mcp-header":""}`, "!not part of a header's name"},
-		"space":         {`"a":{"type":"string","x-mcp-header":"A B"}`, "!not part of a header's name"},
-		"colon":         {`"a":{"type":"string","x-mcp-header":"A:"}`, "!not part of a header's name"},
-		"line":          {`"a":{"type":"string","x-mcp-header":"A\r\nB"}`, "!not part of a header's name"},
-		"not ASCII":     {`"a":{"type":"string","x-mcp-header":"Größe"}`, "!not part of a header's name"},
-		"no text":       {`"a":{"type":"string","x-mcp-header":7}`, "!not part of a header's name"},
-		"twice":         {`"a":{"type":"string","x-mcp-header":"Ab"},"b":{"properties":{"c":{"type":"string","x-mcp-header":"aB"}}}`, "!\"b.c\": x-mcp-header \"aB\" is there twice"},
-		"no properties": {`"a":7`, ""},
-		"many":          {many[1:], "!more than 64"},
-	} {
-		got, err := ParamHeaders(json.RawMessage(`{"type":"object","properties":{` + test.properties + `}}`))
-		if text, bad := strings.CutPrefix(test.want, "!"); bad {
-			if err == nil || !strings.Contains(err.Error(), text) {
-				t.Errorf("%s: got %v, want %q", name, err, text)
-			}
-			continue
-		}
-		var all []string
-		for _, h := range got {
-			all = append(all, h.Name+"="+strings.Join(h.Path, "."))
-		}
-		if err != nil || strings.Join(all, " ") != test.want {
-			t.Errorf("%s: got %q, %v, want %q", name, all, err, test.want)
-		}
-	}
-	for _, schema := range []string{"", "null", "[]", `{"properties":[]}`, strings.Repeat(`{"properties":{"a":`, 500)} {
-		if got, err := ParamHeaders(json.RawMessage(schema)); len(got) != 0 || err != nil {
-			t.Errorf("%.20q: %v, %v", schema, got, err)
-		}
-	}
-}
-
-// A call of a modern server repeats in headers what its arguments say; one of
-// a legacy server does not.
 func TestCallsCarryTheirParamHeaders(t *testing.T) {
-	which := []ParamHeader{{"Mcp-Param-A", []string{"a"}}, {"Mcp-Param-B", []string{"o", "b"}}}
+	which := []mirror.Header{{Name: "Mcp-Param-A", Path: []string{"a"}}, {Name: "Mcp-Param-B", Path: []string{"o", "b"}}}
 	for arguments, want := range map[string][]string{
 		`{"a":"x y","o":{"b":7}}`:               {"x y", "7"},
 		`{"a":"Größe","o":{"b":true}}`:          {"=?base64?R3LDtsOfZQ==?=", "true"},
@@ -86,7 +34,7 @@ func TestCallsCarryTheirParamHeaders(t *testing.T) {
 				}
 				return false
 			}
-			conn := open(t, inBubbleWith(t, server, HTTPOptions{ParamHeaders: func(tool string) []ParamHeader {
+			conn := open(t, inBubbleWith(t, server, HTTPOptions{ParamHeaders: func(tool string) []mirror.Header {
 				if tool != "echo" {
 					t.Errorf("asked for %q", tool)
 				}

@@ -25,9 +25,11 @@ type eventReader struct {
 	in    *bufio.Reader
 	limit int    // of an event, in bytes
 	line  []byte // the line being read
-	begun bool   // the byte order mark is behind us
-	wasCR bool   // the last line ended with CR: an LF that follows belongs to it
-	skips bool   // of a line that is too large the end is kept
+	// memory is that of the last event, if it can be used again, see newMemory.
+	memory []byte
+	begun  bool // the byte order mark is behind us
+	wasCR  bool // the last line ended with CR: an LF that follows belongs to it
+	skips  bool // of a line that is too large the end is kept
 
 	id    string        // of the last event that came whole; "" for none
 	retry time.Duration // how long the server wants to be left alone after the stream; -1 if it does not say
@@ -35,7 +37,7 @@ type eventReader struct {
 
 // buffers are those of streams that were read: a stream has one event as a
 // rule, which is small beside a buffer.
-var buffers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
+var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 16<<10) }}
 
 // newEventReader reads a stream until release.
 func newEventReader(stream io.Reader, limit int) *eventReader {
@@ -107,7 +109,7 @@ func (r *eventReader) event() (kind string, data []byte, err error) {
 			if lines++; lines == 1 {
 				// The line becomes the data: nearly every event has one line,
 				// and it may be large.
-				data, r.line = value, nil
+				data, r.memory, r.line = value, r.line, nil
 			} else {
 				data = append(append(data, '\n'), value...)
 			}
@@ -163,7 +165,11 @@ func (r *eventReader) readLine(used int) ([]byte, error) {
 			}
 		}
 		end := lineEnd(chunk)
-		r.line = append(r.line, chunk[:min(end, len(chunk))]...)
+		part := chunk[:min(end, len(chunk))]
+		if need := len(r.line) + len(part); need >= leastMemory && need > cap(r.line) {
+			r.line = growMemory(r.line, max(need, 2*cap(r.line)))
+		}
+		r.line = append(r.line, part...)
 		switch {
 		case r.skips:
 			r.line = append(r.line[:0], r.line[max(0, len(r.line)-shownLength):]...)

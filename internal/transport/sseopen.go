@@ -186,7 +186,7 @@ func origin(u *url.URL) string {
 // initialize begins the session, in two round trips.
 func (c *sseConn) initialize(ctx context.Context, caps rpc.Capabilities) error {
 	result, err := c.exchange(ctx, initializeCall(caps, c.server.protocol.legacy()), true, c.httpConn.authorize)
-	if c.met, err = c.readHello(ctx, answer{result, c.stream}, err, false); err != nil {
+	if c.met, err = c.readHello(ctx, answer{result: result, response: c.stream}, err, false); err != nil {
 		return err
 	}
 	c.met.SSE = true

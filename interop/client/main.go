@@ -27,7 +27,7 @@ import (
 )
 
 // patience bounds a scenario; none takes a second where all is well.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 func main() {
 	log.SetFlags(0)

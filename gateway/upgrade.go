@@ -1,0 +1,209 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/rpc"
+)
+
+const (
+	// joinProtocol is what a program asks for by the Upgrade header (RFC 9110
+	// section 7.8) to have a client of its own served: over the connection go
+	// lines, as with ServeStdio.
+	joinProtocol = joinFamily + "1"
+	joinFamily   = "mcpool-stdio/" // whatever version
+	// notifyLeft is the last line of a gateway. What it has not answered before
+	// has not run, and will not.
+	notifyLeft = "notifications/mcpool/left"
+	// maxJoined bounds the clients that are served so.
+	maxJoined = 1 << 12
+	// lingerTime is how long the other side of a connection may take to read
+	// the last line. A connection that is closed before can lose it.
+	lingerTime = time.Second
+)
+
+var leftLine = append(jsonrpc.AppendRequest(nil, nil, notifyLeft, nil), '\n')
+
+// wantsToJoin reports whether a request asks for some version of joinProtocol.
+// Other protocols are none of ours, and may be ignored.
+func wantsToJoin(r *http.Request) bool {
+	return strings.HasPrefix(strings.ToLower(r.Header.Get("Upgrade")), joinFamily)
+}
+
+// join serves the client of a program that asks for joinProtocol, until that
+// has no more to say, or the gateway closes.
+func (g *Gateway) join(v *visit) {
+	if !strings.EqualFold(v.r.Header.Get("Upgrade"), joinProtocol) {
+		v.w.Header().Set("Upgrade", joinProtocol)
+		refuse(v.w, http.StatusUpgradeRequired, rpc.Errorf(rpc.CodeInvalidRequest, "a gateway of this version is joined by %s", joinProtocol))
+		return
+	}
+	if !g.joined.enter() {
+		v.w.Header().Set("Retry-After", retryAfter)
+		refuse(v.w, http.StatusServiceUnavailable, rpc.Errorf(rpc.CodeInternal, "no more clients are taken"))
+		return
+	}
+	defer g.joined.leave()
+	conn, buffered, err := http.NewResponseController(v.w).Hijack()
+	if err != nil {
+		refuse(v.w, http.StatusInternalServerError, rpc.Errorf(rpc.CodeInternal, "the connection cannot be upgraded: %v", err))
+		return
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Time{}) // that of the server was for a request
+	out := deadlineWriter{conn}
+	header := maps.Clone(g.joinHeader)
+	if header == nil {
+		header = http.Header{}
+	}
+	header.Set("Connection", "Upgrade")
+	header.Set("Upgrade", joinProtocol)
+	var head strings.Builder
+	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = header.Write(&head) // a Builder does not fail
+	head.WriteString("\r\n")
+	if _, err := io.WriteString(out, head.String()); err != nil {
+		return
+	}
+	// net/http ends the request's context when nothing more comes of the client;
+	// what it has asked before is still answered.
+	if err := g.serveLines(context.WithoutCancel(v.r.Context()), v.endpoint, v.principal, buffered.Reader, out, g.draining.Done()); err != nil {
+		g.log.Debug("a client that joined is gone", logError, err)
+		return
+	}
+	if _, err := out.Write(leftLine); err != nil {
+		return
+	}
+	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_ = conn.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.Copy(io.Discard, conn)
+	}
+}
+
+// A deadlineWriter cuts off who does not read.
+type deadlineWriter struct{ net.Conn }
+
+func (w deadlineWriter) Write(data []byte) (int, error) {
+	written := 0
+	for written < len(data) {
+		if err := w.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+			return written, err
+		}
+		n, err := w.Conn.Write(data[written:min(len(data), written+maxPiece)])
+		if written += n; err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// joined are the clients of programs that have joined.
+type joined struct {
+	work sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	count  int
+}
+
+func (j *joined) enter() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed || j.count >= maxJoined {
+		return false
+	}
+	j.count++
+	j.work.Add(1)
+	return true
+}
+
+func (j *joined) leave() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.count--
+	j.work.Done()
+}
+
+func (j *joined) close() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.closed = true
+}
+
+// ErrNotJoinable is what listens at an address and is no gateway that can be
+// joined. To try again does not help.
+var ErrNotJoinable = errors.New("what listens there is no gateway of mcpool, or one of a version that cannot be joined")
+
+// joinTime is how long a gateway may take to say whether it can be joined.
+const joinTime = 10 * time.Second
+
+// A Joined is a way to a gateway that another program is, or this one. It is
+// for [Relay].
+type Joined struct {
+	// Header is what the gateway says of itself: its Options.JoinHeader.
+	Header http.Header
+
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+// Join asks the gateway that listens at a TCP address to serve a client of this
+// program, as it would at /mcp. It waits for at most 10 s. The error is
+// [ErrNotJoinable], or what else there is to know.
+func Join(ctx context.Context, address string) (*Joined, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, joinTime, fmt.Errorf("no answer within %v", joinTime))
+	defer cancel()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	response, in, err := askToJoin(conn)
+	if !stop() {
+		err = context.Cause(ctx)
+	}
+	var status int
+	if err == nil {
+		if status = response.StatusCode; status == http.StatusSwitchingProtocols {
+			return &Joined{response.Header, conn, in}, nil
+		}
+		response.Body.Close()
+	}
+	conn.Close()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("join %s: %w", address, err)
+	case status == http.StatusServiceUnavailable:
+		return nil, fmt.Errorf("join %s: it takes no more clients", address)
+	}
+	return nil, fmt.Errorf("join %s: %w: it answers with status %d", address, ErrNotJoinable, status)
+}
+
+func askToJoin(conn net.Conn) (*http.Response, *bufio.Reader, error) {
+	// Whatever the address is, it is a gateway of this machine that is meant.
+	_, err := io.WriteString(conn, "GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: "+joinProtocol+"\r\n\r\n")
+	if err != nil {
+		return nil, nil, err
+	}
+	in := bufio.NewReader(conn)
+	// Nothing before it was HTTP: that is no network that fails.
+	if begin, err := in.Peek(len("HTTP/1.")); err != nil {
+		return nil, nil, err
+	} else if string(begin) != "HTTP/1." {
+		return nil, nil, fmt.Errorf("%w: it does not speak HTTP", ErrNotJoinable)
+	}
+	response, err := http.ReadResponse(in, &http.Request{Method: http.MethodGet})
+	return response, in, err
+}
