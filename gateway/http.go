@@ -124,6 +124,10 @@ func (g *Gateway) get(v *visit) {
 		return
 	}
 	st, err := g.standings.get(v.endpoint, v.principal, session, nil)
+	if errors.Is(err, errEnded) {
+		refuse(v.w, http.StatusNotFound, sessionGone())
+		return
+	}
 	if err != nil {
 		v.w.Header().Set("Retry-After", retryAfter)
 		refuse(v.w, http.StatusServiceUnavailable, rpc.Errorf(rpc.CodeInternal, "%v", err))
