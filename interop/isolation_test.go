@@ -16,9 +16,9 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// everything is the server that keeps all kinds of state in its sessions, over
+// everythingSite is the server that keeps all kinds of state in its sessions, over
 // HTTP.
-func everything(t *testing.T) *site {
+func everythingSite(t *testing.T) *site {
 	for i := range servers {
 		if servers[i].name == "everything-http" {
 			return settle(t, &servers[i])
@@ -119,7 +119,7 @@ func (g *guest) tools() []string {
 // capabilities, of both eras, list the tools of one server at one gateway where
 // everybody shares: each is shown what the server would show it alone.
 func TestToolsAreThoseOfTheirCapabilities(t *testing.T) {
-	at := everything(t)
+	at := everythingSite(t)
 	url, pool := at.serve(t, mcpool.ShareAll)
 	//lint:ignore SA1019 clients declare what is deprecated as well
 	roots, sampling := &mcp.RootCapabilities{}, &mcp.SamplingCapabilities{}
@@ -152,7 +152,7 @@ func TestToolsAreThoseOfTheirCapabilities(t *testing.T) {
 // client's alone under session sharing, and crosses under any other, which
 // nobody but the server could prevent.
 func TestTogglesAndResourcesOfASession(t *testing.T) {
-	at := everything(t)
+	at := everythingSite(t)
 	for _, sharing := range []mcpool.Sharing{mcpool.ShareSession, mcpool.SharePrincipal} {
 		apart := sharing == mcpool.ShareSession
 		t.Run(string(sharing), func(t *testing.T) {
