@@ -22,6 +22,7 @@ type shop struct {
 	resources []string
 	templates []string
 	modern    bool
+	tasks     bool // of a legacy server, offered by who has a session for each client
 
 	mu     sync.Mutex // guards what follows
 	away   error      // nil if it answers; errHangs if it never does
@@ -58,7 +59,11 @@ func (s *shop) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 		if s.modern {
 			versions = `["2026-07-28"]`
 		}
-		return rpc.Result(json.RawMessage(`{"supportedVersions":` + versions + `,"capabilities":{"tools":{}}}`)), nil
+		capabilities := `{"tools":{}}`
+		if s.tasks {
+			capabilities = `{"tools":{},"tasks":{"list":{}}}`
+		}
+		return rpc.Result(json.RawMessage(`{"supportedVersions":` + versions + `,"capabilities":` + capabilities + `}`)), nil
 	case "tools/list":
 		return list("tools", "name", s.tools)
 	case "resources/list":
@@ -329,11 +334,13 @@ func TestToolsAreAllowedAndDenied(t *testing.T) {
 	}
 }
 
+// A legacy server's tasks are those of a session, so they are also not served
+// where the pool says nothing of them: it has sessions for several clients.
 func TestTasksAreServedWhereErasAgree(t *testing.T) {
 	t.Parallel()
-	old, young := &shop{name: "old"}, &shop{name: "young", modern: true}
-	g := newPlain(t, nil, Server{Name: "old", Handler: old}, Server{Name: "young", Handler: young})
-	for _, path := range []string{"/mcp/old", "/mcp/young", "/mcp"} {
+	old, young, shared := &shop{name: "old", tasks: true}, &shop{name: "young", modern: true}, &shop{name: "shared"}
+	g := newPlain(t, nil, Server{Name: "old", Handler: old}, Server{Name: "young", Handler: young}, Server{Name: "shared", Handler: shared})
+	for _, path := range []string{"/mcp/old", "/mcp/young", "/mcp/shared", "/mcp"} {
 		session := initializeWith(t, g, path, `{}`)
 		legacy := do(g, "POST", path, `{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":"t"}}`, session...)
 		if (legacy.code(t) == 0) != (path == "/mcp/old") || legacy.code(t) != 0 && legacy.code(t) != -32601 {

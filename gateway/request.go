@@ -249,8 +249,11 @@ func (q *request) pass(ctx context.Context) (rpc.Answer, error) {
 		return rpc.Answer{}, q.unknownMethod()
 	case tasks:
 		// Those of 2025-11-25 and those of the modern extension have only their
-		// names in common.
-		if q.helloOf(ctx, s); s.modern.Load() != (q.era == modern) {
+		// names in common. A legacy server's are those of a session, and a pool
+		// that has several sessions for a client does not offer them.
+		said := q.helloOf(ctx, s)
+		_, offered := jsonrpc.Get(said, "capabilities", "tasks")
+		if isModern := s.modern.Load(); isModern != (q.era == modern) || !isModern && !offered {
 			return rpc.Answer{}, q.unknownMethod()
 		}
 	}
