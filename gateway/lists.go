@@ -56,7 +56,7 @@ func (q *request) list(ctx context.Context, kind *listKind) (rpc.Answer, error) 
 		return rpc.Answer{}, rpc.Errorf(rpc.CodeInvalidParams, "params.cursor of %s must be a string", kind.method)
 	}
 	if s := q.endpoint.only(); s != nil {
-		page, err := q.ask(ctx, s, q.params, q.out)
+		page, err := q.ask(ctx, s, q.params)
 		if err != nil || !q.endpoint.prefixed && !(kind == &tools && s.filters()) {
 			return page, err
 		}
@@ -183,7 +183,7 @@ func (q *request) all(ctx context.Context, s *backend, kind *listKind) ([]item, 
 	}
 	var items []item
 	for range maxPages {
-		answer, err := q.askFor(ctx, s, kind.method, params, nil)
+		answer, err := q.askFor(ctx, s, kind.method, params)
 		if e := (*rpc.Error)(nil); errors.As(err, &e) && e.Code == rpc.CodeMethodNotFound {
 			return items, nil // it has none of these
 		}
