@@ -78,9 +78,12 @@ type request struct {
 
 // An outlet takes frames to a client, in order, ahead of an answer.
 type outlet interface {
-	// event takes a frame that may be lost if the client is slow.
+	// event takes a frame that is lost where too many wait for the client to
+	// read: it does not block. That of a client in this process loses nothing,
+	// and blocks instead.
 	event(frame []byte)
-	// send takes a frame that the client has to see.
+	// send takes a frame that the client has to see. It blocks where the client
+	// is read from no faster than it reads: over stdio.
 	send(frame []byte)
 }
 
