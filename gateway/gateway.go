@@ -173,7 +173,7 @@ type Gateway struct {
 	sessions  *sessions
 	levels    levels
 	standings standings
-	talks     talks
+	visitors  visitors
 	joiners   joiners
 	streams   streams
 	questions questions
@@ -235,7 +235,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		sealer:     seal,
 		sessions:   newSessions(seal),
 		levels:     levels{of: newRecent[int](maxLevels)},
-		talks:      talks{by: make(map[string]*visitor)},
+		visitors:   visitors{by: make(map[string]*visitor)},
 		streams:    streams{by: make(map[string]*kept)},
 		questions:  questions{gateway: o.Name, waiting: make(map[string]map[string]chan jsonrpc.Message)},
 		calls:      newCalls(),

@@ -88,3 +88,17 @@ func (s *sessions) end(name string) bool {
 	s.ended.set(name, struct{}{})
 	return true
 }
+
+// endSession makes a session's id good for nothing and tells the servers of
+// its endpoint.
+func (g *Gateway) endSession(e *endpoint, who rpc.Caller) {
+	if !g.sessions.end(who.Session) {
+		return
+	}
+	g.standings.end(who.Session)
+	for _, s := range e.servers {
+		if s.EndSession != nil {
+			s.EndSession(who)
+		}
+	}
+}

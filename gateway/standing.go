@@ -335,36 +335,3 @@ func (q *request) subscribe(ctx context.Context) (json.RawMessage, error) {
 		return json.RawMessage("{}"), nil
 	}
 }
-
-// setLevel answers logging/setLevel of a legacy client: it is for the calls of
-// its session alone.
-func (q *request) setLevel() (json.RawMessage, error) {
-	level := jsonrpc.GetString(q.params, "level")
-	if logLevel(level) == noLog {
-		return nil, unknownLevel("params.level", level)
-	}
-	q.gateway.levels.set(q.session.name, logLevel(level))
-	return json.RawMessage("{}"), nil
-}
-
-// maxLevels bounds the sessions whose log level is remembered; beyond it the
-// one that was set first is forgotten.
-const maxLevels = 1 << 14
-
-// levels are the log levels that legacy sessions have set.
-type levels struct {
-	mu sync.Mutex // guards of
-	of recent[int]
-}
-
-func (l *levels) set(session string, level int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.of.set(session, level)
-}
-
-func (l *levels) get(session string) (level int, set bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.of.get(session)
-}
