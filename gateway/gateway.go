@@ -173,6 +173,7 @@ type Gateway struct {
 	sessions  *sessions
 	levels    levels
 	standings standings
+	listens   tally // subscriptions/listen of modern clients, by principal
 	visitors  visitors
 	joiners   joiners
 	streams   streams
@@ -235,6 +236,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		sealer:     seal,
 		sessions:   newSessions(seal),
 		levels:     levels{of: newRecent[int](maxLevels)},
+		listens:    newTally(),
 		visitors:   visitors{by: make(map[string]*visitor)},
 		streams:    streams{by: make(map[string]*kept)},
 		questions:  questions{gateway: o.Name, waiting: make(map[string]map[string]chan jsonrpc.Message)},
@@ -243,7 +245,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		limits:     newLimits(o.MaxCallsPerPrincipal),
 		lists:      newLists(),
 	}
-	g.standings = standings{gateway: g, of: make(map[string]*standing), updates: tally{of: make(map[string]int)}}
+	g.standings = standings{gateway: g, of: make(map[string]*standing), updates: newTally()}
 	g.draining, g.drain = context.WithCancelCause(context.Background())
 	for i := range servers {
 		s := &servers[i]
