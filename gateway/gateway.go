@@ -50,18 +50,19 @@ type Server struct {
 	// the client to what the server asks. 0 means no bound.
 	CallTimeout time.Duration
 	// MaxCalls bounds the calls to the server that are under way, those that
-	// wait for a connection included; 0 for [DefaultMaxCalls]. More are told so
-	// with HTTP status 503.
+	// wait for a connection included; 0 for [DefaultMaxCalls]. More are not made:
+	// modern clients over HTTP are told so with status 503, others with an error
+	// of the protocol, as some wait for ever after such a status.
 	MaxCalls int
 	// Allow and Deny are patterns of the names of tools, as of [path.Match]. What
 	// Deny matches is neither listed nor called, and where Allow has any, only
 	// what one of them matches is.
 	Allow, Deny []string
 	// EndSession is told once that a client's session has ended: by DELETE,
-	// with ServeStdio or a Client, or because a server of the endpoint lost its state
-	// (mcpool.ErrSessionLost). Sessions whose clients just stay away are not
-	// reported. It may be called while calls of the session still run. Nil if
-	// nobody cares.
+	// with the stream of HTTP+SSE, with ServeStdio or a Client, or because a
+	// server of the endpoint lost its state (mcpool.ErrSessionLost). Sessions
+	// whose clients just stay away are not reported. It may be called while calls
+	// of the session still run. Nil if nobody cares.
 	EndSession func(who rpc.Caller)
 }
 
@@ -131,13 +132,15 @@ type Options struct {
 	// made up. It stands in what clients keep, and has 1 to 64 letters, digits,
 	// '-' and '_'.
 	Name string
-	// Principal says on whose behalf a request is made; "" is the principal of
-	// the pools. What it cannot say it refuses with an error, which the client
-	// is told with HTTP status 401. Nil for "" always.
+	// Principal says on whose behalf a request over HTTP is made; "" is the
+	// principal of the pools. What it cannot say it refuses with an error, which
+	// the client is told with HTTP status 401. It is asked for each request, of
+	// several at once. Nil for "" always.
 	Principal func(*http.Request) (string, error)
 	// MaxCallsPerPrincipal bounds the calls of one principal that are under
-	// way; 0 for [DefaultMaxCallsPerPrincipal]. More are told so with HTTP status
-	// 429.
+	// way; 0 for [DefaultMaxCallsPerPrincipal]. More are not made, as with
+	// Server.MaxCalls, but the status is 429. It also bounds the requests of each
+	// client over HTTP+SSE or stdio, or in this process, that are not answered.
 	MaxCallsPerPrincipal int
 	// JoinHeader is what programs that join the gateway ([Join]) are told, such
 	// as which configuration it serves.
@@ -330,10 +333,13 @@ func (s *Server) check(before []*backend) error {
 
 // ServeHTTP serves all servers at /mcp and each at /mcp/NAME; and the older
 // HTTP+SSE at the same paths, to clients that begin with GET, and at /sse and
-// /sse/NAME; and programs that [Join]. A modern client's call ends when the client goes away; a legacy
-// client's call goes on, until it is cancelled in words or answered to nobody
-// (MCP 2025-11-25, basic/transports "Sending Messages to the Server"). Hosts
-// and origins are checked as by [Guard].
+// /sse/NAME; and programs that [Join]. A modern client's call ends when the
+// client goes away; a legacy client's call goes on, until it is cancelled in
+// words or answered to nobody (MCP 2025-11-25, basic/transports "Sending
+// Messages to the Server"). Hosts and origins are checked as by [Guard]. It
+// waits for the client to send and to read what it bounds by deadlines, and
+// panics with [http.ErrAbortHandler] where the response cannot be ended as if
+// it were whole.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		// It holds for a request that is refused too: net/http reads what is left

@@ -39,9 +39,10 @@ const (
 //
 // It returns nil at the end of in, when all requests have been answered. When
 // ctx ends nothing more is taken from in, and it returns nil when what is under
-// way has been answered, which may take grace. It fails, and tells the client
-// so, when there is no gateway, and when out fails. A Read of in, or a Write to
-// out, may be left behind.
+// way has been answered, which may take grace. It fails when connect has failed
+// or no gateway has taken the client on within 35 s, which the client is told,
+// and when in or out fails. Lines of more than [DefaultMaxBody] bytes are
+// refused. A Read of in, or a Write to out, may be left behind.
 func Relay(ctx context.Context, in io.Reader, out io.Writer, grace time.Duration, connect func(context.Context) (*Joined, error)) error {
 	r := &relay{
 		connect: connect, unanswered: make(map[string]*asked), subscribed: make(map[string]*asked),

@@ -22,7 +22,7 @@ const maxClientInfo = 512
 // A session is what a legacy client agreed on when it began.
 type session struct {
 	name     string // what it is called behind the gateway
-	gateway  string // where it began
+	gateway  string // where it began; any other with the key goes on with it
 	protocol string // the version agreed on
 	caps     rpc.Capabilities
 	info     string // clientInfo, an object; "" for none
@@ -58,7 +58,7 @@ func sessionOf(endpoint, principal string) string {
 // open returns the session that an id names, and false if the id is not one of
 // this endpoint's and principal's, has expired, or has ended.
 func (s *sessions) open(id, endpoint, principal string) (*session, bool) {
-	said, _, ok := s.sealer.open(id, sessionOf(endpoint, principal), 5)
+	said, ok := s.sealer.open(id, sessionOf(endpoint, principal), 5)
 	if !ok {
 		return nil, false
 	}
