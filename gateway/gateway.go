@@ -17,6 +17,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -352,10 +353,11 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Close refuses new calls, over HTTP with status 503, ends streams on which
 // nothing is awaited, and waits for the calls in flight. When ctx ends first it
 // cancels them and returns an error that says how many they were and wraps the
-// cause of ctx. Calls that are parked until their client answers are cancelled
-// at once: it cannot come back. Close does not wait for answers over HTTP to be
-// written: shut the HTTP server down after it. To those that have joined they
-// are written.
+// cause of ctx, after a second at the most: a handler that does not return when
+// its context ends is left behind, and that is an error, too. Calls that are
+// parked until their client answers are cancelled at once: it cannot come back.
+// Close does not wait for answers over HTTP to be written: shut the HTTP server
+// down after it. To those that have joined they are written.
 func (g *Gateway) Close(ctx context.Context) error {
 	idle := g.calls.close()
 	g.joiners.close()
@@ -370,24 +372,21 @@ func (g *Gateway) Close(ctx context.Context) error {
 		g.standings.work.Wait()
 		g.joiners.work.Wait()
 	}()
-	var err error
 	select {
-	case <-idle:
+	case <-ended:
+		return nil
 	case <-ctx.Done():
-		if n := g.calls.cancelAll(); n > 0 {
-			err = fmt.Errorf("gateway: closed with %d calls in flight: %w", n, context.Cause(ctx))
-		}
+	}
+	var err error
+	if n := g.calls.cancelAll(); n > 0 {
+		err = fmt.Errorf("gateway: closed with %d calls in flight: %w", n, context.Cause(ctx))
 	}
 	select {
 	case <-ended:
 		return err
-	case <-ctx.Done():
-	}
-	select {
-	case <-ended:
 	case <-time.After(flushTime):
 	}
-	return err
+	return cmp.Or(err, fmt.Errorf("gateway: closed while a handler had not returned, or a client that joined had not read: %w", context.Cause(ctx)))
 }
 
 // untilDrain returns a context that ends with Close as well, with errClosed.

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -418,10 +420,7 @@ func (p *parked) end(session string) {
 func (p *parked) close() {
 	p.mu.Lock()
 	p.closed = true
-	all := make([]*conversation, 0, len(p.by))
-	for _, c := range p.by {
-		all = append(all, c)
-	}
+	all := slices.Collect(maps.Values(p.by))
 	p.mu.Unlock()
 	for _, c := range all {
 		c.cancel(errAborted)

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -111,10 +113,7 @@ func (ss *standings) end(session string) {
 func (ss *standings) close() {
 	ss.mu.Lock()
 	ss.closed = true
-	all := make([]*standing, 0, len(ss.of))
-	for _, st := range ss.of {
-		all = append(all, st)
-	}
+	all := slices.Collect(maps.Values(ss.of))
 	ss.mu.Unlock()
 	for _, st := range all {
 		st.end()
