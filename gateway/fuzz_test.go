@@ -156,7 +156,7 @@ func FuzzSealed(f *testing.F) {
 	f.Add(mine+"A", "b", 3)
 	f.Add("", "", 0)
 	f.Fuzz(func(t *testing.T, text, bound string, fields int) {
-		said, ok := s.open(text, bound, min(max(fields, 1), 10))
+		said, _, ok := s.open(text, bound, min(max(fields, 1), 10))
 		if !ok {
 			return
 		}

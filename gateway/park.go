@@ -223,7 +223,7 @@ func (c *conversation) park() (json.RawMessage, bool) {
 func (q *request) resume(ctx context.Context, state string) (rpc.Answer, error) {
 	g := q.gateway
 	name, sealed, _ := strings.Cut(strings.TrimPrefix(state, statePrefix), ".")
-	said, ok := g.sealer.open(sealed, q.stateBound(), 3)
+	said, _, ok := g.sealer.open(sealed, q.stateBound(), 3)
 	switch {
 	case !ok && name != g.name:
 		return rpc.Answer{}, errForeign

@@ -65,21 +65,21 @@ func (s sealer) seal(until time.Time, bound string, fields ...string) string {
 	return idEncoding.EncodeToString(s.aead.Seal(nil, nil, plain, []byte(bound)))
 }
 
-// open returns so many fields of a sealed text, or false if it was not made with
-// this key for this, or has expired.
-func (s sealer) open(text, bound string, fields int) (said []string, ok bool) {
+// open returns so many fields of a sealed text and until when it is good, or
+// false if it was not made here for this, or has expired.
+func (s sealer) open(text, bound string, fields int) (said []string, until time.Time, ok bool) {
 	sealed, err := idEncoding.DecodeString(text)
 	if err != nil {
-		return nil, false
+		return nil, time.Time{}, false
 	}
 	plain, err := s.aead.Open(nil, nil, sealed, []byte(bound))
 	if err != nil || len(plain) < 8 {
-		return nil, false
+		return nil, time.Time{}, false
 	}
-	until := time.Unix(int64(binary.BigEndian.Uint64(plain)), 0)
+	until = time.Unix(int64(binary.BigEndian.Uint64(plain)), 0)
 	if !time.Now().Before(until) {
-		return nil, false
+		return nil, time.Time{}, false
 	}
 	said = strings.SplitN(string(plain[8:]), "\x00", fields)
-	return said, len(said) == fields
+	return said, until, len(said) == fields
 }

@@ -58,7 +58,7 @@ func sessionOf(endpoint, principal string) string {
 // open returns the session that an id names, and false if the id is not one of
 // this endpoint's and principal's, has expired, or has ended.
 func (s *sessions) open(id, endpoint, principal string) (*session, bool) {
-	said, ok := s.sealer.open(id, sessionOf(endpoint, principal), 5)
+	said, _, ok := s.sealer.open(id, sessionOf(endpoint, principal), 5)
 	if !ok {
 		return nil, false
 	}
