@@ -63,7 +63,7 @@ type request struct {
 
 	header http.Header // of a modern request over HTTP; nil otherwise
 	// cancel ends the request, and with it the call of the one server that it is
-	// for; nil where each call is to have an end of its own.
+	// for; nil where that ends by itself.
 	cancel context.CancelCauseFunc
 	lent   rpc.Answer // what the result is in, to be freed when it is sent
 	// standingOut is the way to the client outside of calls, where that is not a
@@ -78,9 +78,12 @@ type request struct {
 
 // An outlet takes frames to a client, in order, ahead of an answer.
 type outlet interface {
-	// event takes a frame that may be lost if the client is slow.
+	// event takes a frame that is lost where too many wait for the client to
+	// read: it does not block. That of a client in this process loses nothing,
+	// and blocks instead.
 	event(frame []byte)
-	// send takes a frame that the client has to see.
+	// send takes a frame that the client has to see. It blocks where the client
+	// is read from no faster than it reads: over stdio.
 	send(frame []byte)
 }
 
@@ -170,7 +173,6 @@ func (q *request) run(ctx context.Context) (json.RawMessage, error) {
 
 func (q *request) dispatch(ctx context.Context) (rpc.Answer, error) {
 	if kind := listKinds[q.method]; kind != nil {
-		q.cancel = nil // the time of one server is not that of another
 		return q.list(ctx, kind)
 	}
 	if q.era == modern && has(q.params, "requestState") {
@@ -243,7 +245,7 @@ func (q *request) pass(ctx context.Context) (rpc.Answer, error) {
 			return rpc.Answer{}, q.unknownMethod()
 		}
 	}
-	result, err := q.ask(ctx, s, q.params, q.out)
+	result, err := q.ask(ctx, s, q.params)
 	if errors.Is(err, mcpool.ErrRefused) {
 		return rpc.Answer{}, q.unknownMethod() // some servers answer what they do not know with a page
 	}
@@ -270,7 +272,7 @@ func (q *request) byName(ctx context.Context, kind *listKind, path ...string) (r
 			return rpc.Answer{}, badParams(q.method, err)
 		}
 	}
-	answer, err := q.ask(ctx, s, params, q.out)
+	answer, err := q.ask(ctx, s, params)
 	q.lent = answer
 	return answer, err
 }
@@ -317,7 +319,7 @@ func (q *request) byURI(ctx context.Context, path ...string) (rpc.Answer, error)
 			return rpc.Answer{}, badParams(q.method, err)
 		}
 	}
-	return q.ask(ctx, s, params, q.out)
+	return q.ask(ctx, s, params)
 }
 
 // findURI returns the server that a client's URI is for, and what it is there.
@@ -355,7 +357,7 @@ func fits(uri, template string) bool {
 // template (MCP 2025-11-25, server/utilities/completion).
 func (q *request) complete(ctx context.Context) (rpc.Answer, error) {
 	if s := q.endpoint.only(); s != nil && !q.endpoint.prefixed {
-		return q.ask(ctx, s, q.params, q.out)
+		return q.ask(ctx, s, q.params)
 	}
 	switch kind := jsonrpc.GetString(q.params, "ref", "type"); kind {
 	case "ref/resource":
