@@ -29,6 +29,11 @@ func (q *request) askFor(ctx context.Context, s *backend, method string, params 
 			return rpc.Answer{}, errBadState
 		}
 	}
+	if listKinds[method] == nil && method != methodDiscover {
+		if err := q.gateway.losses.tell(q.loss(s)); err != nil {
+			return rpc.Answer{}, err
+		}
+	}
 	leave, err := q.gateway.limits.enter(s, q.caller.Principal)
 	if err != nil {
 		return rpc.Answer{}, err

@@ -58,8 +58,8 @@ type Server struct {
 	// what one of them matches is.
 	Allow, Deny []string
 	// EndSession is told once that a client's session has ended: by DELETE,
-	// with ServeStdio or a Client, or because a server of the endpoint lost its state
-	// (mcpool.ErrSessionLost). Sessions whose clients just stay away are not
+	// with ServeStdio or a Client, or because the one server of the endpoint lost its
+	// state (mcpool.ErrSessionLost). Sessions whose clients just stay away are not
 	// reported. It may be called while calls of the session still run. Nil if
 	// nobody cares.
 	EndSession func(who rpc.Caller)
@@ -181,6 +181,7 @@ type Gateway struct {
 	parked    *parked
 	limits    *limits
 	lists     *lists
+	losses    losses
 
 	draining context.Context // ended by Close, which wants streams to end
 	drain    context.CancelCauseFunc
@@ -242,6 +243,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		parked:     newParked(),
 		limits:     newLimits(o.MaxCallsPerPrincipal),
 		lists:      newLists(),
+		losses:     losses{of: make(map[loss]struct{})},
 	}
 	g.standings = standings{gateway: g, of: make(map[string]*standing), updates: tally{of: make(map[string]int)}}
 	g.draining, g.drain = context.WithCancelCause(context.Background())
