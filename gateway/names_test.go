@@ -22,6 +22,7 @@ type shop struct {
 	resources []string
 	templates []string
 	modern    bool
+	tasks     bool // legacy ones
 
 	mu     sync.Mutex // guards what follows
 	away   error      // nil if it answers; errHangs if it never does
@@ -58,7 +59,11 @@ func (s *shop) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 		if s.modern {
 			versions = `["2026-07-28"]`
 		}
-		return rpc.Result(json.RawMessage(`{"supportedVersions":` + versions + `,"capabilities":{"tools":{}}}`)), nil
+		caps := `{"tools":{}}`
+		if s.tasks {
+			caps = `{"tools":{},"tasks":{"list":{}}}`
+		}
+		return rpc.Result(json.RawMessage(`{"supportedVersions":` + versions + `,"capabilities":` + caps + `}`)), nil
 	case "tools/list":
 		return list("tools", "name", s.tools)
 	case "resources/list":
@@ -331,9 +336,11 @@ func TestToolsAreAllowedAndDenied(t *testing.T) {
 
 func TestTasksAreServedWhereErasAgree(t *testing.T) {
 	t.Parallel()
-	old, young := &shop{name: "old"}, &shop{name: "young", modern: true}
-	g := newPlain(t, nil, Server{Name: "old", Handler: old}, Server{Name: "young", Handler: young})
-	for _, path := range []string{"/mcp/old", "/mcp/young", "/mcp"} {
+	old, young := &shop{name: "old", tasks: true}, &shop{name: "young", modern: true}
+	// A pool does not tell of tasks where sessions share a connection.
+	shared := &shop{name: "shared"}
+	g := newPlain(t, nil, Server{Name: "old", Handler: old}, Server{Name: "young", Handler: young}, Server{Name: "shared", Handler: shared})
+	for _, path := range []string{"/mcp/old", "/mcp/young", "/mcp/shared", "/mcp"} {
 		session := initializeWith(t, g, path, `{}`)
 		legacy := do(g, "POST", path, `{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":"t"}}`, session...)
 		if (legacy.code(t) == 0) != (path == "/mcp/old") || legacy.code(t) != 0 && legacy.code(t) != -32601 {
@@ -342,6 +349,49 @@ func TestTasksAreServedWhereErasAgree(t *testing.T) {
 		now := modernRequest(g, path, "tasks/get", "t", `"taskId":"t",`)
 		if (now.code(t) == 0) != (path == "/mcp/young") || now.code(t) != 0 && (now.code(t) != -32601 || now.status != 404) {
 			t.Errorf("modern at %s: %s", path, now)
+		}
+	}
+	closed(t, g)
+}
+
+func TestNoTaskIsMadeThatItsClientCannotAskFor(t *testing.T) {
+	t.Parallel()
+	const declared = `{"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}`
+	var got string
+	server := func(name string, s *shop) Server {
+		return Server{Name: name, Handler: handler(func(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+			if call.Method == "tools/call" {
+				got = string(call.Params)
+			}
+			return s.Do(ctx, call)
+		})}
+	}
+	g := newPlain(t, nil, server("old", &shop{tasks: true}), server("shared", &shop{}), server("young", &shop{modern: true}))
+	for _, test := range []struct {
+		path, tool   string
+		legacyTask   bool // a call of a legacy client may become a task
+		modernMember bool // what a modern client's params have besides is passed on
+		extension    bool // the server is told that a modern client knows tasks
+	}{
+		{"/mcp/old", "t", true, false, true},
+		{"/mcp/shared", "t", false, false, true},
+		{"/mcp/young", "t", false, true, true},
+		{"/mcp", "old__t", false, false, false},
+		{"/mcp", "young__t", false, true, false},
+	} {
+		got = ""
+		session := initializeWith(t, g, test.path, `{}`)
+		do(g, "POST", test.path, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+test.tool+`","task":{"ttl":1}}}`, session...)
+		if got == "" || strings.Contains(got, `"task"`) != test.legacyTask {
+			t.Errorf("legacy at %s: %s", test.path, got)
+		}
+		got = ""
+		do(g, "POST", test.path, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+test.tool+`","task":{"ttl":1},`+
+			strings.Replace(meta, `"io.modelcontextprotocol/clientCapabilities":{}`, `"io.modelcontextprotocol/clientCapabilities":`+declared, 1)+`}}`,
+			modernHeaders("tools/call", test.tool)...)
+		if got == "" || strings.Contains(got, `"task"`) != test.modernMember || strings.Contains(got, tasksExtension) != test.extension ||
+			!strings.Contains(got, `"elicitation":{}`) {
+			t.Errorf("modern at %s: %s", test.path, got)
 		}
 	}
 	closed(t, g)
