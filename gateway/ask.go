@@ -23,10 +23,10 @@ func (q *request) ask(ctx context.Context, s *backend, params json.RawMessage, o
 
 // askFor is ask for another method than that of the request.
 func (q *request) askFor(ctx context.Context, s *backend, method string, params json.RawMessage, out outlet) (rpc.Answer, error) {
-	if q.foreign && method != methodDiscover {
+	if q.foreign != nil && method != methodDiscover {
 		// A legacy server has no states: it would do it all over again.
 		if q.helloOf(ctx, s); !s.modern.Load() {
-			return rpc.Answer{}, errBadState
+			return rpc.Answer{}, q.foreign
 		}
 	}
 	if listKinds[method] == nil && method != methodDiscover {

@@ -539,9 +539,16 @@ func TestNoEventComesBehindTheQuestion(t *testing.T) {
 // TestGatewaysBehindOneAnother has a call parked at the one behind.
 func TestGatewaysBehindOneAnother(t *testing.T) {
 	t.Parallel()
+	key := make([]byte, KeySize)
+	for name, options := range map[string]*Options{"keys of their own": nil, "one key, as on one machine": {Key: key}} {
+		t.Run(name, func(t *testing.T) { chain(t, options) })
+	}
+}
+
+func chain(t *testing.T, options *Options) {
 	synctest.Test(t, func(t *testing.T) {
-		behind := newGateway(t, nil, one(inquirer(1)))
-		front := newPlain(t, nil, one(handler(func(_ context.Context, call rpc.Call) (rpc.Answer, error) {
+		behind := newGateway(t, options, one(inquirer(1)))
+		front := newPlain(t, options, one(handler(func(_ context.Context, call rpc.Call) (rpc.Answer, error) {
 			if call.Method == "server/discover" {
 				return rpc.Result(json.RawMessage(`{"supportedVersions":["2026-07-28"],"capabilities":{}}`)), nil
 			}

@@ -63,7 +63,7 @@ type request struct {
 	token    json.RawMessage // the progress token; nil for none
 	logLevel int             // the least severe log message that the client wants
 	levelSet bool            // a legacy client has set it
-	foreign  bool            // it goes on with what another gateway has asked
+	foreign  error           // it goes on with what another gateway has asked; why a server cannot
 
 	header http.Header // of a modern request over HTTP; nil otherwise
 	// cancel ends the request, and with it the call of the one server that it is
@@ -180,9 +180,11 @@ func (q *request) dispatch(ctx context.Context) (rpc.Answer, error) {
 	if q.era == modern && has(q.params, "requestState") {
 		if state := jsonrpc.GetString(q.params, "requestState"); strings.HasPrefix(state, statePrefix) {
 			result, err := q.resume(ctx, state)
-			if q.foreign = err == errForeign; !q.foreign {
+			foreign, ok := err.(foreignState)
+			if !ok {
 				return result, err
 			}
+			q.foreign = foreign.error
 		}
 	}
 	switch q.method {
