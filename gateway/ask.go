@@ -34,12 +34,16 @@ func (q *request) askFor(ctx context.Context, s *backend, method string, params 
 			return rpc.Answer{}, err
 		}
 	}
-	leave, err := q.gateway.limits.enter(s, q.caller.Principal)
-	if err != nil {
-		return rpc.Answer{}, err
+	leave := func() {}
+	if method != methodDiscover { // what a server can is told once, to a client that begins
+		var err error
+		if leave, err = q.gateway.limits.enter(s, q.caller.Principal); err != nil {
+			return rpc.Answer{}, err
+		}
 	}
 	call := rpc.Call{Method: method, Params: params, Caller: q.caller, MultiRound: q.era == modern}
 	if q.era == legacy {
+		var err error
 		if call.Params, err = q.withSession(s, params); err != nil {
 			leave()
 			return rpc.Answer{}, badParams(method, err)

@@ -87,7 +87,7 @@ func (q *request) list(ctx context.Context, kind *listKind) (rpc.Answer, error) 
 		if ctx.Err() != nil {
 			return rpc.Answer{}, err
 		}
-		failures = append(failures, servers[i].Name+": "+err.Error())
+		failures = append(failures, servers[i].Name+": "+strings.TrimPrefix(err.Error(), servers[i].Name+": "))
 	}
 	if len(failures) == len(servers) {
 		return rpc.Answer{}, fmt.Errorf("no server answered %s: %s", kind.method, strings.Join(failures, "; "))
