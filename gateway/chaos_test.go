@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
@@ -26,11 +27,15 @@ const (
 	chaosCall     = 200 * time.Millisecond
 )
 
-// chaosTurn is what a client does in turn: it looks at the list, from which a
-// pool knows which tool may run twice, and calls. Between two disturbances each
-// client does all of it: no call meets two of them, and there is budget again
-// for calls that may have run.
-var chaosTurn = []string{"list", "write", "echo", "write"}
+// chaosMix is what a client does, by chance: it looks at the list, from which a
+// pool knows which tool may run twice, and calls. No turns are taken: after a
+// restart those whose call has failed would go on while the others wait, until
+// all are in step and more calls of echo in flight than may be sent again.
+var chaosMix = []string{"list", "write", "echo", "write"}
+
+// chaosCalls is how many calls each client makes between two disturbances: no
+// call meets two of them, and there is budget again for those that may have run.
+const chaosCalls = 5
 
 // TestChaos has 64 clients of both eras call over sockets while the server is
 // killed and started again, forgets its sessions, has its connections reset,
@@ -115,9 +120,9 @@ func newChaos(t *testing.T, modern bool) *chaos {
 
 // work has a client call until the end.
 func (k *chaos) work(n int) {
-	c := k.clients[n]
-	for i := n; !k.over.Load() && k.ctx.Err() == nil; i++ {
-		tool, id := chaosTurn[i%len(chaosTurn)], fmt.Sprint(c.name, ".", i)
+	c, random := k.clients[n], rand.New(rand.NewPCG(uint64(n), 1))
+	for i := 0; !k.over.Load() && k.ctx.Err() == nil; i++ {
+		tool, id := chaosMix[random.IntN(len(chaosMix))], fmt.Sprint(c.name, ".", i)
 		k.note(tool, id, k.call(c, i, tool, id))
 		k.answered[n].Add(1)
 	}
@@ -183,7 +188,7 @@ func (k *chaos) settle() {
 		before[n] = k.answered[n].Load()
 	}
 	for n := range before {
-		k.await("all clients go on", func() bool { return k.answered[n].Load() >= before[n]+int64(len(chaosTurn))+1 })
+		k.await("all clients go on", func() bool { return k.answered[n].Load() >= before[n]+chaosCalls })
 	}
 }
 
@@ -343,6 +348,9 @@ func (f *front) drain(k *chaos) {
 	k.await("all are answered", func() bool { return f.open.Load() == 0 })
 	if err := errors.Join(f.http.Shutdown(k.ctx), f.pool.Close(k.ctx)); err != nil {
 		k.t.Error(err)
+	}
+	if n := f.pool.Stats().OverBudget; n != 0 {
+		k.t.Errorf("%d calls were not sent again for want of budget", n)
 	}
 }
 

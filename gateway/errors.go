@@ -138,4 +138,6 @@ func sessionGone() *rpc.Error {
 }
 
 // lostSession reports whether a legacy session's state is gone for good.
-func lostSession(err error) bool { return errors.Is(err, mcpool.ErrSessionLost) }
+func lostSession(err error) bool {
+	return errors.Is(err, mcpool.ErrSessionLost) || errors.Is(err, errEnded)
+}

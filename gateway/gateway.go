@@ -174,7 +174,7 @@ type Gateway struct {
 	levels    levels
 	standings standings
 	talks     talks
-	joined    joined
+	joiners   joiners
 	streams   streams
 	questions questions
 	calls     *calls
@@ -352,7 +352,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // are written.
 func (g *Gateway) Close(ctx context.Context) error {
 	idle := g.calls.close()
-	g.joined.close()
+	g.joiners.close()
 	g.drain(errClosed)
 	g.parked.close()
 	g.standings.close()
@@ -362,7 +362,7 @@ func (g *Gateway) Close(ctx context.Context) error {
 		<-idle
 		g.parked.work.Wait()
 		g.standings.work.Wait()
-		g.joined.work.Wait()
+		g.joiners.work.Wait()
 	}()
 	var err error
 	select {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -124,6 +125,10 @@ func (g *Gateway) get(v *visit) {
 		return
 	}
 	st, err := g.standings.get(v.endpoint, v.principal, session, nil)
+	if errors.Is(err, errEnded) {
+		refuse(v.w, http.StatusNotFound, sessionGone())
+		return
+	}
 	if err != nil {
 		v.w.Header().Set("Retry-After", retryAfter)
 		refuse(v.w, http.StatusServiceUnavailable, rpc.Errorf(rpc.CodeInternal, "%v", err))
@@ -225,7 +230,7 @@ func (g *Gateway) post(v *visit) {
 	}
 	msg, err := parse(body)
 	if err != nil {
-		writeJSON(v.w, http.StatusBadRequest, jsonrpc.AppendError(nil, msg.ID, frameError(err)))
+		reject(v.w, http.StatusBadRequest, msg.ID, frameError(err))
 		return
 	}
 	if !msg.IsResponse() && msg.isModern(v.r.Header.Get(headerVersion)) {
@@ -252,7 +257,7 @@ func (g *Gateway) postModern(v *visit, msg *message) {
 		return
 	}
 	if err := msg.checkModern(v.r.Header); err != nil {
-		writeJSON(v.w, httpStatus(err, modern), jsonrpc.AppendError(nil, msg.ID, err))
+		reject(v.w, httpStatus(err, modern), msg.ID, err)
 		return
 	}
 	g.serve(v.r.Context(), v, modern, nil, msg)
@@ -260,7 +265,7 @@ func (g *Gateway) postModern(v *visit, msg *message) {
 
 func (g *Gateway) postLegacy(v *visit, msg *message) {
 	if version := v.r.Header.Get(headerVersion); version != "" && !slices.Contains(legacyVersions, version) {
-		writeJSON(v.w, http.StatusBadRequest, jsonrpc.AppendError(nil, msg.ID, unsupported(version)))
+		reject(v.w, http.StatusBadRequest, msg.ID, unsupported(version))
 		return
 	}
 	var session *session
@@ -306,8 +311,9 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 		if q.method == methodInitialize { // no such method in the modern era
 			v.w.Header().Set(headerSession, g.sessions.begin(v.endpoint.name, v.principal, q.session))
 		}
-		out.result(q.id, result)
-		q.lent.Free()
+		if out.result(q.id, result) {
+			q.lent.Free()
+		}
 	case ctx.Err() != nil:
 		// Nothing more is to be sent (MCP 2026-07-28,
 		// basic/transports/streamable-http "Cancellation").
@@ -337,8 +343,11 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 }
 
 // refuse answers what is no request that could be answered.
-func refuse(w http.ResponseWriter, status int, e *rpc.Error) {
-	writeJSON(w, status, jsonrpc.AppendError(nil, nil, e))
+func refuse(w http.ResponseWriter, status int, e *rpc.Error) { reject(w, status, nil, e) }
+
+// reject answers a message, whose id may not be known, with an error.
+func reject(w http.ResponseWriter, status int, id json.RawMessage, e *rpc.Error) {
+	_ = writeJSON(w, status, jsonrpc.AppendError(nil, id, e)) // or the client is gone
 }
 
 // accepts is what a client can read.

@@ -22,7 +22,7 @@ import (
 
 const (
 	// operations are those of TestNothingCrosses, all together.
-	operations = 5_000
+	operations = 100_000
 	lanes      = 3 // of a client: what it does at once
 	able       = `{"roots":{},"sampling":{},"elicitation":{}}`
 )

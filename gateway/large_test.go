@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -90,4 +92,20 @@ func TestResultIsFreedWhenItIsSent(t *testing.T) {
 			t.Errorf("%s: freed %d times", name, freed)
 		}
 	}
+}
+
+// A deafWriter is a client that has gone.
+type deafWriter struct{ *httptest.ResponseRecorder }
+
+func (deafWriter) Write([]byte) (int, error) { return 0, errors.New("gone") }
+
+// What has failed may be written yet, over HTTP/2: the memory of another result
+// must not be in its place.
+func TestResultThatCouldNotBeSentIsNotFreed(t *testing.T) {
+	g := newGateway(t, nil, one(handler(func(context.Context, rpc.Call) (rpc.Answer, error) {
+		return text("x").Lent(func() { t.Error("it was freed") }), nil
+	})))
+	r := httptest.NewRequest("POST", "http://localhost/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}`))
+	r.Header = http.Header{"Content-Type": {"application/json"}, "Mcp-Session-Id": {initialize(t, g, "/mcp")}}
+	g.ServeHTTP(deafWriter{httptest.NewRecorder()}, r)
 }

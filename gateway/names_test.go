@@ -22,7 +22,7 @@ type shop struct {
 	resources []string
 	templates []string
 	modern    bool
-	tasks     bool // legacy ones
+	tasks     bool // of a legacy server, offered by who has a session for each client
 
 	mu     sync.Mutex // guards what follows
 	away   error      // nil if it answers; errHangs if it never does
@@ -59,11 +59,11 @@ func (s *shop) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 		if s.modern {
 			versions = `["2026-07-28"]`
 		}
-		caps := `{"tools":{}}`
+		capabilities := `{"tools":{}}`
 		if s.tasks {
-			caps = `{"tools":{},"tasks":{"list":{}}}`
+			capabilities = `{"tools":{},"tasks":{"list":{}}}`
 		}
-		return rpc.Result(json.RawMessage(`{"supportedVersions":` + versions + `,"capabilities":` + caps + `}`)), nil
+		return rpc.Result(json.RawMessage(`{"supportedVersions":` + versions + `,"capabilities":` + capabilities + `}`)), nil
 	case "tools/list":
 		return list("tools", "name", s.tools)
 	case "resources/list":
@@ -334,11 +334,11 @@ func TestToolsAreAllowedAndDenied(t *testing.T) {
 	}
 }
 
+// A legacy server's tasks are those of a session, so they are also not served
+// where the pool says nothing of them: it has sessions for several clients.
 func TestTasksAreServedWhereErasAgree(t *testing.T) {
 	t.Parallel()
-	old, young := &shop{name: "old", tasks: true}, &shop{name: "young", modern: true}
-	// A pool does not tell of tasks where sessions share a connection.
-	shared := &shop{name: "shared"}
+	old, young, shared := &shop{name: "old", tasks: true}, &shop{name: "young", modern: true}, &shop{name: "shared"}
 	g := newPlain(t, nil, Server{Name: "old", Handler: old}, Server{Name: "young", Handler: young}, Server{Name: "shared", Handler: shared})
 	for _, path := range []string{"/mcp/old", "/mcp/young", "/mcp/shared", "/mcp"} {
 		session := initializeWith(t, g, path, `{}`)

@@ -89,7 +89,7 @@ func (p *reply) answer(status int, frame []byte) {
 		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 			p.w.Header().Set("Retry-After", retryAfter)
 		}
-		writeJSON(p.w, status, frame)
+		_ = writeJSON(p.w, status, frame) // the client is gone
 		return
 	}
 	p.beginLocked()
@@ -102,18 +102,20 @@ func (p *reply) answer(status int, frame []byte) {
 }
 
 // result is answer with the response that carries a result, which is not copied
-// where it may be large.
-func (p *reply) result(id, result json.RawMessage) {
+// where it may be large. It reports whether nobody uses the result any more: of
+// a write over HTTP/2 that has failed the end may be still to come
+// (golang/go#20704).
+func (p *reply) result(id, result json.RawMessage) (unused bool) {
 	p.mu.Lock()
 	plain := p.stream == nil && p.accepts.json
 	p.ended = p.ended || plain
 	p.mu.Unlock()
 	if !plain {
 		p.answer(http.StatusOK, jsonrpc.AppendResult(nil, id, result))
-		return
+		return true
 	}
 	before, after := jsonrpc.AroundResult(id, len(result))
-	writeJSON(p.w, http.StatusOK, before, result, after)
+	return writeJSON(p.w, http.StatusOK, before, result, after) == nil
 }
 
 // finish ends the response, if that was not done.
@@ -126,8 +128,9 @@ func (p *reply) finish() {
 var typeJSON = []string{"application/json"} // of any number of responses
 
 // writeJSON writes a response that is one frame, in parts. Its length goes before
-// it, so that no reader can take a part of it for the whole.
-func writeJSON(w http.ResponseWriter, status int, frame ...[]byte) {
+// it, so that no reader can take a part of it for the whole: net/http ends the
+// connection of a write that failed.
+func writeJSON(w http.ResponseWriter, status int, frame ...[]byte) error {
 	length := 0
 	for _, part := range frame {
 		length += len(part)
@@ -136,8 +139,9 @@ func writeJSON(w http.ResponseWriter, status int, frame ...[]byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
 	for _, part := range frame {
-		if writePieces(w, part) != nil {
-			return // net/http ends the connection of a write that failed
+		if err := writePieces(w, part); err != nil {
+			return err
 		}
 	}
+	return nil
 }

@@ -250,8 +250,9 @@ func (q *request) pass(ctx context.Context) (rpc.Answer, error) {
 }
 
 // hasTasks reports whether the client can have tasks at a server. Those of
-// 2025-11-25 and those of the modern extension have only their names in common;
-// the former are there where it is told of them, and of one server.
+// 2025-11-25 and those of the modern extension have only their names in common.
+// A legacy server's are those of a session, and a pool that has several sessions
+// for a client does not offer them.
 func (q *request) hasTasks(ctx context.Context, s *backend) bool {
 	said := q.helloOf(ctx, s)
 	if modernServer := s.modern.Load(); modernServer || q.era == modern {

@@ -66,10 +66,15 @@ func (s *sessions) open(id, endpoint, principal string) (*session, bool) {
 	if said[3] != "{}" {
 		this.caps = rpc.ReadCapabilities([]byte(said[3]))
 	}
+	return this, !s.over(this.name)
+}
+
+// over reports whether a session has ended.
+func (s *sessions) over(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ended := s.ended.get(this.name)
-	return this, !ended
+	_, ended := s.ended.get(name)
+	return ended
 }
 
 // end makes the ids of a session good for nothing. It reports false if that

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -80,19 +82,29 @@ func (t *tally) remove(name string) {
 	}
 }
 
+// Why a session has no standing, or has it no more.
+var (
+	errEnded    = errors.New("the session has ended")
+	errStanding = fmt.Errorf("%d sessions are told of changes already, and no more are; end some", maxStandings)
+	errIdle     = errors.New("the client has not listened for too long")
+)
+
 // get returns the standing of a session, and makes it if there is none. Over
-// HTTP out is nil: frames wait until the client opens a stream.
+// HTTP out is nil: frames wait until the client opens a stream. It fails with
+// errClosed, errEnded or errStanding.
 func (ss *standings) get(e *endpoint, principal string, s *session, out outlet) (*standing, error) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	if st := ss.of[s.name]; st != nil && !st.over() {
 		return st, nil
 	}
-	if ss.closed {
+	switch {
+	case ss.closed:
 		return nil, errClosed
-	}
-	if len(ss.of) >= maxStandings {
-		return nil, &limitError{most: maxStandings}
+	case ss.gateway.sessions.over(s.name): // its id was read before that
+		return nil, errEnded
+	case len(ss.of) >= maxStandings:
+		return nil, errStanding
 	}
 	st := &standing{
 		all: ss, endpoint: e, session: s, out: out, updates: make(map[string]context.CancelFunc),
@@ -107,7 +119,8 @@ func (ss *standings) get(e *endpoint, principal string, s *session, out outlet) 
 	return st, nil
 }
 
-// end ends the standing of a session, if it has one, and waits for that.
+// end ends the standing of a session that is over, if it has one, and waits for
+// that.
 func (ss *standings) end(session string) {
 	ss.mu.Lock()
 	st := ss.of[session]
@@ -229,12 +242,13 @@ func (st *standing) tell(s *backend, method string, params json.RawMessage) {
 }
 
 // subscribe has the client told of updates of a resource. It waits until the
-// server has said that it will tell.
+// server has said that it will tell. It fails with errIdle where the standing is
+// over.
 func (st *standing) subscribe(ctx context.Context, s *backend, uri, inner string) error {
 	st.mu.Lock()
 	if st.ended {
 		st.mu.Unlock()
-		return errClosed
+		return errIdle
 	}
 	if _, already := st.updates[uri]; already {
 		st.mu.Unlock()
@@ -306,16 +320,20 @@ func (q *request) subscribe(ctx context.Context) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := q.gateway.standings.get(q.endpoint, q.caller.Principal, q.session, q.standingOut)
-	if err != nil {
-		return nil, err
+	for {
+		st, err := q.gateway.standings.get(q.endpoint, q.caller.Principal, q.session, q.standingOut)
+		if err != nil {
+			return nil, err
+		}
+		if q.method == methodUnsubscribe {
+			st.unsubscribe(uri)
+		} else if err := st.subscribe(ctx, s, uri, inner); err == errIdle {
+			continue // it has ended in this moment
+		} else if err != nil {
+			return nil, err
+		}
+		return json.RawMessage("{}"), nil
 	}
-	if q.method == methodUnsubscribe {
-		st.unsubscribe(uri)
-	} else if err := st.subscribe(ctx, s, uri, inner); err != nil {
-		return nil, err
-	}
-	return json.RawMessage("{}"), nil
 }
 
 // setLevel answers logging/setLevel of a legacy client: it is for the calls of

@@ -466,3 +466,59 @@ func TestNoEventComesBehindTheAnswer(t *testing.T) {
 		}
 	}
 }
+
+// What a request has read of a session before that ended is good for nothing
+// more.
+func TestAStreamThatIsOpenedWhileItsSessionEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newTeller(demo)
+		g := newPlain(t, nil, one(a))
+		id := initialize(t, g, "/mcp")
+		session, ok := g.sessions.open(id, "", "")
+		if !ok {
+			t.Fatal("the session is not known")
+		}
+		if r := do(g, "DELETE", "/mcp", "", "Mcp-Session-Id", id); r.status != 204 {
+			t.Errorf("DELETE: %s", r)
+		}
+		if st, err := g.standings.get(g.all, "", session, nil); err != errEnded || len(g.standings.of) != 0 {
+			t.Errorf("got %v, %v", st, err)
+		}
+		closed(t, g)
+	})
+}
+
+func TestAStandingThatIsOverIsReplaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newTeller(demo)
+		g := newPlain(t, nil, one(a))
+		session := initializeWith(t, g, "/mcp", `{}`)
+		subscribed := func(uri string) {
+			t.Helper()
+			if r := subscribe(t, g, session, "resources/subscribe", uri); r.code(t) != 0 {
+				t.Errorf("%s: %s", uri, r)
+			}
+		}
+		subscribed("u://1")
+		for _, st := range g.standings.of {
+			st.end()
+			if err := st.subscribe(t.Context(), g.all.servers[0], "u://1", "u://1"); err != errIdle {
+				t.Errorf("got %v", err)
+			}
+		}
+		subscribed("u://2")
+		for i := range maxStandings {
+			g.standings.of[fmt.Sprint(i)] = nil
+		}
+		r := openStream(t, g, initializeWith(t, g, "/mcp", `{}`)).body()
+		if r.status != 503 || r.header.Get("Retry-After") == "" || !strings.Contains(r.body, "sessions are told of changes already") {
+			t.Errorf("one more: %s", r)
+		}
+		for i := range maxStandings {
+			delete(g.standings.of, fmt.Sprint(i))
+		}
+		closed(t, g)
+	})
+}

@@ -41,7 +41,7 @@ type ListFault struct {
 func (g *Gateway) Status() Status {
 	s := Status{
 		CallsInFlight: g.calls.count(), ParkedCalls: g.parked.count(),
-		Standing: g.standings.count(), OverSSE: g.talks.count(), Joined: g.joined.now(),
+		Standing: g.standings.count(), OverSSE: g.talks.count(), Joined: g.joiners.count(),
 	}
 	for _, b := range g.all.servers {
 		one := ServerStatus{Name: b.Name, CallsInFlight: g.limits.count(b)}
@@ -71,10 +71,10 @@ func (t *talks) count() int {
 	return len(t.by)
 }
 
-func (j *joined) now() int {
+func (j *joiners) count() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.count
+	return j.number
 }
 
 func (l *limits) count(b *backend) int {

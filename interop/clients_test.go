@@ -197,7 +197,7 @@ func (c *client) missing() string {
 // matrix in README.md.
 func TestClients(t *testing.T) {
 	ran := newCells(t, clientMatrix())
-	endpoint := gateway(t)
+	endpoint := serveBoth(t)
 	for i := range clients {
 		c := &clients[i]
 		t.Run(c.name, func(t *testing.T) {
@@ -231,9 +231,9 @@ func TestClients(t *testing.T) {
 // eras are what the servers behind the gateway speak, and their names.
 var eras = []string{"legacy", "modern"}
 
-// gateway starts the command of this repository in front of a server of each
+// serveBoth starts the command of this repository in front of a server of each
 // era, and returns the URL below which each has an endpoint.
-func gateway(t *testing.T) string {
+func serveBoth(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	command := filepath.Join(dir, "mcpool")

@@ -34,7 +34,7 @@ func TestWhoMayJoin(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		text := "GET /mcp HTTP/1.1\r\n" + strings.Join(headers, "\r\n") + "\r\nConnection: Upgrade\r\n\r\n"
+		text := "GET /mcp HTTP/1.1\r\n" + strings.Join(headers, "\r\n") + "\r\n\r\n"
 		if _, err := io.WriteString(conn, text); err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +44,7 @@ func TestWhoMayJoin(t *testing.T) {
 		}
 		return response
 	}
-	const host, upgrade = "Host: localhost", "Upgrade: mcpool-stdio/1"
+	const host, upgrade = "Host: localhost", "Connection: keep-alive, upgrade\r\nUpgrade: mcpool-stdio/1"
 	for name, test := range map[string]struct {
 		headers []string
 		status  int
@@ -52,8 +52,9 @@ func TestWhoMayJoin(t *testing.T) {
 		"a program":        {[]string{host, upgrade}, 101},
 		"a rebound name":   {[]string{"Host: evil.example.com", upgrade}, 403},
 		"a foreign page":   {[]string{host, "Origin: https://evil.example.com", upgrade}, 403},
-		"another version":  {[]string{host, "Upgrade: mcpool-stdio/2"}, 426},
-		"another protocol": {[]string{host, "Upgrade: websocket"}, 405},
+		"another version":  {[]string{host, upgrade[:len(upgrade)-1] + "2"}, 426},
+		"another protocol": {[]string{host, "Connection: Upgrade\r\nUpgrade: websocket"}, 405},
+		"a proxy between":  {[]string{host, "Connection: close\r\nUpgrade: mcpool-stdio/1"}, 405},
 		"nobody":           {[]string{host, "X-Who: nobody", upgrade}, 401},
 	} {
 		response := ask(test.headers...)
@@ -78,6 +79,32 @@ func TestWhatCannotBeJoined(t *testing.T) {
 	defer other.Close()
 	if _, err := Join(t.Context(), address(other)); !errors.Is(err, ErrNotJoinable) || !strings.Contains(err.Error(), "404") {
 		t.Errorf("another server: %v", err)
+	}
+	for name, answer := range map[string]string{
+		"a body without end": "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+		"a head without end": "HTTP/1.1 101 Switching Protocols\r\nA: " + strings.Repeat("a", maxJoinHead),
+	} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := make(chan struct{})
+		go func() {
+			defer close(refused)
+			conn, err := listener.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_, _ = io.WriteString(conn, answer)
+			_, _ = io.Copy(io.Discard, conn) // until the other side gives up
+		}()
+		if _, err := Join(t.Context(), listener.Addr().String()); !errors.Is(err, ErrNotJoinable) {
+			t.Errorf("%s: %v", name, err)
+		}
+		<-refused
+		listener.Close()
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("enough")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -36,9 +37,21 @@ const (
 var leftLine = append(jsonrpc.AppendRequest(nil, nil, notifyLeft, nil), '\n')
 
 // wantsToJoin reports whether a request asks for some version of joinProtocol.
-// Other protocols are none of ours, and may be ignored.
+// Other protocols are none of ours, and may be ignored. A request whose
+// Connection has no upgrade has come through something that does not know of it,
+// and would take what follows for HTTP (RFC 9110 section 7.8).
 func wantsToJoin(r *http.Request) bool {
-	return strings.HasPrefix(strings.ToLower(r.Header.Get("Upgrade")), joinFamily)
+	if !strings.HasPrefix(strings.ToLower(r.Header.Get("Upgrade")), joinFamily) {
+		return false
+	}
+	for _, line := range r.Header.Values("Connection") {
+		for option := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(option), "upgrade") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // join serves the client of a program that asks for joinProtocol, until that
@@ -49,12 +62,13 @@ func (g *Gateway) join(v *visit) {
 		refuse(v.w, http.StatusUpgradeRequired, rpc.Errorf(rpc.CodeInvalidRequest, "a gateway of this version is joined by %s", joinProtocol))
 		return
 	}
-	if !g.joined.enter() {
+	if !g.joiners.enter() {
 		v.w.Header().Set("Retry-After", retryAfter)
-		refuse(v.w, http.StatusServiceUnavailable, rpc.Errorf(rpc.CodeInternal, "no more clients are taken"))
+		refuse(v.w, http.StatusServiceUnavailable, rpc.Errorf(rpc.CodeInternal,
+			"no more clients may join: %d have, or the gateway is shutting down", g.joiners.count()))
 		return
 	}
-	defer g.joined.leave()
+	defer g.joiners.leave()
 	conn, buffered, err := http.NewResponseController(v.w).Hijack()
 	if err != nil {
 		refuse(v.w, http.StatusInternalServerError, rpc.Errorf(rpc.CodeInternal, "the connection cannot be upgraded: %v", err))
@@ -108,34 +122,34 @@ func (w deadlineWriter) Write(data []byte) (int, error) {
 	return written, nil
 }
 
-// joined are the clients of programs that have joined.
-type joined struct {
-	work sync.WaitGroup
+// joiners are the clients of programs that have joined.
+type joiners struct {
+	work sync.WaitGroup // what serves them
 
 	mu     sync.Mutex // guards what follows
 	closed bool
-	count  int
+	number int
 }
 
-func (j *joined) enter() bool {
+func (j *joiners) enter() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.closed || j.count >= maxJoined {
+	if j.closed || j.number >= maxJoined {
 		return false
 	}
-	j.count++
+	j.number++
 	j.work.Add(1)
 	return true
 }
 
-func (j *joined) leave() {
+func (j *joiners) leave() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.count--
+	j.number--
 	j.work.Done()
 }
 
-func (j *joined) close() {
+func (j *joiners) close() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.closed = true
@@ -145,8 +159,12 @@ func (j *joined) close() {
 // joined. To try again does not help.
 var ErrNotJoinable = errors.New("what listens there is no gateway of mcpool, or one of a version that cannot be joined")
 
-// joinTime is how long a gateway may take to say whether it can be joined.
-const joinTime = 10 * time.Second
+const (
+	// joinTime is how long a gateway may take to say whether it can be joined, and
+	// maxJoinHead bounds what it says, in bytes.
+	joinTime    = 10 * time.Second
+	maxJoinHead = 64 << 10
+)
 
 // A Joined is a way to a gateway that another program is, or this one. It is
 // for [Relay].
@@ -174,30 +192,29 @@ func Join(ctx context.Context, address string) (*Joined, error) {
 	if !stop() {
 		err = context.Cause(ctx)
 	}
-	var status int
-	if err == nil {
-		if status = response.StatusCode; status == http.StatusSwitchingProtocols {
-			return &Joined{response.Header, conn, in}, nil
-		}
-		response.Body.Close()
+	if err == nil && response.StatusCode == http.StatusSwitchingProtocols {
+		return &Joined{response.Header, conn, in}, nil
 	}
-	conn.Close()
+	conn.Close() // and not the body, which might have no end
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("join %s: %w", address, err)
-	case status == http.StatusServiceUnavailable:
-		return nil, fmt.Errorf("join %s: it takes no more clients", address)
+	case response.StatusCode == http.StatusServiceUnavailable:
+		return nil, fmt.Errorf("join %s: it takes no more clients now", address)
 	}
-	return nil, fmt.Errorf("join %s: %w: it answers with status %d", address, ErrNotJoinable, status)
+	return nil, fmt.Errorf("join %s: %w: it answers with status %d", address, ErrNotJoinable, response.StatusCode)
 }
 
+// askToJoin sends the request and reads the head of the response, behind which
+// the reader goes on.
 func askToJoin(conn net.Conn) (*http.Response, *bufio.Reader, error) {
 	// Whatever the address is, it is a gateway of this machine that is meant.
 	_, err := io.WriteString(conn, "GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: "+joinProtocol+"\r\n\r\n")
 	if err != nil {
 		return nil, nil, err
 	}
-	in := bufio.NewReader(conn)
+	head := &io.LimitedReader{R: conn, N: maxJoinHead}
+	in := bufio.NewReader(head)
 	// Nothing before it was HTTP: that is no network that fails.
 	if begin, err := in.Peek(len("HTTP/1.")); err != nil {
 		return nil, nil, err
@@ -205,5 +222,9 @@ func askToJoin(conn net.Conn) (*http.Response, *bufio.Reader, error) {
 		return nil, nil, fmt.Errorf("%w: it does not speak HTTP", ErrNotJoinable)
 	}
 	response, err := http.ReadResponse(in, &http.Request{Method: http.MethodGet})
+	if err != nil && head.N <= 0 {
+		err = fmt.Errorf("%w: the head of its answer has more than %d bytes", ErrNotJoinable, maxJoinHead)
+	}
+	head.N = math.MaxInt64
 	return response, in, err
 }
