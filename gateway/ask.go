@@ -30,18 +30,27 @@ func (q *request) askFor(ctx context.Context, s *backend, method string, params 
 
 // call is ask and askFor; out and cancel are nil for none, see [startClock].
 func (q *request) call(ctx context.Context, s *backend, method string, params json.RawMessage, out outlet, cancel context.CancelCauseFunc) (rpc.Answer, error) {
-	if q.foreign && method != methodDiscover {
+	if q.foreign != nil && method != methodDiscover {
 		// A legacy server has no states: it would do it all over again.
 		if q.helloOf(ctx, s); !s.modern.Load() {
-			return rpc.Answer{}, errBadState
+			return rpc.Answer{}, q.foreign
 		}
 	}
-	leave, err := q.gateway.limits.enter(s, q.caller.Principal)
-	if err != nil {
-		return rpc.Answer{}, err
+	if listKinds[method] == nil && method != methodDiscover {
+		if err := q.gateway.losses.tell(q.loss(s)); err != nil {
+			return rpc.Answer{}, err
+		}
+	}
+	leave := func() {}
+	if method != methodDiscover { // what a server can is told once, to a client that begins
+		var err error
+		if leave, err = q.gateway.limits.enter(s, q.caller.Principal); err != nil {
+			return rpc.Answer{}, err
+		}
 	}
 	call := rpc.Call{Method: method, Params: params, Caller: q.caller, MultiRound: q.era == modern}
 	if q.era == legacy {
+		var err error
 		if call.Params, err = q.withSession(s, params); err != nil {
 			leave()
 			return rpc.Answer{}, badParams(method, err)

@@ -60,7 +60,7 @@ type Server struct {
 	// what one of them matches is.
 	Allow, Deny []string
 	// EndSession is told once that a client's session has ended: by DELETE,
-	// with the stream of HTTP+SSE, with ServeStdio or a Client, or because a
+	// with the stream of HTTP+SSE, with ServeStdio or a Client, or because the one
 	// server of the endpoint lost its state (mcpool.ErrSessionLost). Sessions
 	// whose clients just stay away are not reported. It may be called while calls
 	// of the session still run. Nil if nobody cares.
@@ -186,6 +186,7 @@ type Gateway struct {
 	parked    *parked
 	limits    *limits
 	lists     *lists
+	losses    losses
 
 	draining context.Context // ended by Close, which wants streams to end
 	drain    context.CancelCauseFunc
@@ -248,6 +249,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		parked:     newParked(),
 		limits:     newLimits(o.MaxCallsPerPrincipal),
 		lists:      newLists(),
+		losses:     losses{of: make(map[loss]struct{})},
 	}
 	g.standings = standings{gateway: g, of: make(map[string]*standing), updates: newTally()}
 	g.draining, g.drain = context.WithCancelCause(context.Background())

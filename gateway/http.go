@@ -324,7 +324,9 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 		out.answer(overloaded(err), jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))
 	case errors.Is(err, errDuplicate):
 		out.answer(http.StatusBadRequest, jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))
-	case q.era == legacy && lostSession(err):
+	case q.era == legacy && lostSession(err) && v.endpoint.only() != nil:
+		// With several servers its session is one of all, and outlives the loss
+		// that it was told of: clients as they are do not begin another.
 		g.endSession(v.endpoint, q.caller)
 		gone, id := sessionGone(), q.id
 		gone.Message = fmt.Sprintf("%v; send %s again", err, methodInitialize)

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -45,6 +46,12 @@ func TestCallsAreLimitedPerServerAndPerPrincipal(t *testing.T) {
 		start("free__x", "b")
 		refused("a fourth of b", start("free__x", "b").body(), 429, "max_calls_per_principal)")
 		refused("the same, legacy", do(g, "POST", "/mcp", strings.Replace(legacyFrame, "full", "free", 1), session...), 200, "max_calls_per_principal)")
+		// What a client is told when it begins it keeps.
+		r := do(g, "POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{`+meta+`}}`,
+			append(modernHeaders("server/discover", ""), "X-Principal", "b")...)
+		if caps, _ := jsonrpc.Get(r.result(t), "capabilities"); string(caps) != `{"tools":{}}` {
+			t.Errorf("what the servers can, when no more calls are taken: got %s", r)
+		}
 		start("free__x", "a")
 		close(full.free)
 		close(free.free)

@@ -84,11 +84,10 @@ func (q *request) list(ctx context.Context, kind *listKind) (rpc.Answer, error) 
 			all = append(all, lists[i]...)
 			continue
 		}
-		if lostSession(err) || ctx.Err() != nil {
-			// It is said once: left out here, the client would never know.
+		if ctx.Err() != nil {
 			return rpc.Answer{}, err
 		}
-		failures = append(failures, servers[i].Name+": "+err.Error())
+		failures = append(failures, servers[i].Name+": "+strings.TrimPrefix(err.Error(), servers[i].Name+": "))
 	}
 	if len(failures) == len(servers) {
 		return rpc.Answer{}, fmt.Errorf("no server answered %s: %s", kind.method, strings.Join(failures, "; "))
@@ -219,11 +218,16 @@ func (q *request) known(ctx context.Context, s *backend, kind *listKind) ([]item
 	bounded, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("no list within %v", wait))
 	defer cancel()
 	items, err := q.all(bounded, s, kind)
+	if lostSession(err) {
+		// It is said once, and a list has no state: the next call is told.
+		q.gateway.losses.owe(q.loss(s))
+		items, err = q.all(bounded, s, kind)
+	}
 	if err == nil {
 		q.gateway.lists.put(key, items)
 		return items, nil
 	}
-	if lostSession(err) || ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return nil, err
 	}
 	q.gateway.lists.failed(s.Name, q.caller.Principal, err)

@@ -168,12 +168,10 @@ func (c *conversation) wait(ctx context.Context) (rpc.Answer, error) {
 	}
 }
 
-// errForeign is a state that another gateway gave, which may be behind this one:
-// then it is one of the server. errBadState is what the client is told otherwise.
-var (
-	errForeign  = errors.New("the requestState is not of this gateway")
-	errBadState = gone("its requestState is not one of this call, or it has expired")
-)
+// A foreignState is one that another gateway gave, which may be behind this one,
+// and have the same key: then it is one of the server, which is modern. Its error
+// is what the client is told otherwise.
+type foreignState struct{ error }
 
 // errForgotten is why a server gets no answer of a client that stays away.
 var errForgotten = errors.New("the client did not answer what the server asked")
@@ -219,25 +217,26 @@ func (c *conversation) park() (json.RawMessage, bool) {
 }
 
 // resume goes on with the parked call that a state is of. It fails with
-// errForeign where that is not of this gateway.
+// a foreignState where that is not of this gateway.
 func (q *request) resume(ctx context.Context, state string) (rpc.Answer, error) {
 	g := q.gateway
 	name, sealed, _ := strings.Cut(strings.TrimPrefix(state, statePrefix), ".")
 	said, _, ok := g.sealer.open(sealed, q.stateBound(), 3)
+	bad := gone("its requestState is not one of this call, or it has expired")
 	switch {
 	case !ok && name != g.name:
-		return rpc.Answer{}, errForeign
+		return rpc.Answer{}, foreignState{bad}
 	case !ok:
-		return rpc.Answer{}, errBadState
+		return rpc.Answer{}, bad
 	case said[0] != g.name:
-		return rpc.Answer{}, gone("it is at gateway %s, and this is %s", said[0], g.name)
+		return rpc.Answer{}, foreignState{gone("it is at gateway %s, and this is %s", said[0], g.name)}
 	}
 	c := g.parked.find(said[1])
 	switch {
 	case c == nil:
 		return rpc.Answer{}, gone("it has ended, and may have run")
 	case c.session != q.caller.Session:
-		return rpc.Answer{}, errBadState
+		return rpc.Answer{}, bad
 	}
 	if err := c.goOn(q, said[2]); err != nil {
 		return rpc.Answer{}, err

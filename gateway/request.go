@@ -37,6 +37,10 @@ const (
 	methodTasks       = "tasks/" // what they begin with
 )
 
+// tasksExtension is the extension of the modern era whose methods those are
+// (SEP-2663).
+const tasksExtension = "io.modelcontextprotocol/tasks"
+
 // Notifications that mean something here.
 const (
 	notifyCancelled   = "notifications/cancelled"   // from clients, and to them
@@ -59,7 +63,7 @@ type request struct {
 	token    json.RawMessage // the progress token; nil for none
 	logLevel int             // the least severe log message that the client wants
 	levelSet bool            // a legacy client has set it
-	foreign  bool            // it goes on with what another gateway has asked
+	foreign  error           // it goes on with what another gateway has asked; why a server cannot
 
 	header http.Header // of a modern request over HTTP; nil otherwise
 	// cancel ends the request, and with it the call of the one server that it is
@@ -178,9 +182,11 @@ func (q *request) dispatch(ctx context.Context) (rpc.Answer, error) {
 	if q.era == modern && has(q.params, "requestState") {
 		if state := jsonrpc.GetString(q.params, "requestState"); strings.HasPrefix(state, statePrefix) {
 			result, err := q.resume(ctx, state)
-			if q.foreign = err == errForeign; !q.foreign {
+			foreign, ok := err.(foreignState)
+			if !ok {
 				return result, err
 			}
+			q.foreign = foreign.error
 		}
 	}
 	switch q.method {
@@ -235,21 +241,43 @@ func (q *request) pass(ctx context.Context) (rpc.Answer, error) {
 		return rpc.Answer{}, rpc.Errorf(rpc.CodeMethodNotFound, "%s is served where an endpoint has one server: at /mcp/NAME", q.method)
 	case s == nil:
 		return rpc.Answer{}, q.unknownMethod()
-	case tasks:
-		// Those of 2025-11-25 and those of the modern extension have only their
-		// names in common. A legacy server's are those of a session, and a pool
-		// that has several sessions for a client does not offer them.
-		said := q.helloOf(ctx, s)
-		_, offered := jsonrpc.Get(said, "capabilities", "tasks")
-		if isModern := s.modern.Load(); isModern != (q.era == modern) || !isModern && !offered {
-			return rpc.Answer{}, q.unknownMethod()
-		}
+	case tasks && !q.hasTasks(ctx, s):
+		return rpc.Answer{}, q.unknownMethod()
 	}
 	result, err := q.ask(ctx, s, q.params)
 	if errors.Is(err, mcpool.ErrRefused) {
 		return rpc.Answer{}, q.unknownMethod() // some servers answer what they do not know with a page
 	}
 	return result, err
+}
+
+// hasTasks reports whether the client can have tasks at a server. Those of
+// 2025-11-25 and those of the modern extension have only their names in common.
+// A legacy server's are those of a session, and a pool that has several sessions
+// for a client does not offer them.
+func (q *request) hasTasks(ctx context.Context, s *backend) bool {
+	said := q.helloOf(ctx, s)
+	if modernServer := s.modern.Load(); modernServer || q.era == modern {
+		return modernServer && q.era == modern
+	}
+	_, told := jsonrpc.Get(said, "capabilities", "tasks")
+	return told && q.endpoint.only() != nil
+}
+
+// withoutTask takes off what has a call become a task that the client could not
+// ask for: a server without tasks would ignore it (MCP 2025-11-25,
+// basic/utilities/tasks), and a modern one makes them for those alone who
+// declare the extension (SEP-2663).
+func (q *request) withoutTask(ctx context.Context, s *backend, params json.RawMessage) json.RawMessage {
+	if has(params, "task") && !q.hasTasks(ctx, s) {
+		params = jsonrpc.Delete(params, "task")
+	}
+	if q.endpoint.only() == nil {
+		if _, declared := jsonrpc.Get(q.meta, metaCapabilities, "extensions", tasksExtension); declared {
+			params = jsonrpc.Delete(params, "_meta", metaCapabilities, "extensions", tasksExtension)
+		}
+	}
+	return params
 }
 
 func (q *request) unknownMethod() error {
@@ -267,6 +295,9 @@ func (q *request) byName(ctx context.Context, kind *listKind, path ...string) (r
 		return rpc.Answer{}, err
 	}
 	params := q.params
+	if kind == &tools {
+		params = q.withoutTask(ctx, s, params)
+	}
 	if inner != name {
 		if params, err = setString(params, inner, path...); err != nil {
 			return rpc.Answer{}, badParams(q.method, err)
