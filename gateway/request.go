@@ -94,8 +94,20 @@ type outlet interface {
 // A message is a frame of a client, and what it says of itself.
 type message struct {
 	jsonrpc.Message
-	meta json.RawMessage // params._meta; nil for none
+	meta json.RawMessage                   // params._meta; nil for none
+	says [len(metaMembers)]json.RawMessage // those of meta; nil for what it lacks
 }
+
+// metaMembers are the members of _meta that are read here, and what follows
+// their places in message.says.
+var metaMembers = [...]string{metaVersion, metaCapabilities, metaLogLevel, "progressToken"}
+
+const (
+	saysVersion = iota
+	saysCapabilities
+	saysLogLevel
+	saysToken
+)
 
 // parse reads one frame. The message is there with an error as well, with the
 // id if one was found; the errors are those of [jsonrpc.Parse].
@@ -103,7 +115,9 @@ func parse(frame []byte) (*message, error) {
 	m, err := jsonrpc.Parse(frame)
 	msg := &message{Message: m}
 	if err == nil {
-		msg.meta, _ = jsonrpc.Get(m.Params, "_meta")
+		if msg.meta, _ = jsonrpc.Get(m.Params, "_meta"); msg.meta != nil {
+			jsonrpc.GetEach(msg.meta, metaMembers[:], msg.says[:])
+		}
 	}
 	return msg, err
 }
@@ -115,14 +129,14 @@ func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session,
 		gateway: g, endpoint: e, era: era, session: s, caller: rpc.Caller{Principal: principal},
 		id: msg.ID, method: msg.Method, params: msg.Params, meta: msg.meta, out: out,
 	}
-	if token, _ := jsonrpc.Get(msg.meta, "progressToken"); jsonrpc.IsID(token) {
+	if token := msg.says[saysToken]; jsonrpc.IsID(token) {
 		q.token = token
 	}
 	var caps json.RawMessage
 	switch {
 	case era == modern:
-		q.logLevel = logLevel(jsonrpc.GetString(msg.meta, metaLogLevel))
-		caps, _ = jsonrpc.Get(msg.meta, metaCapabilities)
+		q.logLevel = logLevel(jsonrpc.String(msg.says[saysLogLevel]))
+		caps = msg.says[saysCapabilities]
 	case msg.Method == methodInitialize:
 		caps, _ = jsonrpc.Get(msg.Params, "capabilities")
 	case s != nil:
