@@ -49,21 +49,21 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, rpc.Errorf(rpc.CodeInvalidRequest, "who calls is not known: %v", err))
 		return
 	}
-	talk := ""
+	visitor := "" // of HTTP+SSE
 	if r.URL.RawQuery != "" {
-		talk = r.URL.Query().Get(talkParam)
+		visitor = r.URL.Query().Get(visitorParam)
 	}
 	switch {
 	case r.Method == http.MethodGet && wantsToJoin(r) && !older:
 		g.join(v)
-	case r.Method == http.MethodPost && talk != "":
-		g.postTalk(v, talk)
+	case r.Method == http.MethodPost && visitor != "":
+		g.postSSE(v, visitor)
 	case r.Method == http.MethodPost && !older:
 		g.post(v)
 	case r.Method == http.MethodGet && r.Header.Get(headerSession) != "" && v.accepts.asksEvents:
 		g.get(v)
 	case r.Method == http.MethodGet && v.accepts.asksEvents && r.Header.Get(headerVersion) == "":
-		g.talk(v)
+		g.openSSE(v)
 	case r.Method == http.MethodDelete && !older:
 		g.delete(v)
 	default:
@@ -335,7 +335,9 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 		out.answer(overloaded(err), jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))
 	case errors.Is(err, errDuplicate):
 		out.answer(http.StatusBadRequest, jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))
-	case q.era == legacy && lostSession(err):
+	case q.era == legacy && lostSession(err) && v.endpoint.only() != nil:
+		// With several servers its session is one of all, and outlives the loss
+		// that it was told of: clients as they are do not begin another.
 		g.endSession(v.endpoint, q.caller)
 		gone, id := sessionGone(), q.id
 		gone.Message = fmt.Sprintf("%v; send %s again", err, methodInitialize)

@@ -144,12 +144,45 @@ func TestAListThatNoServerAnswersIsAnError(t *testing.T) {
 	}
 }
 
-func TestALostSessionIsNotLeftOutOfAList(t *testing.T) {
+func TestTheLossOfOneServersStateHidesNoOther(t *testing.T) {
 	t.Parallel()
-	g := newGateway(t, nil, Server{Name: "a", Handler: handler(demo)}, Server{Name: "b", Handler: fails(&mcpool.Error{Server: "b", Err: mcpool.ErrSessionLost})})
-	if r := legacyPost(g, "/mcp", initialize(t, g, "/mcp"), legacyList); r.status != 404 {
-		t.Errorf("got %s", r)
+	var lost atomic.Bool // to be told, once
+	g := newGateway(t, nil, Server{Name: "a", Handler: handler(demo)}, Server{
+		Name: "b",
+		Handler: handler(func(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+			if call.Caller.Session != "" && lost.Swap(false) {
+				return rpc.Answer{}, &mcpool.Error{Server: "b", Err: mcpool.ErrSessionLost}
+			}
+			return demo(ctx, call)
+		}),
+		EndSession: func(who rpc.Caller) { t.Errorf("session %q was ended", who.Session) },
+	})
+	const call = `{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"%s__echo"}}`
+	session := initialize(t, g, "/mcp")
+	told := func(when string) {
+		t.Helper()
+		r := legacyPost(g, "/mcp", session, fmt.Sprintf(call, "b"))
+		if r.status != 200 || r.code(t) != -32603 || !strings.Contains(r.body, mcpool.ErrSessionLost.Error()) {
+			t.Errorf("%s: got %s", when, r)
+		}
+		for _, server := range []string{"a", "b"} {
+			if r := legacyPost(g, "/mcp", session, fmt.Sprintf(call, server)); r.status != 200 || r.code(t) != 0 {
+				t.Errorf("%s, the next call of %s: got %s", when, server, r)
+			}
+		}
 	}
+	lost.Store(true)
+	told("a call that meets the loss")
+	lost.Store(true)
+	r := legacyPost(g, "/mcp", session, legacyList)
+	if got := toolNames(t, r.result(t)); got != "a__echo a__add b__echo b__add" {
+		t.Errorf("the list is %q", got)
+	}
+	other := initialize(t, g, "/mcp")
+	if r := legacyPost(g, "/mcp", other, fmt.Sprintf(call, "b")); r.code(t) != 0 {
+		t.Errorf("another session was told: %s", r)
+	}
+	told("a call after a list")
 }
 
 func TestServersAreListedAtOnce(t *testing.T) {
@@ -171,5 +204,39 @@ func TestServersAreListedAtOnce(t *testing.T) {
 	g := newGateway(t, nil, Server{Name: "a", Handler: h}, Server{Name: "b", Handler: h})
 	if r := listModern(g, "/mcp"); r.status != 200 {
 		t.Errorf("got %s", r)
+	}
+}
+
+// What a server refuses to one principal moves no name of another to another
+// server.
+func TestAServerThatFailsAPrincipalIsNotAwayForAnother(t *testing.T) {
+	t.Parallel()
+	has := func(from string) handler {
+		return func(_ context.Context, call rpc.Call) (rpc.Answer, error) {
+			switch {
+			case call.Method == "tools/call":
+				return rpc.Result(json.RawMessage(`{"content":[],"from":"` + from + `"}`)), nil
+			case from == "a" && call.Caller.Principal == "refused":
+				return rpc.Answer{}, errors.New("who is that")
+			}
+			return demo(t.Context(), call)
+		}
+	}
+	g := newGateway(t, &Options{Principal: byHeader, Prefix: PrefixNever},
+		Server{Name: "a", Handler: has("a")}, Server{Name: "b", Handler: has("b")})
+	calls := func(principal string) string {
+		r := do(g, "POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo",`+meta+`}}`,
+			append(modernHeaders("tools/call", "echo"), "X-Principal", principal)...)
+		return jsonrpc.GetString(r.result(t), "from")
+	}
+	for _, test := range [][2]string{{"other", "a"}, {"refused", "b"}, {"other", "a"}, {"refused", "b"}} {
+		for key := range g.lists.kept { // there was no room for it
+			if key.server == "a" {
+				g.lists.dropLocked(key)
+			}
+		}
+		if from := calls(test[0]); from != test[1] {
+			t.Errorf("%s was answered by %s, want %s", test[0], from, test[1])
+		}
 	}
 }

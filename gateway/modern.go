@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/internal/mirror"
@@ -41,25 +40,6 @@ const (
 
 	headerLastEvent = "Last-Event-ID" // legacy
 )
-
-// logLevels are the severities of log messages, the least severe first
-// (server/utilities/logging "Log Levels").
-var logLevels = []string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
-
-// noLog is more severe than every log message.
-const noLog = 1 << 10
-
-// logLevel returns the rank of a severity, and noLog for what is none.
-func logLevel(name string) int {
-	if i := slices.Index(logLevels, name); i >= 0 {
-		return i
-	}
-	return noLog
-}
-
-func unknownLevel(where, level string) *rpc.Error {
-	return rpc.Errorf(rpc.CodeInvalidParams, "%s is %q: want one of %s", where, level, strings.Join(logLevels, ", "))
-}
 
 // isModern reports whether a message is of the modern era, by the version in
 // its header, "" for none, and by its body (basic/versioning "Backward

@@ -353,3 +353,46 @@ func TestTasksAreServedWhereErasAgree(t *testing.T) {
 	}
 	closed(t, g)
 }
+
+func TestNoTaskIsMadeThatItsClientCannotAskFor(t *testing.T) {
+	t.Parallel()
+	const declared = `{"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}`
+	var got string
+	server := func(name string, s *shop) Server {
+		return Server{Name: name, Handler: handler(func(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+			if call.Method == "tools/call" {
+				got = string(call.Params)
+			}
+			return s.Do(ctx, call)
+		})}
+	}
+	g := newPlain(t, nil, server("old", &shop{tasks: true}), server("shared", &shop{}), server("young", &shop{modern: true}))
+	for _, test := range []struct {
+		path, tool   string
+		legacyTask   bool // a call of a legacy client may become a task
+		modernMember bool // what a modern client's params have besides is passed on
+		extension    bool // the server is told that a modern client knows tasks
+	}{
+		{"/mcp/old", "t", true, false, true},
+		{"/mcp/shared", "t", false, false, true},
+		{"/mcp/young", "t", false, true, true},
+		{"/mcp", "old__t", false, false, false},
+		{"/mcp", "young__t", false, true, false},
+	} {
+		got = ""
+		session := initializeWith(t, g, test.path, `{}`)
+		do(g, "POST", test.path, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+test.tool+`","task":{"ttl":1}}}`, session...)
+		if got == "" || strings.Contains(got, `"task"`) != test.legacyTask {
+			t.Errorf("legacy at %s: %s", test.path, got)
+		}
+		got = ""
+		do(g, "POST", test.path, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+test.tool+`","task":{"ttl":1},`+
+			strings.Replace(meta, `"io.modelcontextprotocol/clientCapabilities":{}`, `"io.modelcontextprotocol/clientCapabilities":`+declared, 1)+`}}`,
+			modernHeaders("tools/call", test.tool)...)
+		if got == "" || strings.Contains(got, `"task"`) != test.modernMember || strings.Contains(got, tasksExtension) != test.extension ||
+			!strings.Contains(got, `"elicitation":{}`) {
+			t.Errorf("modern at %s: %s", test.path, got)
+		}
+	}
+	closed(t, g)
+}

@@ -238,6 +238,15 @@ func TestAStateIsGoodForItsCallAlone(t *testing.T) {
 				t.Errorf("%s: got %s", name, r)
 			}
 		}
+		// A client that has a session is another.
+		c := g.NewClient(t.Context(), "a")
+		if err := c.Write([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"one__x"` + in.retry() + `,` + canElicit("1") + `}}`)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Read(t.Context()); err != nil || !strings.Contains(string(got), "is not one of this call") {
+			t.Errorf("a client in this process: %s, %v", got, err)
+		}
+		c.Close()
 		// Each answers its own, and once.
 		in.InputRequests["1"] = other.InputRequests["1"]
 		for _, one := range []inquiry{in, other} {
@@ -539,9 +548,16 @@ func TestNoEventComesBehindTheQuestion(t *testing.T) {
 // TestGatewaysBehindOneAnother has a call parked at the one behind.
 func TestGatewaysBehindOneAnother(t *testing.T) {
 	t.Parallel()
+	key := make([]byte, KeySize)
+	for name, options := range map[string]*Options{"keys of their own": nil, "one key, as on one machine": {Key: key}} {
+		t.Run(name, func(t *testing.T) { chain(t, options) })
+	}
+}
+
+func chain(t *testing.T, options *Options) {
 	synctest.Test(t, func(t *testing.T) {
-		behind := newGateway(t, nil, one(inquirer(1)))
-		front := newPlain(t, nil, one(handler(func(_ context.Context, call rpc.Call) (rpc.Answer, error) {
+		behind := newGateway(t, options, one(inquirer(1)))
+		front := newPlain(t, options, one(handler(func(_ context.Context, call rpc.Call) (rpc.Answer, error) {
 			if call.Method == "server/discover" {
 				return rpc.Result(json.RawMessage(`{"supportedVersions":["2026-07-28"],"capabilities":{}}`)), nil
 			}

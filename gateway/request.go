@@ -37,6 +37,10 @@ const (
 	methodTasks       = "tasks/" // what they begin with
 )
 
+// tasksExtension is the extension of the modern era whose methods those are
+// (SEP-2663).
+const tasksExtension = "io.modelcontextprotocol/tasks"
+
 // Notifications that mean something here.
 const (
 	notifyCancelled   = "notifications/cancelled"   // from clients, and to them
@@ -59,11 +63,11 @@ type request struct {
 	token    json.RawMessage // the progress token; nil for none
 	logLevel int             // the least severe log message that the client wants
 	levelSet bool            // a legacy client has set it
-	foreign  bool            // it goes on with what another gateway has asked
+	foreign  error           // it goes on with what another gateway has asked; why a server cannot
 
 	header http.Header // of a modern request over HTTP; nil otherwise
 	// cancel ends the request, and with it the call of the one server that it is
-	// for; nil where each call is to have an end of its own.
+	// for; nil where that ends by itself.
 	cancel context.CancelCauseFunc
 	lent   rpc.Answer // what the result is in, to be freed when it is sent
 	// standingOut is the way to the client outside of calls, where that is not a
@@ -78,9 +82,12 @@ type request struct {
 
 // An outlet takes frames to a client, in order, ahead of an answer.
 type outlet interface {
-	// event takes a frame that may be lost if the client is slow.
+	// event takes a frame that is lost where too many wait for the client to
+	// read: it does not block. That of a client in this process loses nothing,
+	// and blocks instead.
 	event(frame []byte)
-	// send takes a frame that the client has to see.
+	// send takes a frame that the client has to see. It blocks where the client
+	// is read from no faster than it reads: over stdio.
 	send(frame []byte)
 }
 
@@ -184,15 +191,16 @@ func (q *request) run(ctx context.Context) (json.RawMessage, error) {
 
 func (q *request) dispatch(ctx context.Context) (rpc.Answer, error) {
 	if kind := listKinds[q.method]; kind != nil {
-		q.cancel = nil // the time of one server is not that of another
 		return q.list(ctx, kind)
 	}
 	if q.era == modern && has(q.params, "requestState") {
 		if state := jsonrpc.GetString(q.params, "requestState"); strings.HasPrefix(state, statePrefix) {
 			result, err := q.resume(ctx, state)
-			if q.foreign = err == errForeign; !q.foreign {
+			foreign, ok := err.(foreignState)
+			if !ok {
 				return result, err
 			}
+			q.foreign = foreign.error
 		}
 	}
 	switch q.method {
@@ -247,21 +255,43 @@ func (q *request) pass(ctx context.Context) (rpc.Answer, error) {
 		return rpc.Answer{}, rpc.Errorf(rpc.CodeMethodNotFound, "%s is served where an endpoint has one server: at /mcp/NAME", q.method)
 	case s == nil:
 		return rpc.Answer{}, q.unknownMethod()
-	case tasks:
-		// Those of 2025-11-25 and those of the modern extension have only their
-		// names in common. A legacy server's are those of a session, and a pool
-		// that has several sessions for a client does not offer them.
-		said := q.helloOf(ctx, s)
-		_, offered := jsonrpc.Get(said, "capabilities", "tasks")
-		if isModern := s.modern.Load(); isModern != (q.era == modern) || !isModern && !offered {
-			return rpc.Answer{}, q.unknownMethod()
-		}
+	case tasks && !q.hasTasks(ctx, s):
+		return rpc.Answer{}, q.unknownMethod()
 	}
-	result, err := q.ask(ctx, s, q.params, q.out)
+	result, err := q.ask(ctx, s, q.params)
 	if errors.Is(err, mcpool.ErrRefused) {
 		return rpc.Answer{}, q.unknownMethod() // some servers answer what they do not know with a page
 	}
 	return result, err
+}
+
+// hasTasks reports whether the client can have tasks at a server. Those of
+// 2025-11-25 and those of the modern extension have only their names in common.
+// A legacy server's are those of a session, and a pool that has several sessions
+// for a client does not offer them.
+func (q *request) hasTasks(ctx context.Context, s *backend) bool {
+	said := q.helloOf(ctx, s)
+	if modernServer := s.modern.Load(); modernServer || q.era == modern {
+		return modernServer && q.era == modern
+	}
+	_, told := jsonrpc.Get(said, "capabilities", "tasks")
+	return told && q.endpoint.only() != nil
+}
+
+// withoutTask takes off what has a call become a task that the client could not
+// ask for: a server without tasks would ignore it (MCP 2025-11-25,
+// basic/utilities/tasks), and a modern one makes them for those alone who
+// declare the extension (SEP-2663).
+func (q *request) withoutTask(ctx context.Context, s *backend, params json.RawMessage) json.RawMessage {
+	if has(params, "task") && !q.hasTasks(ctx, s) {
+		params = jsonrpc.Delete(params, "task")
+	}
+	if q.endpoint.only() == nil {
+		if _, declared := jsonrpc.Get(q.meta, metaCapabilities, "extensions", tasksExtension); declared {
+			params = jsonrpc.Delete(params, "_meta", metaCapabilities, "extensions", tasksExtension)
+		}
+	}
+	return params
 }
 
 func (q *request) unknownMethod() error {
@@ -279,12 +309,15 @@ func (q *request) byName(ctx context.Context, kind *listKind, path ...string) (r
 		return rpc.Answer{}, err
 	}
 	params := q.params
+	if kind == &tools {
+		params = q.withoutTask(ctx, s, params)
+	}
 	if inner != name {
 		if params, err = setString(params, inner, path...); err != nil {
 			return rpc.Answer{}, badParams(q.method, err)
 		}
 	}
-	answer, err := q.ask(ctx, s, params, q.out)
+	answer, err := q.ask(ctx, s, params)
 	q.lent = answer
 	return answer, err
 }
@@ -331,7 +364,7 @@ func (q *request) byURI(ctx context.Context, path ...string) (rpc.Answer, error)
 			return rpc.Answer{}, badParams(q.method, err)
 		}
 	}
-	return q.ask(ctx, s, params, q.out)
+	return q.ask(ctx, s, params)
 }
 
 // findURI returns the server that a client's URI is for, and what it is there.
@@ -369,7 +402,7 @@ func fits(uri, template string) bool {
 // template (MCP 2025-11-25, server/utilities/completion).
 func (q *request) complete(ctx context.Context) (rpc.Answer, error) {
 	if s := q.endpoint.only(); s != nil && !q.endpoint.prefixed {
-		return q.ask(ctx, s, q.params, q.out)
+		return q.ask(ctx, s, q.params)
 	}
 	switch kind := jsonrpc.GetString(q.params, "ref", "type"); kind {
 	case "ref/resource":

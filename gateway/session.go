@@ -26,7 +26,7 @@ const maxClientInfo = 512
 // A session is what a legacy client agreed on when it began.
 type session struct {
 	name     string // what it is called behind the gateway
-	gateway  string // where it began
+	gateway  string // where it began; any other with the key goes on with it
 	protocol string // the version agreed on
 	caps     rpc.Capabilities
 	info     string // clientInfo, an object; "" for none
@@ -120,4 +120,18 @@ func (s *sessions) end(name string) bool {
 	}
 	s.ended.set(name, struct{}{})
 	return true
+}
+
+// endSession makes a session's id good for nothing and tells the servers of
+// its endpoint.
+func (g *Gateway) endSession(e *endpoint, who rpc.Caller) {
+	if !g.sessions.end(who.Session) {
+		return
+	}
+	g.standings.end(who.Session)
+	for _, s := range e.servers {
+		if s.EndSession != nil {
+			s.EndSession(who)
+		}
+	}
 }

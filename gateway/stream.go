@@ -151,8 +151,9 @@ func (s *stream) wrote(n int) {
 }
 
 // serve writes the frames from number n on, and those that come, as the body of
-// a response that startEvents has begun. It returns nil when the stream has ended and all is written, or
-// another response serves it, and otherwise why the client is not there.
+// a response that startEvents has begun. It returns nil when the stream has
+// ended and all is written, or another response serves it, and otherwise why the
+// client is not there.
 func (s *stream) serve(ctx context.Context, w http.ResponseWriter, n int) error {
 	stop := s.take()
 	var beat *time.Timer

@@ -77,6 +77,9 @@ func newWires(u *url.URL, header http.Header, dial func(ctx context.Context) (ne
 		start += "User-Agent: Go-http-client/1.1\r\n"
 	}
 	for name := range header {
+		if strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			return nil // net/http knows which are refused
+		}
 		switch name {
 		case "Accept-Encoding", "Connection", "Content-Length", "Expect", "Host", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
 			return nil // net/http knows what to make of them
