@@ -36,8 +36,9 @@ type eventReader struct {
 }
 
 // buffers are those of streams that were read: a stream has one event as a
-// rule, which is small beside a buffer.
-var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 16<<10) }}
+// rule, which is small beside a buffer. A large event is read in pieces of that
+// size: with half of it, one of 1 MiB costs a tenth more.
+var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 32<<10) }}
 
 // newEventReader reads a stream until release.
 func newEventReader(stream io.Reader, limit int) *eventReader {
