@@ -473,6 +473,7 @@ func TestHandlerIsWatched(t *testing.T) {
 		if got := one.heard(); got != `subscriptions/acknowledged {"notifications":{"toolsListChanged":true}}` {
 			t.Errorf("one heard %s", got)
 		}
+		time.Sleep(time.Second) // one that was replaced goes on for a moment
 		if got := other.heard(); got != "subscriptions/acknowledged "+all || listening != 1 {
 			t.Errorf("the other heard %s; the handler is listened to by %d", got, listening)
 		}
