@@ -18,7 +18,7 @@ const module = "github.com/mcpool-dev/mcpool"
 // floors are the packages from the ground up: each imports only those on
 // lower floors.
 var floors = [][]string{
-	1: {"rpc", "internal/slots", "internal/jsonrpc", "internal/mirror", "internal/children"},
+	1: {"rpc", "internal/slots", "internal/jsonrpc", "internal/mirror", "internal/children", "internal/serving"},
 	2: {"internal/transport", "dbserver"},
 	3: {"."},
 	4: {"dbplugin", "gateway"},

@@ -20,6 +20,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/gateway"
+	"github.com/mcpool-dev/mcpool/internal/serving"
 	"github.com/mcpool-dev/mcpool/internal/transport"
 )
 
@@ -48,19 +49,18 @@ func serveHop(kind, upstream string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
 	var handler http.Handler
-	stop := func() {}
+	stop, serve := func() {}, serveWell
 	switch kind {
 	case gatewayHop:
 		handler, stop = newGateway(upstream)
+		serve = serveAsMcpool
 	case proxyHop:
 		handler = newProxy(upstream)
 	case bufferedHop:
 		handler = buffered(newProxy(upstream))
 	}
-	// As cmd/mcpool has it.
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	fmt.Println("http://" + listener.Addr().String())
-	go server.Serve(listener) // ends with the process
+	go serve(listener, handler) // ends with the process
 	for asked := bufio.NewScanner(os.Stdin); asked.Scan(); {
 		must(json.NewEncoder(os.Stdout).Encode(usageOfThis()))
 	}
@@ -112,15 +112,32 @@ func newGateway(upstream string) (http.Handler, func()) {
 	}
 	g, err := gateway.New(fronts, nil)
 	must(err)
-	mux := http.NewServeMux()
-	mux.Handle("/mcp", g)
-	mux.Handle("/mcp/", g)
-	return mux, func() {
-		must(g.Close(context.Background()))
-		for _, pool := range pools {
-			must(pool.Close(context.Background()))
+	others := http.NotFoundHandler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if gateway.Serves(r.URL.Path) {
+				g.ServeHTTP(w, r)
+			} else {
+				others.ServeHTTP(w, r)
+			}
+		}), func() {
+			must(g.Close(context.Background()))
+			for _, pool := range pools {
+				must(pool.Close(context.Background()))
+			}
 		}
-	}
+}
+
+// serveAsMcpool serves as cmd/mcpool does, with the bounds and the garbage
+// collector that it has.
+func serveAsMcpool(listener net.Listener, handler http.Handler) error {
+	serving.CollectLess()
+	return serving.New(handler, slog.New(slog.DiscardHandler)).Serve(listener)
+}
+
+// serveWell serves as a program does that has read about net/http.
+func serveWell(listener net.Listener, handler http.Handler) error {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	return server.Serve(listener)
 }
 
 // newProxy is the proxy that the standard library has, as good as it gets: with

@@ -15,15 +15,22 @@ import (
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
-// ask makes the call of a request to one server and returns its answer. out,
-// if any, gets what the client asked for meanwhile. The error is an
-// [*rpc.Error], a [*timeoutError], a [*limitError], or the handler's.
-func (q *request) ask(ctx context.Context, s *backend, params json.RawMessage, out outlet) (rpc.Answer, error) {
-	return q.askFor(ctx, s, q.method, params, out)
+// ask makes the call of a request, which is for one server, and returns its
+// answer; when the call has no more time the request has none. What the client
+// asked for meanwhile goes to q.out. The error is an [*rpc.Error], a
+// [*timeoutError], a [*limitError], or the handler's.
+func (q *request) ask(ctx context.Context, s *backend, params json.RawMessage) (rpc.Answer, error) {
+	return q.call(ctx, s, q.method, params, q.out, q.cancel)
 }
 
-// askFor is ask for another method than that of the request.
-func (q *request) askFor(ctx context.Context, s *backend, method string, params json.RawMessage, out outlet) (rpc.Answer, error) {
+// askFor makes one of several calls that a request needs, of whatever method.
+// Its time is its own, and nothing but its answer goes to the client.
+func (q *request) askFor(ctx context.Context, s *backend, method string, params json.RawMessage) (rpc.Answer, error) {
+	return q.call(ctx, s, method, params, nil, nil)
+}
+
+// call is ask and askFor; out and cancel are nil for none, see [startClock].
+func (q *request) call(ctx context.Context, s *backend, method string, params json.RawMessage, out outlet, cancel context.CancelCauseFunc) (rpc.Answer, error) {
 	if q.foreign != nil && method != methodDiscover {
 		// A legacy server has no states: it would do it all over again.
 		if q.helloOf(ctx, s); !s.modern.Load() {
@@ -55,7 +62,7 @@ func (q *request) askFor(ctx context.Context, s *backend, method string, params 
 	}
 	defer leave()
 	on := &events{request: q, out: out}
-	ctx, on.clock = startClock(ctx, s, q.cancel)
+	ctx, on.clock = startClock(ctx, s, cancel)
 	defer on.clock.stop()
 	call.Events = on
 	answer, err := s.do(ctx, q.gateway.log, call)

@@ -17,6 +17,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -50,18 +51,19 @@ type Server struct {
 	// the client to what the server asks. 0 means no bound.
 	CallTimeout time.Duration
 	// MaxCalls bounds the calls to the server that are under way, those that
-	// wait for a connection included; 0 for [DefaultMaxCalls]. More are told so
-	// with HTTP status 503.
+	// wait for a connection included; 0 for [DefaultMaxCalls]. More are not made:
+	// modern clients over HTTP are told so with status 503, others with an error
+	// of the protocol, as some wait for ever after such a status.
 	MaxCalls int
 	// Allow and Deny are patterns of the names of tools, as of [path.Match]. What
 	// Deny matches is neither listed nor called, and where Allow has any, only
 	// what one of them matches is.
 	Allow, Deny []string
 	// EndSession is told once that a client's session has ended: by DELETE,
-	// with ServeStdio or a Client, or because the one server of the endpoint lost its
-	// state (mcpool.ErrSessionLost). Sessions whose clients just stay away are not
-	// reported. It may be called while calls of the session still run. Nil if
-	// nobody cares.
+	// with the stream of HTTP+SSE, with ServeStdio or a Client, or because the one
+	// server of the endpoint lost its state (mcpool.ErrSessionLost). Sessions
+	// whose clients just stay away are not reported. It may be called while calls
+	// of the session still run. Nil if nobody cares.
 	EndSession func(who rpc.Caller)
 }
 
@@ -131,13 +133,15 @@ type Options struct {
 	// made up. It stands in what clients keep, and has 1 to 64 letters, digits,
 	// '-' and '_'.
 	Name string
-	// Principal says on whose behalf a request is made; "" is the principal of
-	// the pools. What it cannot say it refuses with an error, which the client
-	// is told with HTTP status 401. Nil for "" always.
+	// Principal says on whose behalf a request over HTTP is made; "" is the
+	// principal of the pools. What it cannot say it refuses with an error, which
+	// the client is told with HTTP status 401. It is asked for each request, of
+	// several at once. Nil for "" always.
 	Principal func(*http.Request) (string, error)
 	// MaxCallsPerPrincipal bounds the calls of one principal that are under
-	// way; 0 for [DefaultMaxCallsPerPrincipal]. More are told so with HTTP status
-	// 429.
+	// way; 0 for [DefaultMaxCallsPerPrincipal]. More are not made, as with
+	// Server.MaxCalls, but the status is 429. It also bounds the requests of each
+	// client over HTTP+SSE or stdio, or in this process, that are not answered.
 	MaxCallsPerPrincipal int
 	// JoinHeader is what programs that join the gateway ([Join]) are told, such
 	// as which configuration it serves.
@@ -173,7 +177,8 @@ type Gateway struct {
 	sessions  *sessions
 	levels    levels
 	standings standings
-	talks     talks
+	listens   tally // subscriptions/listen of modern clients, by principal
+	visitors  visitors
 	joiners   joiners
 	streams   streams
 	questions questions
@@ -236,7 +241,8 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		sealer:     seal,
 		sessions:   newSessions(seal),
 		levels:     levels{of: newRecent[int](maxLevels)},
-		talks:      talks{by: make(map[string]*visitor)},
+		listens:    newTally(),
+		visitors:   visitors{by: make(map[string]*visitor)},
 		streams:    streams{by: make(map[string]*kept)},
 		questions:  questions{gateway: o.Name, waiting: make(map[string]map[string]chan jsonrpc.Message)},
 		calls:      newCalls(),
@@ -245,7 +251,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		lists:      newLists(),
 		losses:     losses{of: make(map[loss]struct{})},
 	}
-	g.standings = standings{gateway: g, of: make(map[string]*standing), updates: tally{of: make(map[string]int)}}
+	g.standings = standings{gateway: g, of: make(map[string]*standing), updates: newTally()}
 	g.draining, g.drain = context.WithCancelCause(context.Background())
 	for i := range servers {
 		s := &servers[i]
@@ -330,10 +336,13 @@ func (s *Server) check(before []*backend) error {
 
 // ServeHTTP serves all servers at /mcp and each at /mcp/NAME; and the older
 // HTTP+SSE at the same paths, to clients that begin with GET, and at /sse and
-// /sse/NAME; and programs that [Join]. A modern client's call ends when the client goes away; a legacy
-// client's call goes on, until it is cancelled in words or answered to nobody
-// (MCP 2025-11-25, basic/transports "Sending Messages to the Server"). Hosts
-// and origins are checked as by [Guard].
+// /sse/NAME; and programs that [Join]. A modern client's call ends when the
+// client goes away; a legacy client's call goes on, until it is cancelled in
+// words or answered to nobody (MCP 2025-11-25, basic/transports "Sending
+// Messages to the Server"). Hosts and origins are checked as by [Guard]. It
+// waits for the client to send and to read what it bounds by deadlines, and
+// panics with [http.ErrAbortHandler] where the response cannot be ended as if
+// it were whole.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		// It holds for a request that is refused too: net/http reads what is left
@@ -346,10 +355,11 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Close refuses new calls, over HTTP with status 503, ends streams on which
 // nothing is awaited, and waits for the calls in flight. When ctx ends first it
 // cancels them and returns an error that says how many they were and wraps the
-// cause of ctx. Calls that are parked until their client answers are cancelled
-// at once: it cannot come back. Close does not wait for answers over HTTP to be
-// written: shut the HTTP server down after it. To those that have joined they
-// are written.
+// cause of ctx, after a second at the most: a handler that does not return when
+// its context ends is left behind, and that is an error, too. Calls that are
+// parked until their client answers are cancelled at once: it cannot come back.
+// Close does not wait for answers over HTTP to be written: shut the HTTP server
+// down after it. To those that have joined they are written.
 func (g *Gateway) Close(ctx context.Context) error {
 	idle := g.calls.close()
 	g.joiners.close()
@@ -364,24 +374,21 @@ func (g *Gateway) Close(ctx context.Context) error {
 		g.standings.work.Wait()
 		g.joiners.work.Wait()
 	}()
-	var err error
 	select {
-	case <-idle:
+	case <-ended:
+		return nil
 	case <-ctx.Done():
-		if n := g.calls.cancelAll(); n > 0 {
-			err = fmt.Errorf("gateway: closed with %d calls in flight: %w", n, context.Cause(ctx))
-		}
+	}
+	var err error
+	if n := g.calls.cancelAll(); n > 0 {
+		err = fmt.Errorf("gateway: closed with %d calls in flight: %w", n, context.Cause(ctx))
 	}
 	select {
 	case <-ended:
 		return err
-	case <-ctx.Done():
-	}
-	select {
-	case <-ended:
 	case <-time.After(flushTime):
 	}
-	return err
+	return cmp.Or(err, fmt.Errorf("gateway: closed while a handler had not returned, or a client that joined had not read: %w", context.Cause(ctx)))
 }
 
 // untilDrain returns a context that ends with Close as well, with errClosed.

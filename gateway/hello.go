@@ -65,7 +65,7 @@ func (q *request) hello(ctx context.Context) hello {
 func (q *request) helloOf(ctx context.Context, s *backend) json.RawMessage {
 	ctx, cancel := context.WithTimeoutCause(ctx, helloWait, fmt.Errorf("it did not say what it can within %v", helloWait))
 	defer cancel()
-	answer, err := q.askFor(ctx, s, methodDiscover, nil, nil)
+	answer, err := q.askFor(ctx, s, methodDiscover, nil)
 	said := answer.Bytes()
 	if err == nil {
 		s.modern.Store(saysModern(said))

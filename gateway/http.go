@@ -49,21 +49,21 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, rpc.Errorf(rpc.CodeInvalidRequest, "who calls is not known: %v", err))
 		return
 	}
-	talk := ""
+	visitor := "" // of HTTP+SSE
 	if r.URL.RawQuery != "" {
-		talk = r.URL.Query().Get(talkParam)
+		visitor = r.URL.Query().Get(visitorParam)
 	}
 	switch {
 	case r.Method == http.MethodGet && wantsToJoin(r) && !older:
 		g.join(v)
-	case r.Method == http.MethodPost && talk != "":
-		g.postTalk(v, talk)
+	case r.Method == http.MethodPost && visitor != "":
+		g.postSSE(v, visitor)
 	case r.Method == http.MethodPost && !older:
 		g.post(v)
 	case r.Method == http.MethodGet && r.Header.Get(headerSession) != "" && v.accepts.asksEvents:
 		g.get(v)
 	case r.Method == http.MethodGet && v.accepts.asksEvents && r.Header.Get(headerVersion) == "":
-		g.talk(v)
+		g.openSSE(v)
 	case r.Method == http.MethodDelete && !older:
 		g.delete(v)
 	default:
@@ -71,6 +71,17 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusMethodNotAllowed, rpc.Errorf(rpc.CodeInvalidRequest,
 			"method %s is not served so: POST sends a message, DELETE ends a session, GET with Accept: text/event-stream opens the stream of a session", r.Method))
 	}
+}
+
+// Serves reports whether a path is for a [Gateway], as http.Request.URL has it,
+// so that a program can serve others beside it. To ask costs a twentieth of what
+// an http.ServeMux does.
+func Serves(path string) bool {
+	rest, ok := strings.CutPrefix(path, "/mcp")
+	if !ok {
+		rest, ok = strings.CutPrefix(path, "/sse")
+	}
+	return ok && (rest == "" || rest[0] == '/')
 }
 
 // endpoint returns what a path serves, nil for nothing, and whether it is one

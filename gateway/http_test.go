@@ -172,7 +172,7 @@ func TestPreflightAllowsWhatClientsSend(t *testing.T) {
 	r := do(g, "OPTIONS", "/mcp", "", "Origin", "https://app.example", "Access-Control-Request-Method", "POST",
 		"Access-Control-Request-Headers", "content-type,mcp-param-region, Mcp-Param-X y, x-other, mcp-param-")
 	allowed := strings.Split(r.header.Get("Access-Control-Allow-Headers"), ", ")
-	want := "Content-Type, Authorization, Accept, Last-Event-ID, Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name, mcp-param-region"
+	want := "Content-Type, Authorization, Accept, Last-Event-ID, Mcp-Session-Id, Mcp-Protocol-Version, Mcp-Method, Mcp-Name, mcp-param-region"
 	if r.status != 204 || strings.Join(allowed, ", ") != want || !strings.Contains(r.header.Get("Access-Control-Allow-Methods"), "DELETE") {
 		t.Errorf("got %s", r)
 	}

@@ -166,8 +166,8 @@ const (
 	maxJoinHead = 64 << 10
 )
 
-// A Joined is a way to a gateway that another program is, or this one. It is
-// for [Relay].
+// A Joined is a way to a gateway that another program is, or this one: a
+// connection, which [Relay] closes.
 type Joined struct {
 	// Header is what the gateway says of itself: its Options.JoinHeader.
 	Header http.Header
@@ -177,8 +177,9 @@ type Joined struct {
 }
 
 // Join asks the gateway that listens at a TCP address to serve a client of this
-// program, as it would at /mcp. It waits for at most 10 s. The error is
-// [ErrNotJoinable], or what else there is to know.
+// program, as it would at /mcp. It waits until it is told, ctx ends, or 10 s are
+// over. The error wraps [ErrNotJoinable], the cause of ctx, or what the network
+// has against it.
 func Join(ctx context.Context, address string) (*Joined, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, joinTime, fmt.Errorf("no answer within %v", joinTime))
 	defer cancel()

@@ -47,17 +47,3 @@ func (g *Gateway) notified(session string, msg *message) {
 		g.calls.cancel(keyOf(session, id))
 	}
 }
-
-// endSession makes a session's id good for nothing and tells the servers of
-// its endpoint.
-func (g *Gateway) endSession(e *endpoint, who rpc.Caller) {
-	if !g.sessions.end(who.Session) {
-		return
-	}
-	g.standings.end(who.Session)
-	for _, s := range e.servers {
-		if s.EndSession != nil {
-			s.EndSession(who)
-		}
-	}
-}

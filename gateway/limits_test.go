@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/rpc"
@@ -125,5 +127,36 @@ func TestSessionIDsSayWhoseTheyAre(t *testing.T) {
 		for _, g := range []*Gateway{g, sibling, stranger} {
 			closed(t, g)
 		}
+	})
+}
+
+// The time of a server that is asked beside others is up for that server alone.
+func TestCallTimeoutOfOneServerIsNotThatOfAnother(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hangs := handler(func(ctx context.Context, _ rpc.Call) (rpc.Answer, error) {
+			<-ctx.Done()
+			return rpc.Answer{}, context.Cause(ctx)
+		})
+		thinks := handler(func(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+			select {
+			case <-time.After(listWait - time.Millisecond):
+			case <-ctx.Done():
+				return rpc.Answer{}, context.Cause(ctx)
+			}
+			if call.Method == "server/discover" {
+				return rpc.Result(json.RawMessage(`{"capabilities":{"completions":{}}}`)), nil
+			}
+			return demo(ctx, call)
+		})
+		g := newPlain(t, &Options{Prefix: PrefixNever}, Server{Name: "a", Handler: hangs, CallTimeout: time.Second}, Server{Name: "b", Handler: thinks})
+		r := do(g, "POST", "/mcp", `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{}}}`)
+		if r.status != 200 || !strings.Contains(r.body, `"completions":{}`) {
+			t.Errorf("initialize: %s", r)
+		}
+		if r := callModern(g, "/mcp", "echo", ""); r.status != 200 || !strings.Contains(r.body, `"text":"ok"`) {
+			t.Errorf("a name that is looked for: %s", r)
+		}
+		closed(t, g)
 	})
 }

@@ -26,6 +26,9 @@ const (
 	ackWait = 5 * time.Second
 	// maxURIs bounds the resources that one client subscribes to.
 	maxURIs = 1000
+	// maxListens bounds the subscriptions of modern clients of one principal: each
+	// has a goroutine for each server.
+	maxListens = 10000
 	// maxUntold bounds the changes that come before a client is told what it
 	// will be told of.
 	maxUntold = 1000
@@ -92,6 +95,10 @@ func (q *request) listen(ctx context.Context) (json.RawMessage, error) {
 	if len(all.URIs) > maxURIs {
 		return nil, rpc.Errorf(rpc.CodeInvalidParams, "%s has %d resourceSubscriptions: at most %d", methodListen, len(all.URIs), maxURIs)
 	}
+	if !q.gateway.listens.add(q.caller.Principal, maxListens) {
+		return nil, rpc.Errorf(rpc.CodeInternal, "%d subscriptions of yours are under way already: no more are taken", maxListens)
+	}
+	defer q.gateway.listens.remove(q.caller.Principal)
 	l := &listening{request: q, heeded: make(map[*backend]filter), names: make(map[string]string)}
 	filters := make(map[*backend]filter, len(q.endpoint.servers))
 	for _, s := range q.endpoint.servers {

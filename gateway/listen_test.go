@@ -149,3 +149,28 @@ func TestListeningIsRefusedWhereItMakesNoSense(t *testing.T) {
 	}
 	closed(t, g)
 }
+
+func TestListeningIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newPlain(t, &Options{Principal: byHeader}, one(newTeller(demo)))
+		for g.listens.add("", maxListens-1) { // those of other clients
+		}
+		last := openListen(t, g, "1", `{"toolsListChanged":true}`)
+		last.message()
+		if r := openListen(t, g, "2", `{"toolsListChanged":true}`).body(); r.code(t) != -32603 || !strings.Contains(r.body, "10000 subscriptions") {
+			t.Errorf("one more: %s", r)
+		}
+		other := openListen(t, g, "3", `{"toolsListChanged":true}`, "X-Principal", "other")
+		other.message()
+		for _, w := range []*wire{last, other} {
+			w.leave()
+			w.rest()
+		}
+		synctest.Wait()
+		if got := g.listens.of[""]; got != maxListens-1 {
+			t.Errorf("%d count yet", got)
+		}
+		closed(t, g)
+	})
+}

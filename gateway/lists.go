@@ -56,7 +56,7 @@ func (q *request) list(ctx context.Context, kind *listKind) (rpc.Answer, error) 
 		return rpc.Answer{}, rpc.Errorf(rpc.CodeInvalidParams, "params.cursor of %s must be a string", kind.method)
 	}
 	if s := q.endpoint.only(); s != nil {
-		page, err := q.ask(ctx, s, q.params, q.out)
+		page, err := q.ask(ctx, s, q.params)
 		if err != nil || !q.endpoint.prefixed && !(kind == &tools && s.filters()) {
 			return page, err
 		}
@@ -182,7 +182,7 @@ func (q *request) all(ctx context.Context, s *backend, kind *listKind) ([]item, 
 	}
 	var items []item
 	for range maxPages {
-		answer, err := q.askFor(ctx, s, kind.method, params, nil)
+		answer, err := q.askFor(ctx, s, kind.method, params)
 		if e := (*rpc.Error)(nil); errors.As(err, &e) && e.Code == rpc.CodeMethodNotFound {
 			return items, nil // it has none of these
 		}
@@ -230,7 +230,7 @@ func (q *request) known(ctx context.Context, s *backend, kind *listKind) ([]item
 	if ctx.Err() != nil {
 		return nil, err
 	}
-	q.gateway.lists.failed(s.Name, err)
+	q.gateway.lists.failed(s.Name, q.caller.Principal, err)
 	if isKnown {
 		q.gateway.log.Warn("a server did not list: its last list is shown", logServer, s.Name, "method", kind.method, logError, err)
 		return last, nil
@@ -244,7 +244,7 @@ func (q *request) known(ctx context.Context, s *backend, kind *listKind) ([]item
 func (q *request) locate(ctx context.Context, kind *listKind, servers []*backend, match func(item) bool) (found item, ok bool) {
 	for _, s := range servers {
 		items, known := q.gateway.lists.get(q.listKey(s, kind))
-		if _, away := q.gateway.lists.fault(s.Name); !known && !away {
+		if !known && !q.gateway.lists.away(s.Name, q.caller.Principal) {
 			break // it may be the first that has it
 		}
 		for _, item := range items {
@@ -271,12 +271,19 @@ func (q *request) locate(ctx context.Context, kind *listKind, servers []*backend
 
 // lists keeps the last whole list of each server, for when it is away, and to
 // find what a name that says nothing of its server is of. What one principal
-// was shown, no other is.
+// was shown, no other is; its sessions share it, so that one of them may be shown
+// what another was while a server is away.
 type lists struct {
 	mu     sync.Mutex // guards what follows
 	kept   map[listKey][]item
 	bytes  int
-	faults map[string]ListFault // by server
+	faults map[string]*listFault // by server
+}
+
+// A listFault is a server that does not list what it has.
+type listFault struct {
+	ListFault
+	of map[string]bool // the principals that have asked it since
 }
 
 type listKey struct {
@@ -290,7 +297,7 @@ func (q *request) listKey(s *backend, kind *listKind) listKey {
 }
 
 func newLists() *lists {
-	return &lists{kept: make(map[listKey][]item), faults: make(map[string]ListFault)}
+	return &lists{kept: make(map[listKey][]item), faults: make(map[string]*listFault)}
 }
 
 func (l *lists) get(key listKey) ([]item, bool) {
@@ -332,17 +339,35 @@ func sizeOf(items []item) int {
 	return size
 }
 
-func (l *lists) failed(server string, err error) {
+// failed notes that a server does not list what it has, until it does.
+func (l *lists) failed(server, principal string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, already := l.faults[server]; !already {
-		l.faults[server] = ListFault{time.Now(), err}
+	f := l.faults[server]
+	if f == nil {
+		f = &listFault{ListFault{time.Now(), err}, make(map[string]bool)}
+		l.faults[server] = f
 	}
+	if len(f.of) < keptLists { // the others ask it again
+		f.of[principal] = true
+	}
+}
+
+// away reports whether a server did not list what it has when it was last asked
+// for a principal. What it said to another, such as that it does not know who
+// that is, says nothing.
+func (l *lists) away(server, principal string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := l.faults[server]
+	return f != nil && f.of[principal]
 }
 
 func (l *lists) fault(server string) (ListFault, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f, ok := l.faults[server]
-	return f, ok
+	if f := l.faults[server]; f != nil {
+		return f.ListFault, true
+	}
+	return ListFault{}, false
 }

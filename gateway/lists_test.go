@@ -206,3 +206,37 @@ func TestServersAreListedAtOnce(t *testing.T) {
 		t.Errorf("got %s", r)
 	}
 }
+
+// What a server refuses to one principal moves no name of another to another
+// server.
+func TestAServerThatFailsAPrincipalIsNotAwayForAnother(t *testing.T) {
+	t.Parallel()
+	has := func(from string) handler {
+		return func(_ context.Context, call rpc.Call) (rpc.Answer, error) {
+			switch {
+			case call.Method == "tools/call":
+				return rpc.Result(json.RawMessage(`{"content":[],"from":"` + from + `"}`)), nil
+			case from == "a" && call.Caller.Principal == "refused":
+				return rpc.Answer{}, errors.New("who is that")
+			}
+			return demo(t.Context(), call)
+		}
+	}
+	g := newGateway(t, &Options{Principal: byHeader, Prefix: PrefixNever},
+		Server{Name: "a", Handler: has("a")}, Server{Name: "b", Handler: has("b")})
+	calls := func(principal string) string {
+		r := do(g, "POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo",`+meta+`}}`,
+			append(modernHeaders("tools/call", "echo"), "X-Principal", principal)...)
+		return jsonrpc.GetString(r.result(t), "from")
+	}
+	for _, test := range [][2]string{{"other", "a"}, {"refused", "b"}, {"other", "a"}, {"refused", "b"}} {
+		for key := range g.lists.kept { // there was no room for it
+			if key.server == "a" {
+				g.lists.dropLocked(key)
+			}
+		}
+		if from := calls(test[0]); from != test[1] {
+			t.Errorf("%s was answered by %s, want %s", test[0], from, test[1])
+		}
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/internal/mirror"
@@ -31,34 +30,16 @@ const (
 	metaServerInfo   = "io.modelcontextprotocol/serverInfo"
 )
 
-// Headers of the streamable HTTP transport.
+// Headers of the streamable HTTP transport, as net/http writes them: any other
+// way is rewritten for each look.
 const (
 	headerSession = "Mcp-Session-Id" // legacy
-	headerVersion = "MCP-Protocol-Version"
+	headerVersion = "Mcp-Protocol-Version"
 	headerMethod  = "Mcp-Method"
 	headerName    = "Mcp-Name"
 
 	headerLastEvent = "Last-Event-ID" // legacy
 )
-
-// logLevels are the severities of log messages, the least severe first
-// (server/utilities/logging "Log Levels").
-var logLevels = []string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
-
-// noLog is more severe than every log message.
-const noLog = 1 << 10
-
-// logLevel returns the rank of a severity, and noLog for what is none.
-func logLevel(name string) int {
-	if i := slices.Index(logLevels, name); i >= 0 {
-		return i
-	}
-	return noLog
-}
-
-func unknownLevel(where, level string) *rpc.Error {
-	return rpc.Errorf(rpc.CodeInvalidParams, "%s is %q: want one of %s", where, level, strings.Join(logLevels, ", "))
-}
 
 // isModern reports whether a message is of the modern era, by the version in
 // its header, "" for none, and by its body (basic/versioning "Backward
@@ -67,8 +48,7 @@ func (m *message) isModern(header string) bool {
 	if header >= versionModern {
 		return true
 	}
-	_, ok := jsonrpc.Get(m.meta, metaVersion)
-	return ok
+	return m.says[saysVersion] != nil
 }
 
 // checkModern checks what every modern request says of itself (basic/index
@@ -76,7 +56,7 @@ func (m *message) isModern(header string) bool {
 // (basic/transports/streamable-http "Server Validation"). header is nil over
 // stdio, where there are none.
 func (m *message) checkModern(header http.Header) *rpc.Error {
-	version := jsonrpc.GetString(m.meta, metaVersion)
+	version := jsonrpc.String(m.says[saysVersion])
 	if version == "" {
 		return rpc.Errorf(rpc.CodeInvalidParams, "params._meta lacks %q, a string", metaVersion)
 	}
@@ -89,11 +69,11 @@ func (m *message) checkModern(header http.Header) *rpc.Error {
 	if version != versionModern {
 		return unsupported(version)
 	}
-	if caps, _ := jsonrpc.Get(m.meta, metaCapabilities); len(caps) == 0 || caps[0] != '{' {
+	if caps := m.says[saysCapabilities]; len(caps) == 0 || caps[0] != '{' {
 		return rpc.Errorf(rpc.CodeInvalidParams, "params._meta lacks %q, an object", metaCapabilities)
 	}
-	if _, ok := jsonrpc.Get(m.meta, metaLogLevel); ok && logLevel(jsonrpc.GetString(m.meta, metaLogLevel)) == noLog {
-		return unknownLevel("params._meta["+strconv.Quote(metaLogLevel)+"]", jsonrpc.GetString(m.meta, metaLogLevel))
+	if level := m.says[saysLogLevel]; level != nil && logLevel(jsonrpc.String(level)) == noLog {
+		return unknownLevel("params._meta["+strconv.Quote(metaLogLevel)+"]", jsonrpc.String(level))
 	}
 	if header == nil {
 		return nil

@@ -5,6 +5,9 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,7 +22,8 @@ const (
 	// asks. Then the server is told that it is over.
 	answerLife = 5 * time.Minute
 	// maxParked bounds the calls that wait so, and maxParkedEach those of one
-	// principal: each keeps a slot at its server.
+	// principal: each keeps a slot at its server. Beyond it the server is told
+	// that the client does not answer.
 	maxParked     = 1000
 	maxParkedEach = 100
 	// maxInput bounds what a server may ask of one call at once.
@@ -100,11 +104,11 @@ func (q *request) converse(ctx context.Context, s *backend, call rpc.Call, leave
 	running, c.clock = startClock(running, s, nil)
 	call.Events = c
 	if !g.parked.goes(func() {
-		defer leave()
 		answer, err := s.do(running, g.log, call)
 		c.answer, c.err = answer, c.clock.verdict(running, err)
 		c.clock.stop()
 		cancel(nil)
+		leave() // before the client has the answer, and makes the next call
 		c.end()
 	}) {
 		leave()
@@ -180,17 +184,6 @@ func (c *conversation) park() (json.RawMessage, bool) {
 	if len(c.questions) == 0 || c.ended {
 		return nil, false
 	}
-	if !c.gateway.parked.enter(c) {
-		for key, q := range c.questions {
-			close(q.answer) // nobody is asked
-			delete(c.questions, key)
-		}
-		return nil, false
-	}
-	c.clock.pause()
-	c.round++
-	c.now, c.out = nil, nil
-	c.forgotten = time.AfterFunc(answerLife, func() { c.cancel(errForgotten) })
 	type request struct {
 		Method string          `json:"method"`
 		Params json.RawMessage `json:"params,omitempty"`
@@ -203,12 +196,24 @@ func (c *conversation) park() (json.RawMessage, bool) {
 		"resultType":    "input_required",
 		"inputRequests": requests,
 		"requestState": statePrefix + c.gateway.name + "." + c.gateway.sealer.seal(time.Now().Add(answerLife), c.bound,
-			c.gateway.name, c.id, strconv.Itoa(c.round)),
+			c.gateway.name, c.id, strconv.Itoa(c.round+1)),
 	})
-	if err != nil { // a server's params are no JSON: it cannot be, they were read
-		result = nil
+	if err != nil { // they nest too deeply, say
+		c.cancel(fmt.Errorf("the client cannot be told what the server asks: %w", err))
+		return nil, false
 	}
-	return result, result != nil
+	if !c.gateway.parked.enter(c) {
+		for key, q := range c.questions {
+			close(q.answer) // nobody is asked
+			delete(c.questions, key)
+		}
+		return nil, false
+	}
+	c.clock.pause()
+	c.round++
+	c.now, c.out = nil, nil
+	c.forgotten = time.AfterFunc(answerLife, func() { c.cancel(errForgotten) })
+	return result, true
 }
 
 // resume goes on with the parked call that a state is of. It fails with
@@ -227,8 +232,11 @@ func (q *request) resume(ctx context.Context, state string) (rpc.Answer, error) 
 		return rpc.Answer{}, foreignState{gone("it is at gateway %s, and this is %s", said[0], g.name)}
 	}
 	c := g.parked.find(said[1])
-	if c == nil {
+	switch {
+	case c == nil:
 		return rpc.Answer{}, gone("it has ended, and may have run")
+	case c.session != q.caller.Session:
+		return rpc.Answer{}, bad
 	}
 	if err := c.goOn(q, said[2]); err != nil {
 		return rpc.Answer{}, err
@@ -298,7 +306,7 @@ func (c *conversation) Notify(method string, params json.RawMessage) {
 			params, _ = jsonrpc.Set(params, q.token, "progressToken")
 		}
 	}
-	q.notify(c.out, method, params) // does not block
+	q.notify(c.out, method, params) // waits for none but a client in this process
 }
 
 // Ask implements rpc.Events: it has a question asked, and waits for the answer.
@@ -317,7 +325,7 @@ func (c *conversation) Ask(ctx context.Context, method string, params json.RawMe
 	select {
 	case answer, ok := <-asked.answer:
 		if !ok {
-			return nil, rpc.Errorf(rpc.CodeInternal, "too many calls wait for their clients: %s is not asked", method)
+			return nil, rpc.Errorf(rpc.CodeInternal, "too many calls wait for their clients, or the gateway is shutting down: %s is not asked", method)
 		}
 		return answer, nil
 	case <-ctx.Done():
@@ -411,10 +419,7 @@ func (p *parked) end(session string) {
 func (p *parked) close() {
 	p.mu.Lock()
 	p.closed = true
-	all := make([]*conversation, 0, len(p.by))
-	for _, c := range p.by {
-		all = append(all, c)
-	}
+	all := slices.Collect(maps.Values(p.by))
 	p.mu.Unlock()
 	for _, c := range all {
 		c.cancel(errAborted)

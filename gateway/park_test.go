@@ -238,6 +238,15 @@ func TestAStateIsGoodForItsCallAlone(t *testing.T) {
 				t.Errorf("%s: got %s", name, r)
 			}
 		}
+		// A client that has a session is another.
+		c := g.NewClient(t.Context(), "a")
+		if err := c.Write([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"one__x"` + in.retry() + `,` + canElicit("1") + `}}`)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Read(t.Context()); err != nil || !strings.Contains(string(got), "is not one of this call") {
+			t.Errorf("a client in this process: %s, %v", got, err)
+		}
+		c.Close()
 		// Each answers its own, and once.
 		in.InputRequests["1"] = other.InputRequests["1"]
 		for _, one := range []inquiry{in, other} {

@@ -28,8 +28,8 @@ const (
 // Relay serves one client over lines, as [Gateway.ServeStdio] does, by a
 // gateway that may go and be replaced by another, which the client does not
 // notice. connect finds a gateway, or makes one; it is called when the relay
-// begins and each time a gateway has gone, one call after the other, and has
-// 35 s.
+// begins and each time a gateway has gone, one call after the other. It has to
+// return when its ctx ends, after 35 s at the latest.
 //
 // To the next gateway the relay says what the client has said of itself:
 // initialize, and what it subscribed to. Requests that come while there is no
@@ -39,9 +39,10 @@ const (
 //
 // It returns nil at the end of in, when all requests have been answered. When
 // ctx ends nothing more is taken from in, and it returns nil when what is under
-// way has been answered, which may take grace. It fails, and tells the client
-// so, when there is no gateway, and when out fails. A Read of in, or a Write to
-// out, may be left behind.
+// way has been answered, which may take grace. It fails when connect has failed
+// or no gateway has taken the client on within 35 s, which the client is told,
+// and when in or out fails. Lines of more than [DefaultMaxBody] bytes are
+// refused. A Read of in, or a Write to out, may be left behind.
 func Relay(ctx context.Context, in io.Reader, out io.Writer, grace time.Duration, connect func(context.Context) (*Joined, error)) error {
 	r := &relay{
 		connect: connect, unanswered: make(map[string]*asked), subscribed: make(map[string]*asked),
@@ -99,8 +100,8 @@ func Relay(ctx context.Context, in io.Reader, out io.Writer, grace time.Duration
 // is of one goroutine.
 type relay struct {
 	connect func(context.Context) (*Joined, error)
-	found   chan found         // what connect has returned
-	giveUp  context.CancelFunc // nil while it does not run
+	found   chan found              // what connect has returned
+	giveUp  context.CancelCauseFunc // nil while it does not run
 
 	link   *link // nil while there is no gateway
 	ready  bool  // the gateway knows what the client has said of itself
@@ -249,7 +250,7 @@ func (r *relay) run(ctx context.Context, grace time.Duration, lines <-chan line,
 		case toClient <- answer:
 			r.toClient = r.toClient[1:]
 		case got := <-r.found:
-			r.giveUp()
+			r.giveUp(nil)
 			r.giveUp = nil
 			if got.err != nil {
 				r.fail(got.err)
@@ -260,7 +261,10 @@ func (r *relay) run(ctx context.Context, grace time.Duration, lines <-chan line,
 			if r.ready {
 				continue // it came at last
 			}
-			err := fmt.Errorf("no gateway within %v", relayWait)
+			err := errNoGateway
+			if r.giveUp != nil {
+				err = r.stopSeeking(err)
+			}
 			r.fail(err)
 			return err
 		case err := <-written:
@@ -280,9 +284,11 @@ func (r *relay) run(ctx context.Context, grace time.Duration, lines <-chan line,
 	}
 }
 
+var errNoGateway = fmt.Errorf("no gateway within %v", relayWait)
+
 // seek has a gateway found.
 func (r *relay) seek() {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), relayWait, fmt.Errorf("no gateway within %v", relayWait))
+	ctx, cancel := context.WithCancelCause(context.Background())
 	r.giveUp = cancel
 	go func() {
 		joined, err := r.connect(ctx)
@@ -295,13 +301,20 @@ func (r *relay) disconnect() {
 	if r.link != nil {
 		r.unlink()
 	}
-	if r.giveUp == nil {
-		return
+	if r.giveUp != nil {
+		_ = r.stopSeeking(nil)
 	}
-	r.giveUp()
-	if got := <-r.found; got.joined != nil {
+}
+
+// stopSeeking ends the search for a gateway, and returns why there is none.
+func (r *relay) stopSeeking(why error) error {
+	r.giveUp(why)
+	r.giveUp = nil
+	got := <-r.found
+	if got.joined != nil { // too late
 		got.joined.conn.Close()
 	}
+	return cmp.Or(got.err, why)
 }
 
 func (r *relay) unlink() {

@@ -114,6 +114,9 @@ func (p *reply) result(id, result json.RawMessage) (unused bool) {
 		p.answer(http.StatusOK, jsonrpc.AppendResult(nil, id, result))
 		return true
 	}
+	if len(result) < jsonrpc.Large {
+		return writeJSON(p.w, http.StatusOK, jsonrpc.AppendResult(nil, id, result)) == nil
+	}
 	before, after := jsonrpc.AroundResult(id, len(result))
 	return writeJSON(p.w, http.StatusOK, before, result, after) == nil
 }

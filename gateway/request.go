@@ -67,7 +67,7 @@ type request struct {
 
 	header http.Header // of a modern request over HTTP; nil otherwise
 	// cancel ends the request, and with it the call of the one server that it is
-	// for; nil where each call is to have an end of its own.
+	// for; nil where that ends by itself.
 	cancel context.CancelCauseFunc
 	lent   rpc.Answer // what the result is in, to be freed when it is sent
 	// standingOut is the way to the client outside of calls, where that is not a
@@ -82,17 +82,32 @@ type request struct {
 
 // An outlet takes frames to a client, in order, ahead of an answer.
 type outlet interface {
-	// event takes a frame that may be lost if the client is slow.
+	// event takes a frame that is lost where too many wait for the client to
+	// read: it does not block. That of a client in this process loses nothing,
+	// and blocks instead.
 	event(frame []byte)
-	// send takes a frame that the client has to see.
+	// send takes a frame that the client has to see. It blocks where the client
+	// is read from no faster than it reads: over stdio.
 	send(frame []byte)
 }
 
 // A message is a frame of a client, and what it says of itself.
 type message struct {
 	jsonrpc.Message
-	meta json.RawMessage // params._meta; nil for none
+	meta json.RawMessage                   // params._meta; nil for none
+	says [len(metaMembers)]json.RawMessage // those of meta; nil for what it lacks
 }
+
+// metaMembers are the members of _meta that are read here, and what follows
+// their places in message.says.
+var metaMembers = [...]string{metaVersion, metaCapabilities, metaLogLevel, "progressToken"}
+
+const (
+	saysVersion = iota
+	saysCapabilities
+	saysLogLevel
+	saysToken
+)
 
 // parse reads one frame. The message is there with an error as well, with the
 // id if one was found; the errors are those of [jsonrpc.Parse].
@@ -100,7 +115,9 @@ func parse(frame []byte) (*message, error) {
 	m, err := jsonrpc.Parse(frame)
 	msg := &message{Message: m}
 	if err == nil {
-		msg.meta, _ = jsonrpc.Get(m.Params, "_meta")
+		if msg.meta, _ = jsonrpc.Get(m.Params, "_meta"); msg.meta != nil {
+			jsonrpc.GetEach(msg.meta, metaMembers[:], msg.says[:])
+		}
 	}
 	return msg, err
 }
@@ -112,14 +129,14 @@ func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session,
 		gateway: g, endpoint: e, era: era, session: s, caller: rpc.Caller{Principal: principal},
 		id: msg.ID, method: msg.Method, params: msg.Params, meta: msg.meta, out: out,
 	}
-	if token, _ := jsonrpc.Get(msg.meta, "progressToken"); jsonrpc.IsID(token) {
+	if token := msg.says[saysToken]; jsonrpc.IsID(token) {
 		q.token = token
 	}
 	var caps json.RawMessage
 	switch {
 	case era == modern:
-		q.logLevel = logLevel(jsonrpc.GetString(msg.meta, metaLogLevel))
-		caps, _ = jsonrpc.Get(msg.meta, metaCapabilities)
+		q.logLevel = logLevel(jsonrpc.String(msg.says[saysLogLevel]))
+		caps = msg.says[saysCapabilities]
 	case msg.Method == methodInitialize:
 		caps, _ = jsonrpc.Get(msg.Params, "capabilities")
 	case s != nil:
@@ -174,7 +191,6 @@ func (q *request) run(ctx context.Context) (json.RawMessage, error) {
 
 func (q *request) dispatch(ctx context.Context) (rpc.Answer, error) {
 	if kind := listKinds[q.method]; kind != nil {
-		q.cancel = nil // the time of one server is not that of another
 		return q.list(ctx, kind)
 	}
 	if q.era == modern && has(q.params, "requestState") {
@@ -242,7 +258,7 @@ func (q *request) pass(ctx context.Context) (rpc.Answer, error) {
 	case tasks && !q.hasTasks(ctx, s):
 		return rpc.Answer{}, q.unknownMethod()
 	}
-	result, err := q.ask(ctx, s, q.params, q.out)
+	result, err := q.ask(ctx, s, q.params)
 	if errors.Is(err, mcpool.ErrRefused) {
 		return rpc.Answer{}, q.unknownMethod() // some servers answer what they do not know with a page
 	}
@@ -301,7 +317,7 @@ func (q *request) byName(ctx context.Context, kind *listKind, path ...string) (r
 			return rpc.Answer{}, badParams(q.method, err)
 		}
 	}
-	answer, err := q.ask(ctx, s, params, q.out)
+	answer, err := q.ask(ctx, s, params)
 	q.lent = answer
 	return answer, err
 }
@@ -348,7 +364,7 @@ func (q *request) byURI(ctx context.Context, path ...string) (rpc.Answer, error)
 			return rpc.Answer{}, badParams(q.method, err)
 		}
 	}
-	return q.ask(ctx, s, params, q.out)
+	return q.ask(ctx, s, params)
 }
 
 // findURI returns the server that a client's URI is for, and what it is there.
@@ -386,7 +402,7 @@ func fits(uri, template string) bool {
 // template (MCP 2025-11-25, server/utilities/completion).
 func (q *request) complete(ctx context.Context) (rpc.Answer, error) {
 	if s := q.endpoint.only(); s != nil && !q.endpoint.prefixed {
-		return q.ask(ctx, s, q.params, q.out)
+		return q.ask(ctx, s, q.params)
 	}
 	switch kind := jsonrpc.GetString(q.params, "ref", "type"); kind {
 	case "ref/resource":

@@ -15,6 +15,10 @@ const sessionLife = 7 * 24 * time.Hour
 // go on with it, as with a session that begins.
 const maxEnded = 1 << 14
 
+// maxRead bounds how many sessions are remembered by the ids that were read last:
+// to open a seal is a fortieth of what a call costs.
+const maxRead = 1 << 10
+
 // maxClientInfo bounds, in bytes, what a client says of itself that is kept in
 // the id of its session.
 const maxClientInfo = 512
@@ -22,7 +26,7 @@ const maxClientInfo = 512
 // A session is what a legacy client agreed on when it began.
 type session struct {
 	name     string // what it is called behind the gateway
-	gateway  string // where it began
+	gateway  string // where it began; any other with the key goes on with it
 	protocol string // the version agreed on
 	caps     rpc.Capabilities
 	info     string // clientInfo, an object; "" for none
@@ -36,12 +40,20 @@ type session struct {
 type sessions struct {
 	sealer sealer
 
-	mu    sync.Mutex // guards ended
+	mu    sync.Mutex // guards what follows
 	ended recent[struct{}]
+	read  recent[readID] // by ids
+}
+
+// A readID is what an id that was read is good for.
+type readID struct {
+	session *session // not to be modified
+	bound   string   // see sessionOf
+	until   time.Time
 }
 
 func newSessions(s sealer) *sessions {
-	return &sessions{sealer: s, ended: newRecent[struct{}](maxEnded)}
+	return &sessions{sealer: s, ended: newRecent[struct{}](maxEnded), read: newRecent[readID](maxRead)}
 }
 
 // begin returns the id of a session, in visible ASCII (MCP 2025-11-25,
@@ -58,7 +70,11 @@ func sessionOf(endpoint, principal string) string {
 // open returns the session that an id names, and false if the id is not one of
 // this endpoint's and principal's, has expired, or has ended.
 func (s *sessions) open(id, endpoint, principal string) (*session, bool) {
-	said, _, ok := s.sealer.open(id, sessionOf(endpoint, principal), 5)
+	bound := sessionOf(endpoint, principal)
+	if this := s.recall(id, bound); this != nil {
+		return this, !s.over(this.name)
+	}
+	said, until, ok := s.sealer.open(id, bound, 5)
 	if !ok {
 		return nil, false
 	}
@@ -66,7 +82,24 @@ func (s *sessions) open(id, endpoint, principal string) (*session, bool) {
 	if said[3] != "{}" {
 		this.caps = rpc.ReadCapabilities([]byte(said[3]))
 	}
+	s.remember(id, readID{this, bound, until})
 	return this, !s.over(this.name)
+}
+
+// recall returns the session of an id that was read before, nil for none.
+func (s *sessions) recall(id, bound string) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known, ok := s.read.get(id); ok && known.bound == bound && time.Now().Before(known.until) {
+		return known.session
+	}
+	return nil
+}
+
+func (s *sessions) remember(id string, what readID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.read.set(id, what)
 }
 
 // over reports whether a session has ended.
@@ -87,4 +120,18 @@ func (s *sessions) end(name string) bool {
 	}
 	s.ended.set(name, struct{}{})
 	return true
+}
+
+// endSession makes a session's id good for nothing and tells the servers of
+// its endpoint.
+func (g *Gateway) endSession(e *endpoint, who rpc.Caller) {
+	if !g.sessions.end(who.Session) {
+		return
+	}
+	g.standings.end(who.Session)
+	for _, s := range e.servers {
+		if s.EndSession != nil {
+			s.EndSession(who)
+		}
+	}
 }

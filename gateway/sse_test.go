@@ -64,7 +64,7 @@ func TestTheOfficialSDKOverHTTPAndSSE(t *testing.T) {
 		client.CloseIdleConnections()
 		server.Close()
 		closed(t, g)
-		if len(g.talks.by)+len(g.standings.of)+tells.count() != 0 {
+		if len(g.visitors.by)+len(g.standings.of)+tells.count() != 0 {
 			t.Errorf("%s: something is left of it", path)
 		}
 	}
@@ -160,7 +160,7 @@ func TestATalkThatIsNotReadIsNotListenedTo(t *testing.T) {
 		go func() { defer close(over); g.ServeHTTP(w, r) }()
 		synctest.Wait()
 		where := "/mcp?sessionId="
-		for id := range g.talks.by {
+		for id := range g.visitors.by {
 			where += id
 		}
 		do(g, "POST", where, stdioInitialize)

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,31 +57,6 @@ type standings struct {
 	of     map[string]*standing // by session
 
 	updates tally // by principal
-}
-
-// A tally counts by name.
-type tally struct {
-	mu sync.Mutex // guards of
-	of map[string]int
-}
-
-// add counts one more, or reports false where there are so many.
-func (t *tally) add(name string, most int) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.of[name] >= most {
-		return false
-	}
-	t.of[name]++
-	return true
-}
-
-func (t *tally) remove(name string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.of[name]--; t.of[name] == 0 {
-		delete(t.of, name)
-	}
 }
 
 // Why a session has no standing, or has it no more.
@@ -136,10 +113,7 @@ func (ss *standings) end(session string) {
 func (ss *standings) close() {
 	ss.mu.Lock()
 	ss.closed = true
-	all := make([]*standing, 0, len(ss.of))
-	for _, st := range ss.of {
-		all = append(all, st)
-	}
+	all := slices.Collect(maps.Values(ss.of))
 	ss.mu.Unlock()
 	for _, st := range all {
 		st.end()
@@ -334,37 +308,4 @@ func (q *request) subscribe(ctx context.Context) (json.RawMessage, error) {
 		}
 		return json.RawMessage("{}"), nil
 	}
-}
-
-// setLevel answers logging/setLevel of a legacy client: it is for the calls of
-// its session alone.
-func (q *request) setLevel() (json.RawMessage, error) {
-	level := jsonrpc.GetString(q.params, "level")
-	if logLevel(level) == noLog {
-		return nil, unknownLevel("params.level", level)
-	}
-	q.gateway.levels.set(q.session.name, logLevel(level))
-	return json.RawMessage("{}"), nil
-}
-
-// maxLevels bounds the sessions whose log level is remembered; beyond it the
-// one that was set first is forgotten.
-const maxLevels = 1 << 14
-
-// levels are the log levels that legacy sessions have set.
-type levels struct {
-	mu sync.Mutex // guards of
-	of recent[int]
-}
-
-func (l *levels) set(session string, level int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.of.set(session, level)
-}
-
-func (l *levels) get(session string) (level int, set bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.of.get(session)
 }

@@ -41,7 +41,7 @@ type ListFault struct {
 func (g *Gateway) Status() Status {
 	s := Status{
 		CallsInFlight: g.calls.count(), ParkedCalls: g.parked.count(),
-		Standing: g.standings.count(), OverSSE: g.talks.count(), Joined: g.joiners.count(),
+		Standing: g.standings.count(), OverSSE: g.visitors.count(), Joined: g.joiners.count(),
 	}
 	for _, b := range g.all.servers {
 		one := ServerStatus{Name: b.Name, CallsInFlight: g.limits.count(b)}
@@ -65,10 +65,10 @@ func (ss *standings) count() int {
 	return len(ss.of)
 }
 
-func (t *talks) count() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.by)
+func (vs *visitors) count() int {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	return len(vs.by)
 }
 
 func (j *joiners) count() int {

@@ -24,6 +24,9 @@ const (
 	// maxPiece bytes, or an event. After that it is cut off: it holds memory.
 	writeTime = 30 * time.Second
 	maxPiece  = 64 << 10
+	// slowest is how many bytes of a large answer a client has to read each
+	// second, writeTime besides: it is in memory until all of it is read.
+	slowest = 16 << 10
 	// heartbeat is how often something is sent on a stream that is silent, so
 	// that those in between do not take it for dead, and we see whether the
 	// client is gone.
@@ -151,8 +154,9 @@ func (s *stream) wrote(n int) {
 }
 
 // serve writes the frames from number n on, and those that come, as the body of
-// a response that startEvents has begun. It returns nil when the stream has ended and all is written, or
-// another response serves it, and otherwise why the client is not there.
+// a response that startEvents has begun. It returns nil when the stream has
+// ended and all is written, or another response serves it, and otherwise why the
+// client is not there.
 func (s *stream) serve(ctx context.Context, w http.ResponseWriter, n int) error {
 	stop := s.take()
 	var beat *time.Timer
@@ -226,9 +230,13 @@ func setPatience(w http.ResponseWriter) {
 }
 
 // writePieces writes data in pieces, each of which the client has writeTime to
-// read.
+// read, and all of them together no longer than at the slowest it may read.
 func writePieces(w http.ResponseWriter, data []byte) error {
+	late := time.Now().Add(writeTime + time.Duration(len(data)/slowest)*time.Second)
 	for len(data) > 0 {
+		if len(data) > maxPiece && time.Now().After(late) {
+			return errSlow
+		}
 		piece := data[:min(len(data), maxPiece)]
 		data = data[len(piece):]
 		setPatience(w)
@@ -238,6 +246,8 @@ func writePieces(w http.ResponseWriter, data []byte) error {
 	}
 	return nil
 }
+
+var errSlow = errors.New("the client reads too slowly")
 
 // flush sends what is written. Until the next write the client may take its
 // time.

@@ -30,8 +30,8 @@ type talk struct {
 	leave      <-chan struct{} // closed when the client is to go on elsewhere; nil: it cannot
 
 	// Of the goroutine that receives alone:
-	initialized bool   // the client has sent initialize: it is legacy, or both
-	unread      func() // it is told of changes until then; nil before
+	initialized bool // the client has sent initialize: it is legacy, or both
+	listens     bool // it is told of changes, until the session ends
 }
 
 func (g *Gateway) newTalk(e *endpoint, principal string, out outlet) *talk {
@@ -66,9 +66,10 @@ func (t *talk) receive(ctx context.Context, frame []byte) {
 func (t *talk) notified(msg *message) {
 	s := t.session.Load()
 	t.gateway.notified(s.name, msg)
-	if msg.Method == notifyInitialized && t.unread == nil && t.initialized {
+	if msg.Method == notifyInitialized && t.initialized && !t.listens {
 		if st, err := t.gateway.standings.get(t.endpoint, t.principal, s, t.out); err == nil {
-			t.unread = st.read()
+			st.read()
+			t.listens = true
 		}
 	}
 }

@@ -54,9 +54,9 @@ import (
 // mcpool.ShareSession, where that had state, one call fails with the text of
 // mcpool.ErrSessionLost; the next begins afresh.
 type Transport struct {
-	// Gateway serves the sessions. [NewTransport] makes one; a program sets it
-	// to choose the options of the gateway and of its servers, or to serve
-	// handlers that are no pools.
+	// Gateway serves the sessions; nil makes Connect fail. [NewTransport] makes
+	// one; a program sets it to choose the options of the gateway and of its
+	// servers, or to serve handlers that are no pools.
 	Gateway *gateway.Gateway
 	// Principal is on whose behalf the sessions make their calls; "" for that of
 	// the pools. Under mcpool.SharePrincipal a program with several users has a
@@ -70,7 +70,10 @@ type Transport struct {
 // several of them tools and prompts are named SERVER__NAME, and resources
 // SERVER+URI, as the gateway names them at /mcp; with one the names are the
 // server's. What gateway.New refuses, such as two pools of one name, is told by
-// Connect. Nothing is opened before the first session.
+// Connect. Nothing is opened before the first session. Calls have the bounds of
+// the gateway's zero Options: all sessions together may have
+// gateway.DefaultMaxCallsPerPrincipal under way, and more fail; a program that
+// needs others makes its Gateway itself.
 func NewTransport(pools ...*mcpool.Pool) *Transport {
 	servers := make([]gateway.Server, len(pools))
 	for i, pool := range pools {

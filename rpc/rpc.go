@@ -116,8 +116,8 @@ func LegacyResult(result json.RawMessage) Answer { return Answer{result: result,
 func ModernResult(result json.RawMessage) Answer { return Answer{result: result, modern: true} }
 
 // Bytes returns the result as the server sent it. The caller may keep it until
-// it calls Free, and must not modify it. One of 8 KiB or more may not have been looked through:
-// where the server sent what is no JSON, it is no JSON.
+// it calls Free, and must not modify it. One of 8 KiB or more may not have been
+// looked through: where the server sent what is no JSON, it is no JSON.
 func (a Answer) Bytes() json.RawMessage { return a.result }
 
 // Legacy reports whether the result is known to be one of a legacy server. Such

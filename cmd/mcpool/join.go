@@ -110,6 +110,11 @@ func (m *member) become() error {
 		return err
 	}
 	m.log.Info("serving", "mcp", "http://"+listener.Addr().String()+"/mcp")
+	if m.ended != nil { // it was the gateway before, which has failed
+		if err := <-m.ended; err != nil {
+			m.log.Error("the gateway of this program failed, and is begun again", "error", err)
+		}
+	}
 	m.ended = make(chan error, 1)
 	go func() {
 		m.ended <- m.serve(m.serving, o, listener, func(context.Context) {

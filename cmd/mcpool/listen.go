@@ -9,9 +9,10 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
+
+	"github.com/mcpool-dev/mcpool/internal/serving"
 )
 
 // defaultListen is where the gateway listens, and where its clients look.
@@ -71,19 +72,9 @@ func listenOn(addr *net.TCPAddr) (net.Listener, error) {
 // second signal ends that at once.
 func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler, l *listenFlags,
 	log *slog.Logger, drain, finish func(context.Context) error) error {
-	// Neither ReadTimeout nor WriteTimeout: they would end calls and streams
-	// that may take long.
-	server := &http.Server{
-		Handler:           boundBodies(handler),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	silent := &silentConns{conns: map[net.Conn]struct{}{}}
-	server.ConnState = silent.note
+	server := serving.New(handler, log)
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(boundWrites{listener}) }()
+	go func() { failed <- server.Serve(listener) }()
 	var err error
 	select {
 	case err = <-failed:
@@ -96,7 +87,7 @@ func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler
 	within, stop := signal.NotifyContext(within, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log.Info("stopping", "drain_timeout", *l.drainTimeout)
-	errs := []error{err, drain(within), silent.close(), shutDown(within, server), finish(within)}
+	errs := []error{err, drain(within), server.Shutdown(within), finish(within)}
 	for i, err := range errs {
 		if errors.Is(err, http.ErrServerClosed) {
 			errs[i] = nil
@@ -107,109 +98,4 @@ func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler
 	}
 	log.Info("stopped")
 	return errors.Join(errs...)
-}
-
-const (
-	// maxHeader bounds the headers of a request, in bytes. Those that mirror
-	// arguments (Mcp-Param-*) are the longest.
-	maxHeader = 64 << 10
-	// bodyTime is how long a client may take to send the body of a request, and
-	// writeTime to read what is written at once.
-	bodyTime  = 30 * time.Second
-	writeTime = 30 * time.Second
-)
-
-// boundBodies bounds the time for the body of each request, read or not: what
-// the handler leaves of it is read by net/http. A handler that goes on after
-// it has read the body lifts the bound.
-func boundBodies(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength != 0 {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// boundWrites is a listener whose connections fail when what is written is not
-// read, whoever writes it.
-type boundWrites struct{ net.Listener }
-
-func (l boundWrites) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return boundConn{conn}, nil
-}
-
-// Close is no mistake when it was done before, so that another can listen.
-func (l boundWrites) Close() error {
-	if err := l.Listener.Close(); !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
-}
-
-type boundConn struct{ net.Conn }
-
-func (c boundConn) Write(data []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(data)
-}
-
-// CloseWrite is that of a connection over TCP.
-func (c boundConn) CloseWrite() error {
-	if half, ok := c.Conn.(*net.TCPConn); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
-
-// silentConns are TCP connections on which nothing was said yet, such as those
-// that browsers open in advance. The server would wait 5 s for each of them
-// when it is shut down.
-type silentConns struct {
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
-}
-
-func (s *silentConns) note(conn net.Conn, state http.ConnState) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if state == http.StateNew {
-		s.conns[conn] = struct{}{}
-	} else {
-		delete(s.conns, conn)
-	}
-}
-
-func (s *silentConns) close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for conn := range s.conns {
-		_ = conn.Close() // there is nobody to tell
-	}
-	return nil
-}
-
-// answerTime is how long the answers of calls that were cut off may take to be
-// written.
-const answerTime = time.Second
-
-// shutDown ends the server when its answers are written, or ctx ends. When ctx
-// has ended before, it is still said to the clients whose calls were cut off.
-func shutDown(ctx context.Context, server *http.Server) error {
-	if ctx.Err() != nil {
-		late, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), answerTime, context.Cause(ctx))
-		defer cancel()
-		ctx = late
-	}
-	err := server.Shutdown(ctx)
-	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("answers not written in time: %w", context.Cause(ctx))
-	}
-	return errors.Join(err, server.Close())
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/mcpool-dev/mcpool/admin"
 	"github.com/mcpool-dev/mcpool/config"
 	"github.com/mcpool-dev/mcpool/gateway"
+	"github.com/mcpool-dev/mcpool/internal/serving"
 )
 
 func runServe(ctx context.Context, args []string, std stdio) error {
@@ -153,13 +154,16 @@ func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, l
 	status := admin.New(admin.Options{
 		Version: version(), Pools: o.pools, Gateway: o.gateway, Ready: func() bool { return !draining.Load() },
 	})
-	mux := http.NewServeMux()
-	mux.Handle("/mcp", o.gateway)
-	mux.Handle("/mcp/", o.gateway)
-	mux.Handle("/sse", o.gateway)
-	mux.Handle("/sse/", o.gateway)
-	mux.Handle("/", gateway.Guard(status, *s.listen.allowedHosts, *s.listen.allowedOrigins))
-	return serveUntil(ctx, listener, mux, s.listen, s.log, func(ctx context.Context) error {
+	serving.CollectLess()
+	rest := gateway.Guard(status, *s.listen.allowedHosts, *s.listen.allowedOrigins)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if gateway.Serves(r.URL.Path) {
+			o.gateway.ServeHTTP(w, r)
+		} else {
+			rest.ServeHTTP(w, r)
+		}
+	})
+	return serveUntil(ctx, listener, handler, s.listen, s.log, func(ctx context.Context) error {
 		draining.Store(true)
 		leave(ctx)
 		// The listener stays: a client that answers what a server asks during a

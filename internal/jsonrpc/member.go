@@ -54,13 +54,39 @@ func Get(data []byte, path ...string) (json.RawMessage, bool) {
 	return data, len(path) > 0
 }
 
-// GetString returns the string at a path, or "" where there is no string.
-func GetString(data []byte, path ...string) string {
-	v, ok := Get(data, path...)
-	if !ok || len(v) == 0 || v[0] != '"' {
+// GetEach looks for members of data by their names, all of them in one go, and
+// sets the values that belong to them; nil for what is not there. Nothing is
+// there if data is no object.
+func GetEach(data []byte, names []string, values []json.RawMessage) {
+	clear(values)
+	if len(data) == 0 {
+		return
+	}
+	err := object(data, func(m member) {
+		for i, name := range names {
+			if m.named(data, name) {
+				values[i] = data[m.valueStart:m.valueEnd:m.valueEnd]
+			}
+		}
+	})
+	if err != nil {
+		clear(values)
+	}
+}
+
+// String returns the string that a value of Get or GetEach is, or "" if it is
+// none.
+func String(value json.RawMessage) string {
+	if len(value) == 0 || value[0] != '"' {
 		return ""
 	}
-	return unquoted(v)
+	return unquoted(value)
+}
+
+// GetString returns the string at a path, or "" where there is no string.
+func GetString(data []byte, path ...string) string {
+	v, _ := Get(data, path...)
+	return String(v)
 }
 
 // unquoted is what a string that the scanner has found valid says.

@@ -44,6 +44,31 @@ const (
 	metaLogLevel     = metaPrefix + "logLevel"
 )
 
+// metaMembers are the members of _meta that a frame depends on. What follows is
+// their places in metaSays, which has their values, nil for what is not there.
+var metaMembers = [...]string{metaVersion, metaClient, metaCapabilities, metaLogLevel, "progressToken"}
+
+const (
+	saysVersion = iota
+	saysClient
+	saysCapabilities
+	saysLogLevel
+	saysToken
+)
+
+type metaSays [len(metaMembers)]json.RawMessage
+
+// all reports whether it is what a modern request has to carry, as modernMeta
+// would have it.
+func (m *metaSays) all() bool {
+	return string(m[saysVersion]) == `"`+modernVersion+`"` && m[saysClient] != nil && m[saysCapabilities] != nil
+}
+
+// modern reports whether there is anything that only modern requests carry.
+func (m *metaSays) modern() bool {
+	return m[saysVersion] != nil || m[saysClient] != nil || m[saysCapabilities] != nil || m[saysLogLevel] != nil
+}
+
 // MethodAcknowledged is the notification that says how much of a [Filter] a
 // server heeds.
 const MethodAcknowledged = "notifications/subscriptions/acknowledged"

@@ -63,23 +63,25 @@ func (x *exchange) frame(call rpc.Call) ([]byte, error) {
 		meta = nil
 	}
 	var err error
-	token, _ := jsonrpc.Get(meta, "progressToken")
+	var says metaSays
+	jsonrpc.GetEach(meta, metaMembers[:], says[:])
+	token := says[saysToken]
 	if jsonrpc.IsID(token) {
 		x.token = token
 		if meta, err = jsonrpc.Set(meta, id, "progressToken"); err != nil {
 			return nil, badParams(err)
 		}
 	}
-	changed := x.token != nil || x.era == Modern
-	if meta != nil {
-		x.level = readLogLevel(jsonrpc.GetString(meta, metaLogLevel))
-	}
+	x.level = readLogLevel(jsonrpc.String(says[saysLogLevel]))
+	changed := x.token != nil
 	switch {
+	case x.era == Modern && says.all():
 	case x.era == Modern:
+		changed = true
 		if meta, err = modernMeta(meta, x.caps); err != nil {
 			return nil, badParams(err)
 		}
-	case meta != nil:
+	case says.modern():
 		rest := legacyMeta(meta)
 		changed = changed || len(rest) != len(meta)
 		meta = rest

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -137,6 +138,11 @@ func HTTP(rawURL string, options HTTPOptions) (*Endpoint, error) {
 			return nil, err
 		}
 		e.tripper = e.own
+		if options.DialContext == nil {
+			e.wires = newWires(u, e.header, func(ctx context.Context) (net.Conn, error) {
+				return e.own.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80")))
+			})
+		}
 	}
 	return &Endpoint{opener: e}, nil
 }
@@ -185,13 +191,9 @@ func newHTTPTransport(socket string, options HTTPOptions, log *slog.Logger) (*ht
 		TLSClientConfig:        secure,
 		ForceAttemptHTTP2:      true, // a DialContext of one's own turns it off
 		TLSHandshakeTimeout:    10 * time.Second,
-		// One server, many callers: with the default of 2 idle connections,
-		// 64 callers open some 500 connections a second.
-		MaxIdleConnsPerHost: 256,
-		// Shorter than the idle timeout of common load balancers (60 s), so
-		// that we close first and no call is written to a closed connection.
-		IdleConnTimeout: 45 * time.Second,
-		HTTP2:           &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+		MaxIdleConnsPerHost:    maxIdle,
+		IdleConnTimeout:        idleTime,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
 	}, nil
 }
 
@@ -219,6 +221,7 @@ type httpEndpoint struct {
 	secrets  *strings.Replacer // of header and URL; see blot
 	tripper  http.RoundTripper
 	own      *http.Transport // nil if the RoundTripper was given
+	wires    *wires          // nil where all requests are for tripper
 	limit    int             // of a message, in bytes
 	log      *slog.Logger
 
@@ -230,6 +233,7 @@ func (e *httpEndpoint) close() {
 	if e.own != nil {
 		e.own.CloseIdleConnections()
 	}
+	e.wires.close()
 }
 
 // sent is how far a request has come, as far as its RoundTripper tells.
@@ -275,14 +279,21 @@ func (e *httpEndpoint) send(ctx context.Context, method string, header http.Head
 		return nil, &Failure{Fate: NotSent, Err: context.Cause(ctx)}
 	}
 	var s sent
-	request := new(http.Request).WithContext(httptrace.WithClientTrace(ctx, s.trace()))
-	request.Method, request.URL, request.Header, request.ContentLength = method, e.url, header, int64(len(frame))
+	request := &http.Request{Method: method, URL: e.url, Header: header, ContentLength: int64(len(frame))}
 	if e.own == nil || authorization != nil {
 		request.Header = header.Clone() // some RoundTrippers write to it
 	}
 	if authorization != nil {
 		request.Header.Set(headerAuthorization, authorization.Value)
 	}
+	if method == http.MethodPost {
+		if response, done, err := e.wires.post(ctx, request, frame, &s); err != nil {
+			return nil, e.failure(ctx, err, &s, authorizationOf(request))
+		} else if done {
+			return response, nil
+		}
+	}
+	request = request.WithContext(httptrace.WithClientTrace(ctx, s.trace()))
 	if frame != nil {
 		// With GetBody a request can be made again on another TCP connection
 		// if nothing of it was written to the first.
