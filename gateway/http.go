@@ -288,7 +288,12 @@ func (g *Gateway) postLegacy(v *visit, msg *message) {
 	}
 	switch {
 	case msg.IsResponse():
-		g.questions.answered(session.name, msg.Message)
+		if err := g.questions.answered(session.name, msg.Message); err != nil {
+			// It is the status for input that cannot be accepted (MCP 2025-11-25,
+			// basic/transports "Sending Messages to the Server").
+			refuse(v.w, http.StatusBadRequest, rpc.Errorf(rpc.CodeInvalidRequest, "%v", err))
+			return
+		}
 		v.w.WriteHeader(http.StatusAccepted)
 	case msg.IsNotification():
 		g.notified(session.name, msg)
