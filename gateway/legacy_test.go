@@ -166,6 +166,38 @@ func TestSessionsExpire(t *testing.T) {
 	})
 }
 
+// An id that was read before is good for no more than it was.
+func TestSessionIsReadAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSessions(newSealer(nil))
+		ids := make(map[string]string)
+		for _, name := range []string{"ends", "stays"} {
+			ids[name] = s.begin("e", "p", &session{name: name, info: "{}", caps: rpc.Capabilities{Roots: true}})
+		}
+		opens := func(name, endpoint, principal string, want bool) {
+			t.Helper()
+			for range 2 {
+				this, ok := s.open(ids[name], endpoint, principal)
+				if ok != want || ok && (this.name != name || this.caps != rpc.Capabilities{Roots: true} || this.info != "{}") {
+					t.Errorf("%s at %s for %s: got %+v, %v, want %v", name, endpoint, principal, this, ok, want)
+				}
+			}
+		}
+		for name := range ids {
+			opens(name, "e", "p", true)
+			opens(name, "e", "other", false)
+			opens(name, "other", "p", false)
+			opens(name, "e", "p", true)
+		}
+		s.end("ends")
+		opens("ends", "e", "p", false)
+		opens("stays", "e", "p", true)
+		time.Sleep(sessionLife)
+		opens("stays", "e", "p", false)
+	})
+}
+
 func TestEndedSessionsAreForgottenOldestFirst(t *testing.T) {
 	t.Parallel()
 	s := newSessions(newSealer(nil))

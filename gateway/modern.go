@@ -198,7 +198,7 @@ func isObject(data []byte) bool {
 // has reports whether an object has a member. Most have no mention of it
 // anywhere, and finding that out costs a fraction of a scan.
 func has(object []byte, name string) bool {
-	if !bytes.Contains(object, []byte(`"`+name+`"`)) {
+	if !bytes.Contains(object, []byte(name)) {
 		return false
 	}
 	_, ok := jsonrpc.Get(object, name)

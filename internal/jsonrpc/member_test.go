@@ -203,3 +203,27 @@ func FuzzSetGet(f *testing.F) {
 		}
 	})
 }
+
+func TestGetEach(t *testing.T) {
+	names := []string{"a", "b/c", "d"}
+	for data, want := range map[string][3]string{
+		``:                               {},
+		`{}`:                             {},
+		`[1]`:                            {},
+		`{"a":1}`:                        {"1", "", ""},
+		`{"d": "x" ,"b\/c":{"a":2}}`:     {"", `{"a":2}`, `"x"`},
+		`{"a":1,"x":{"d":2},"a":[3]}`:    {"[3]", "", ""}, // of two, the last
+		`{"a":1,"d":2`:                   {},
+		`{"a":1}x`:                       {},
+		`{"a":null,"b/c":false,"d":"é"}`: {"null", "false", `"é"`},
+	} {
+		values := []json.RawMessage{[]byte("old"), nil, []byte("old")}
+		GetEach([]byte(data), names, values)
+		for i, name := range names {
+			got, there := Get([]byte(data), name)
+			if string(values[i]) != want[i] || string(got) != want[i] || there != (values[i] != nil) {
+				t.Errorf("%s: %s is %q, by Get %q, want %q", data, name, values[i], got, want[i])
+			}
+		}
+	}
+}

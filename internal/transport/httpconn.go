@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -309,7 +310,7 @@ func (c *httpConn) quote(response *http.Response, said []byte) string {
 // intermediaries route by (MCP 2026-07-28, streamable HTTP, "Standard Request
 // Headers").
 func (e *httpEndpoint) modernHeader(common http.Header, call rpc.Call) http.Header {
-	header := common.Clone()
+	header := maps.Clone(common) // the values stay those of common
 	header.Set(headerMethod, mirror.Encode(call.Method))
 	switch call.Method {
 	case "tools/call":
