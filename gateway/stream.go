@@ -27,6 +27,9 @@ const (
 	// slowest is how many bytes of a large answer a client has to read each
 	// second, writeTime besides: it is in memory until all of it is read.
 	slowest = 16 << 10
+	// comeBack is after how many milliseconds a client may come back to a stream
+	// that broke off.
+	comeBack = "1000"
 	// heartbeat is how often something is sent on a stream that is silent, so
 	// that those in between do not take it for dead, and we see whether the
 	// client is gone.
@@ -201,6 +204,9 @@ func (s *stream) write(w http.ResponseWriter, n int, frame []byte) error {
 	head := "event: message\ndata: "
 	if s.id != "" {
 		head = "id: " + s.id + "-" + strconv.Itoa(n) + "\n" + head
+	}
+	if s.id != "" && n == 0 {
+		head = "retry: " + comeBack + "\n" + head
 	}
 	if _, err := io.WriteString(w, head); err != nil {
 		return err

@@ -97,6 +97,7 @@ func (w *wire) next() (id, frame string) {
 	if event == ":" {
 		return "", ""
 	}
+	event = strings.TrimPrefix(event, "retry: 1000\n") // before the first of a stream
 	if line, rest, found := strings.Cut(event, "\n"); found && strings.HasPrefix(line, "id: ") {
 		id, event = line[4:], rest
 	}
