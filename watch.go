@@ -21,6 +21,7 @@ const (
 	methodPromptsChanged   = "notifications/prompts/list_changed"
 	methodResourcesChanged = "notifications/resources/list_changed"
 	methodUpdated          = "notifications/resources/updated"
+	methodMessage          = "notifications/message"
 )
 
 const (
@@ -55,7 +56,9 @@ type Filter struct {
 // that they want together. That takes no slot, and no call is harmed if it
 // fails: then it is begun again, and heard is told of everything it asked for,
 // since nobody knows what has changed meanwhile. Under [ShareSession] a session
-// is watched while it has a connection; none is opened for it.
+// is watched while it has a connection; none is opened for it, and heard is told
+// of log messages outside of calls, too (notifications/message): they are of
+// that session and of nobody else's.
 func (p *Pool) Watch(ctx context.Context, who rpc.Caller, what Filter, heard func(method string, params json.RawMessage)) error {
 	what.URIs = slices.Clone(what.URIs)
 	m := &watcher{who: who, what: what}
@@ -383,8 +386,9 @@ func (w *watch) tell(known *known, heard []transport.Change) {
 			w.acknowledgedLocked(known, c)
 			continue
 		}
+		ours := c.Method == methodMessage && w.key.session != ""
 		for m := range w.members {
-			if m.wants(c) {
+			if ours || m.wants(c) {
 				m.pending.Put(c)
 			}
 		}

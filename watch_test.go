@@ -298,6 +298,35 @@ func bothEras(t *testing.T, change func(*announcer), test func(t *testing.T, a *
 
 const updatedA = `resources/updated {"uri":"a"}`
 
+// Log messages outside of calls are told where it is certain whose they are.
+func TestLogMessagesOutsideOfCallsAreOfTheirSession(t *testing.T) {
+	for sharing, want := range map[mcpool.Sharing]string{
+		mcpool.ShareSession:   `message {"level":"info"}; message {"level":"info"}`,
+		mcpool.SharePrincipal: "",
+		mcpool.ShareAll:       "",
+	} {
+		t.Run(string(sharing), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, s := &announcer{heeds: heedsAll}, &server{}
+				p := s.poolOver(t, a, func(c *mcpool.Config) { c.Sharing = sharing })
+				defer closePool(t, p)
+				who := rpc.Caller{Session: "one"}
+				if _, err := p.Do(t.Context(), rpc.Call{Method: "tools/call", Params: json.RawMessage(`{"name":"x"}`), Caller: who}); err != nil {
+					t.Fatal(err)
+				}
+				e := listenTo(t, p, who, mcpool.Filter{Tools: true})
+				e.heard()
+				for range 2 { // the same is not the same message
+					a.announce("notifications/message", `{"level":"info"}`)
+				}
+				if got := e.heard(); got != want {
+					t.Errorf("heard %q, want %q", got, want)
+				}
+			})
+		})
+	}
+}
+
 func TestWatchersHearWhatTheyAskFor(t *testing.T) {
 	bothEras(t, nil, func(t *testing.T, a *announcer, p *mcpool.Pool) {
 		if _, err := p.CallTool(t.Context(), "x", nil); err != nil {
@@ -444,6 +473,7 @@ func TestHandlerIsWatched(t *testing.T) {
 		if got := one.heard(); got != `subscriptions/acknowledged {"notifications":{"toolsListChanged":true}}` {
 			t.Errorf("one heard %s", got)
 		}
+		time.Sleep(time.Second) // one that was replaced goes on for a moment
 		if got := other.heard(); got != "subscriptions/acknowledged "+all || listening != 1 {
 			t.Errorf("the other heard %s; the handler is listened to by %d", got, listening)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -286,11 +287,15 @@ func (qs *questions) forget(session, key string) {
 }
 
 // answered takes in a client's answer. One to nothing that was asked in its
-// session, or that was answered before, is ignored.
-func (qs *questions) answered(session string, m jsonrpc.Message) {
+// session, or that was answered before, is ignored; one to what another gateway
+// has asked is an error.
+func (qs *questions) answered(session string, m jsonrpc.Message) error {
 	var key string
 	if json.Unmarshal(m.ID, &key) != nil {
-		return
+		return nil
+	}
+	if i := strings.LastIndexByte(key, '-'); i >= 0 && key[:i] != qs.gateway {
+		return fmt.Errorf("the request %q is of gateway %s, and this is %s: it has to be answered there", key, key[:i], qs.gateway)
 	}
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
@@ -300,6 +305,7 @@ func (qs *questions) answered(session string, m jsonrpc.Message) {
 		default:
 		}
 	}
+	return nil
 }
 
 // oneLine makes a frame of ours fit where a line break ends it. JSON has them

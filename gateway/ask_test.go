@@ -35,7 +35,7 @@ func TestLegacyClientsAreAskedOnTheStreamOfTheirCall(t *testing.T) {
 			answer := `{"jsonrpc":"2.0","id":` + string(asked.ID) + `,"result":{"content":{"asked":"mine"}}}`
 			for name, frame := range map[string]string{
 				"in another session": answer,
-				"with another id":    strings.Replace(answer, `"here-`, `"there-`, 1),
+				"with another id":    strings.Replace(answer, `"here-`, `"here-9`, 1),
 				"without an id":      `{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}`,
 			} {
 				in := mine
@@ -45,6 +45,11 @@ func TestLegacyClientsAreAskedOnTheStreamOfTheirCall(t *testing.T) {
 				if r := do(g, "POST", "/mcp", frame, in...); r.status != 202 && name != "without an id" || r.status >= 500 {
 					t.Errorf("%s: got %s", name, r)
 				}
+			}
+			// It would wait for its answer in vain.
+			r := do(g, "POST", "/mcp", strings.Replace(answer, `"here-`, `"there-`, 1), mine...)
+			if r.status != 400 || r.code(t) != -32600 || !strings.Contains(r.body, "is of gateway there, and this is here") {
+				t.Errorf("to what another gateway has asked: got %s", r)
 			}
 			synctest.Wait()
 			if len(w.events) > 0 {

@@ -39,6 +39,7 @@ func frames(t testing.TB, stream string) []string {
 	t.Helper()
 	var out []string
 	for event := range strings.SplitSeq(strings.TrimSuffix(stream, "\n\n"), "\n\n") {
+		event = strings.TrimPrefix(event, "retry: 1000\n") // before the first of a stream
 		if id, rest, ok := strings.Cut(event, "\n"); ok && strings.HasPrefix(id, "id: ") {
 			event = rest
 		}

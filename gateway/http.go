@@ -288,7 +288,12 @@ func (g *Gateway) postLegacy(v *visit, msg *message) {
 	}
 	switch {
 	case msg.IsResponse():
-		g.questions.answered(session.name, msg.Message)
+		if err := g.questions.answered(session.name, msg.Message); err != nil {
+			// It is the status for input that cannot be accepted (MCP 2025-11-25,
+			// basic/transports "Sending Messages to the Server").
+			refuse(v.w, http.StatusBadRequest, rpc.Errorf(rpc.CodeInvalidRequest, "%v", err))
+			return
+		}
 		v.w.WriteHeader(http.StatusAccepted)
 	case msg.IsNotification():
 		g.notified(session.name, msg)
@@ -365,7 +370,13 @@ func reject(w http.ResponseWriter, status int, id json.RawMessage, e *rpc.Error)
 type accepts struct {
 	json, events bool
 	asksEvents   bool // by their name: a browser that reads anything does not
+	// prefersEvents says that they are named before JSON. Clients name JSON first,
+	// but for those that want to see streams.
+	prefersEvents bool
 }
+
+// takesJSON reports whether an answer that no event precedes is to be JSON.
+func (a accepts) takesJSON() bool { return a.json && !a.prefersEvents }
 
 // parseAccept reads the Accept headers (RFC 9110 section 12.5.1). A client
 // without any reads everything.
@@ -386,7 +397,7 @@ func parseAccept(headers []string) accepts {
 			case "application/json", "application/*":
 				a.json = true
 			case "text/event-stream":
-				a.asksEvents = true
+				a.asksEvents, a.prefersEvents = true, a.prefersEvents || !a.json
 				fallthrough
 			case "text/*":
 				a.events = true

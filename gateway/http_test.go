@@ -32,6 +32,8 @@ func TestHTTPIsKeptClean(t *testing.T) {
 		"accept a page":           {"POST", list, []string{"Accept", "text/html"}, 406, -32600, "Accept"},
 		"accept nothing":          {"POST", list, []string{"Accept", "*/*;q=0.0"}, 406, -32600, "Accept"},
 		"accept only events":      {"POST", list, []string{"Accept", "text/event-stream"}, 200, 0, "data: {"},
+		"accept events first":     {"POST", list, []string{"Accept", "text/event-stream, application/json"}, 200, 0, "retry: 1000\nid: "},
+		"accept JSON first":       {"POST", list, []string{"Accept", "application/json, text/event-stream"}, 200, 0, `{"jsonrpc"`},
 		"too long":                {"POST", `{"jsonrpc":"2.0","id":7,"method":"` + strings.Repeat("x", 200) + `"}`, nil, 413, -32600, "200 bytes"},
 		"nothing":                 {"POST", "", nil, 400, -32700, `"id":null`},
 		"half a frame":            {"POST", list[:20], nil, 400, -32700, `"id":null`},

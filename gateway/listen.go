@@ -171,6 +171,9 @@ type listening struct {
 // hear takes in what a server tells. It reports true if that is the first of
 // the server, what it heeds.
 func (l *listening) hear(s *backend, method string, params json.RawMessage) (first bool) {
+	if method == notifyMessage {
+		return false // the era has none outside of calls
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if method == notifyAcknowledged {

@@ -14,8 +14,12 @@ import (
 // (MCP 2026-07-28, server/utilities/logging "Log Levels").
 var logLevels = []string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
 
-// noLog is more severe than every log message.
-const noLog = 1 << 10
+// noLog is more severe than every log message. defaultLevel is that of a legacy
+// client that has set none.
+const (
+	noLog        = 1 << 10
+	defaultLevel = "info"
+)
 
 // logLevel returns the rank of a severity, and noLog for what is none.
 func logLevel(name string) int {

@@ -84,7 +84,7 @@ func (p *reply) streaming() bool {
 func (p *reply) answer(status int, frame []byte) {
 	p.mu.Lock()
 	p.ended = true
-	if p.stream == nil && (p.accepts.json || status != http.StatusOK) {
+	if p.stream == nil && (p.accepts.takesJSON() || status != http.StatusOK) {
 		p.mu.Unlock()
 		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 			p.w.Header().Set("Retry-After", retryAfter)
@@ -107,7 +107,7 @@ func (p *reply) answer(status int, frame []byte) {
 // (golang/go#20704).
 func (p *reply) result(id, result json.RawMessage) (unused bool) {
 	p.mu.Lock()
-	plain := p.stream == nil && p.accepts.json
+	plain := p.stream == nil && p.accepts.takesJSON()
 	p.ended = p.ended || plain
 	p.mu.Unlock()
 	if !plain {

@@ -144,7 +144,7 @@ func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session,
 		// 2025-11-25, server/utilities/logging); but another client may have had
 		// it send everything.
 		if q.logLevel, q.levelSet = g.levels.get(s.name); !q.levelSet {
-			q.logLevel = logLevel("info")
+			q.logLevel = logLevel(defaultLevel)
 		}
 		q.caller.Capabilities = s.caps
 	}

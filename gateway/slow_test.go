@@ -279,31 +279,40 @@ func TestAStreamThatIsSilentHasNoDeadline(t *testing.T) {
 func TestAClientMayReadSlowly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const size = 8 * maxPiece
-		for _, accept := range []string{"application/json", "text/event-stream"} {
-			g := newGateway(t, nil, one(handler(func(context.Context, rpc.Call) (rpc.Answer, error) { return text(strings.Repeat("x", size)), nil })))
-			conn := newSite(t, g).dial(t)
-			began := time.Now()
-			if _, err := io.WriteString(conn, post(strings.Replace(legacyCall, `"x"`, `"big"`, 1), "Mcp-Session-Id", initialize(t, g, "/mcp"), "Accept", accept)); err != nil {
-				t.Fatal(err)
+		const size = 64 * maxPiece
+		for pause, whole := range map[time.Duration]bool{
+			time.Second * (1 << 10) / slowest: true,  // 1 KiB at a time
+			writeTime / 70:                    false, // 64 KiB take less than writeTime
+		} {
+			for _, accept := range []string{"application/json", "text/event-stream"} {
+				g := newGateway(t, nil, one(handler(func(context.Context, rpc.Call) (rpc.Answer, error) { return text(strings.Repeat("x", size)), nil })))
+				conn := newSite(t, g).dial(t)
+				began := time.Now()
+				if _, err := io.WriteString(conn, post(strings.Replace(legacyCall, `"x"`, `"big"`, 1), "Mcp-Session-Id", initialize(t, g, "/mcp"), "Accept", accept)); err != nil {
+					t.Fatal(err)
+				}
+				resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 1<<10), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				read := 0
+				for err == nil {
+					time.Sleep(pause)
+					var n int
+					n, err = resp.Body.Read(make([]byte, 1<<10))
+					read += n
+				}
+				took := time.Since(began)
+				if whole && (err != io.EOF || read < size || took < 5*writeTime) {
+					t.Errorf("after %v read %d bytes, and then %v", took, read, err)
+				}
+				if most := 2*writeTime + time.Second*size/slowest; !whole && (err == io.EOF || took > most) {
+					t.Errorf("after %v, of %v at most, read %d bytes, and then %v", took, most, read, err)
+				}
+				_ = conn.Close()
+				synctest.Wait()
+				closed(t, g)
 			}
-			resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 1<<10), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			read := 0
-			for err == nil {
-				time.Sleep(writeTime / 70) // 64 KiB take less than writeTime
-				var n int
-				n, err = resp.Body.Read(make([]byte, 1<<10))
-				read += n
-			}
-			if took := time.Since(began); err != io.EOF || read < size || took < 5*writeTime {
-				t.Errorf("after %v read %d bytes, and then %v", took, read, err)
-			}
-			_ = conn.Close()
-			synctest.Wait()
-			closed(t, g)
 		}
 	})
 }

@@ -208,9 +208,20 @@ func (st *standing) read() (done func()) {
 	}
 }
 
+// wants reports whether the client is to be told a log message outside of calls.
+func (st *standing) wants(params json.RawMessage) bool {
+	least, set := st.all.gateway.levels.get(st.session.name)
+	if !set {
+		least = logLevel(defaultLevel)
+	}
+	return logLevel(jsonrpc.GetString(params, "level")) >= least
+}
+
+// tell passes on what a server tells outside of calls. What is of the modern
+// era alone, or is not severe enough, is not for the client.
 func (st *standing) tell(s *backend, method string, params json.RawMessage) {
-	if method == notifyAcknowledged {
-		return // of the modern era
+	if method == notifyAcknowledged || method == notifyMessage && !st.wants(params) {
+		return
 	}
 	st.out.event(oneLine(jsonrpc.AppendRequest(nil, nil, method, st.endpoint.outwardChange(s, method, params))))
 }
@@ -242,7 +253,11 @@ func (st *standing) subscribe(ctx context.Context, s *backend, uri, inner string
 	st.goes(func() {
 		defer st.all.updates.remove(st.caller.Principal)
 		st.all.gateway.listenTo(running, s, st.caller, filter{URIs: []string{inner}}, func(method string, params json.RawMessage) {
-			if method != notifyAcknowledged {
+			switch method {
+			case notifyMessage: // told once, with the changes of lists
+				return
+			case notifyAcknowledged:
+			default:
 				if jsonrpc.GetString(params, "uri") == inner {
 					params, _ = setString(params, uri, "uri")
 				} else {

@@ -69,6 +69,45 @@ func TestAStreamTellsOfTheChangesOfEachServer(t *testing.T) {
 	})
 }
 
+func TestLogMessagesOutsideOfCallsAreToldOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newTeller(demo)
+		g := newPlain(t, nil, one(a))
+		session := initializeWith(t, g, "/mcp", `{}`)
+		if r := subscribe(t, g, session, "resources/subscribe", "a://1"); r.code(t) != 0 {
+			t.Fatal(r)
+		}
+		w, modern := openStream(t, g, session), openListen(t, g, "1", `{"toolsListChanged":true}`)
+		synctest.Wait()
+		tell := func(levels ...string) {
+			for _, level := range levels {
+				a.tell("notifications/message", level)
+			}
+			a.tell(toolsChanged, "")
+		}
+		tell("debug", "info")
+		w.want("notifications/message", `"info"`) // which is what a client gets that has set nothing
+		w.want(toolsChanged)
+		if r := do(g, "POST", "/mcp", `{"jsonrpc":"2.0","id":9,"method":"logging/setLevel","params":{"level":"error"}}`, session...); r.code(t) != 0 {
+			t.Fatal(r)
+		}
+		tell("warning", "alert")
+		w.want("notifications/message", `"alert"`)
+		w.want(toolsChanged)
+		for range 3 {
+			if m := modern.message(); m.Method == "notifications/message" {
+				t.Error("a modern client was told a log message outside of calls")
+			}
+		}
+		w.leave()
+		modern.leave()
+		w.rest()
+		modern.rest()
+		closed(t, g)
+	})
+}
+
 func TestTheNewestStreamOfASessionIsTheOneToldOf(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -24,6 +24,12 @@ const (
 	// maxPiece bytes, or an event. After that it is cut off: it holds memory.
 	writeTime = 30 * time.Second
 	maxPiece  = 64 << 10
+	// slowest is how many bytes of a large answer a client has to read each
+	// second, writeTime besides: it is in memory until all of it is read.
+	slowest = 16 << 10
+	// comeBack is after how many milliseconds a client may come back to a stream
+	// that broke off.
+	comeBack = "1000"
 	// heartbeat is how often something is sent on a stream that is silent, so
 	// that those in between do not take it for dead, and we see whether the
 	// client is gone.
@@ -199,6 +205,9 @@ func (s *stream) write(w http.ResponseWriter, n int, frame []byte) error {
 	if s.id != "" {
 		head = "id: " + s.id + "-" + strconv.Itoa(n) + "\n" + head
 	}
+	if s.id != "" && n == 0 {
+		head = "retry: " + comeBack + "\n" + head
+	}
 	if _, err := io.WriteString(w, head); err != nil {
 		return err
 	}
@@ -227,9 +236,13 @@ func setPatience(w http.ResponseWriter) {
 }
 
 // writePieces writes data in pieces, each of which the client has writeTime to
-// read.
+// read, and all of them together no longer than at the slowest it may read.
 func writePieces(w http.ResponseWriter, data []byte) error {
+	late := time.Now().Add(writeTime + time.Duration(len(data)/slowest)*time.Second)
 	for len(data) > 0 {
+		if len(data) > maxPiece && time.Now().After(late) {
+			return errSlow
+		}
 		piece := data[:min(len(data), maxPiece)]
 		data = data[len(piece):]
 		setPatience(w)
@@ -239,6 +252,8 @@ func writePieces(w http.ResponseWriter, data []byte) error {
 	}
 	return nil
 }
+
+var errSlow = errors.New("the client reads too slowly")
 
 // flush sends what is written. Until the next write the client may take its
 // time.

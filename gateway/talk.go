@@ -55,7 +55,7 @@ func (t *talk) receive(ctx context.Context, frame []byte) {
 	case err != nil:
 		t.send(jsonrpc.AppendError(nil, msg.ID, frameError(err)))
 	case msg.IsResponse():
-		t.gateway.questions.answered(t.session.Load().name, msg.Message)
+		_ = t.gateway.questions.answered(t.session.Load().name, msg.Message) // there is no way to tell of it
 	case msg.IsNotification():
 		t.notified(msg)
 	default:

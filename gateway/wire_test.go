@@ -97,6 +97,7 @@ func (w *wire) next() (id, frame string) {
 	if event == ":" {
 		return "", ""
 	}
+	event = strings.TrimPrefix(event, "retry: 1000\n") // before the first of a stream
 	if line, rest, found := strings.Cut(event, "\n"); found && strings.HasPrefix(line, "id: ") {
 		id, event = line[4:], rest
 	}
@@ -210,12 +211,15 @@ func (l *teller) count() int {
 	return len(l.listeners)
 }
 
-// tell tells of a change those who listen for it.
+// tell tells of a change those who listen for it, or all of them a log message
+// of a level.
 func (l *teller) tell(method, uri string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for call, f := range l.listeners {
 		switch method {
+		case "notifications/message": // to all, as a pool does of a session's connection
+			call.Events.Notify(method, json.RawMessage(`{"level":"`+uri+`"}`))
 		case "notifications/tools/list_changed":
 			if f.Tools {
 				call.Events.Notify(method, nil)

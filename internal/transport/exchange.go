@@ -45,6 +45,8 @@ type link interface {
 	// changed looks whether a notification says that something of the server is
 	// another now, whoever gets it.
 	changed(method string, params json.RawMessage)
+	// aside takes in a log message that is for no call.
+	aside(params json.RawMessage)
 }
 
 func newExchange(id int64, era Era, call rpc.Call, link link, log *slog.Logger) *exchange {

@@ -171,6 +171,10 @@ func (s *flights) astray(m *jsonrpc.Message) {
 		s.link.reply(declined(m), s.authorize)
 		return
 	}
+	if m.Method == methodMessage {
+		s.link.aside(m.Params)
+		return
+	}
 	s.log.Debug("a message for no call was dropped", "method", m.Method)
 }
 

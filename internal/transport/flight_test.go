@@ -11,13 +11,38 @@ import (
 )
 
 // aLink is the connection of flights that nobody reads or writes.
-type aLink struct{ changes []string }
+type aLink struct{ changes, asides []string }
 
-func (*aLink) spawn(f func())          { f() }
-func (*aLink) reply([]byte, Authorize) {}
+func (*aLink) spawn(f func())                 { f() }
+func (*aLink) reply([]byte, Authorize)        {}
+func (l *aLink) aside(params json.RawMessage) { l.asides = append(l.asides, string(params)) }
 func (l *aLink) changed(method string, params json.RawMessage) {
 	if isChange(method) {
 		l.changes = append(l.changes, method+" "+string(params))
+	}
+}
+
+// A log message is for the call that is alone, and otherwise for those who listen.
+func TestLogMessagesOutsideOfCalls(t *testing.T) {
+	var l aLink
+	s := &flights{link: &l, quote: excerpt, log: slog.New(slog.DiscardHandler)}
+	say := func(text string) {
+		s.route([]byte(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + text + `"}}`))
+	}
+	board := func(id int64) *flight {
+		return s.board(newExchange(id, Legacy, rpc.Call{Method: "tools/call"}, &l, s.log), nil, false)
+	}
+	say("before")
+	one := board(1)
+	say("alone")
+	two := board(2)
+	say("beside another")
+	_, _, _ = one.deliver(context.Background())
+	s.land(one)
+	s.land(two)
+	say("behind")
+	if want := []string{`{"data":"before"}`, `{"data":"beside another"}`, `{"data":"behind"}`}; !slices.Equal(l.asides, want) {
+		t.Errorf("told %q, want %q", l.asides, want)
 	}
 }
 

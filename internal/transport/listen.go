@@ -33,8 +33,8 @@ type Pending struct {
 	arrived chan struct{}
 }
 
-// A Change is a notification that something of a server is another now, or an
-// acknowledgement that changes will be told.
+// A Change is a notification that something of a server is another now, an
+// acknowledgement that changes will be told, or a log message outside of calls.
 type Change struct {
 	Method string
 	Params json.RawMessage
@@ -45,8 +45,8 @@ type Change struct {
 func (p *Pending) Put(c Change) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.waiting) >= pendingMost || slices.ContainsFunc(p.waiting, func(w Change) bool {
-		return w.Method == c.Method && bytes.Equal(w.Params, c.Params) && c.Method != MethodAcknowledged
+	if len(p.waiting) >= pendingMost || c.Method == methodMessage && len(p.waiting) >= maxAside || slices.ContainsFunc(p.waiting, func(w Change) bool {
+		return w.Method == c.Method && bytes.Equal(w.Params, c.Params) && c.Method != MethodAcknowledged && c.Method != methodMessage
 	}) {
 		return
 	}
@@ -107,6 +107,26 @@ func (l *life) changed(method string, params json.RawMessage) {
 	defer c.mu.Unlock()
 	for heard := range c.listeners {
 		heard.Put(change)
+	}
+}
+
+// maxAside bounds the log messages outside of calls that wait to be taken in, and
+// asideLength the bytes of one: they are nobody's answer, and may be lost.
+const (
+	maxAside    = 256
+	asideLength = 64 << 10
+)
+
+// aside tells those who listen a log message that is for no call.
+func (l *life) aside(params json.RawMessage) {
+	if len(params) > asideLength {
+		return
+	}
+	c := &l.changes
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for heard := range c.listeners {
+		heard.Put(Change{Method: methodMessage, Params: params})
 	}
 }
 
@@ -478,6 +498,8 @@ func (c *httpConn) watch(ctx context.Context, authorize Authorize, begun func())
 			c.asked(&m, authorize)
 		case m.Method == methodCancelled:
 			c.standing.withdrawn(&m)
+		case m.Method == methodMessage:
+			c.aside(m.Params)
 		case m.IsNotification():
 			c.changed(m.Method, m.Params)
 		}

@@ -132,7 +132,8 @@ type Conn interface {
 	// What it puts there is what a modern server sends (MCP 2026-07-28,
 	// "Subscriptions"), whatever the era: an acknowledgement each time that a
 	// filter is heeded, of as much of it as the server does, and then the
-	// changes, which may be more than was asked for, or come twice.
+	// changes, which may be more than was asked for, or come twice; and besides,
+	// log messages that are for no call (notifications/message).
 	//
 	// That a server does not let itself be listened to, or stops to, is of no
 	// consequence for the calls on the connection. The error is a [*Failure],
