@@ -55,6 +55,23 @@ func exchange(t *testing.T, handler http.Handler, part string, wait time.Duratio
 	return string(text), after
 }
 
+func TestHeadersThatDoNotComeEndTheConnection(t *testing.T) {
+	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request was taken for whole") })
+	for name, part := range map[string]string{
+		"a line":         "POST /mcp HT",
+		"a header":       "POST /mcp HTTP/1.1\r\nHost: localhost\r\nX-",
+		"all but a line": "POST /mcp HTTP/1.1\r\nHost: localhost\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if _, after := exchange(t, handler, part, 0); after != headerTime {
+					t.Errorf("after %v, want %v", after, headerTime)
+				}
+			})
+		})
+	}
+}
+
 func TestABodyThatDoesNotComeEndsTheConnection(t *testing.T) {
 	const part = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nab"
 	for name, handler := range map[string]http.HandlerFunc{
