@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -444,7 +445,8 @@ func TestWatchAsACall(t *testing.T) {
 // A handler in process is listened to as a modern server is, and takes no slot.
 func TestHandlerIsWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		listening, knows := 0, true
+		var listening atomic.Int32
+		knows := true
 		changes := make(chan string)
 		p, err := mcpool.New(mcpool.Server{Name: "here", Handler: handlerFunc(func(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 			switch {
@@ -453,8 +455,8 @@ func TestHandlerIsWatched(t *testing.T) {
 			case call.Method != "subscriptions/listen" || !knows:
 				return rpc.Answer{}, rpc.Errorf(rpc.CodeMethodNotFound, "no")
 			}
-			listening++
-			defer func() { listening-- }()
+			listening.Add(1)
+			defer listening.Add(-1)
 			call.Events.Notify("notifications/subscriptions/acknowledged", call.Params)
 			for {
 				select {
@@ -474,8 +476,8 @@ func TestHandlerIsWatched(t *testing.T) {
 			t.Errorf("one heard %s", got)
 		}
 		time.Sleep(time.Second) // one that was replaced goes on for a moment
-		if got := other.heard(); got != "subscriptions/acknowledged "+all || listening != 1 {
-			t.Errorf("the other heard %s; the handler is listened to by %d", got, listening)
+		if got := other.heard(); got != "subscriptions/acknowledged "+all || listening.Load() != 1 {
+			t.Errorf("the other heard %s; the handler is listened to by %d", got, listening.Load())
 		}
 		changes <- "notifications/tools/list_changed"
 		changes <- "notifications/prompts/list_changed"
@@ -495,8 +497,8 @@ func TestHandlerIsWatched(t *testing.T) {
 		synctest.Wait()
 		knows = false
 		last := subscribe(t, p, all)
-		if got := last.heard(); got != `subscriptions/acknowledged {"notifications":{}}` || listening != 0 {
-			t.Errorf("of a handler that does not know the method %s was heard; %d listen", got, listening)
+		if got := last.heard(); got != `subscriptions/acknowledged {"notifications":{}}` || listening.Load() != 0 {
+			t.Errorf("of a handler that does not know the method %s was heard; %d listen", got, listening.Load())
 		}
 		closePool(t, p)
 		if err := <-last.err; !errors.Is(err, mcpool.ErrPoolClosed) {
