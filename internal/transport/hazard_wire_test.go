@@ -55,9 +55,10 @@ func TestHazard18_TCPConnections(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			// One for each caller, and one while the end of the stream behind
-			// its last answer is still read; and the stream of HTTP+SSE.
-			if n := accepted.Load(); n > 2*callers+1 {
+			// One for each caller, and one while the end of the stream behind its
+			// last answer is still read, or over HTTP+SSE that a message was
+			// accepted, which may come behind several answers.
+			if n := accepted.Load(); n > 4*callers {
 				t.Errorf("%d TCP connections for %d callers with %d calls each", n, callers, calls)
 			}
 		})
