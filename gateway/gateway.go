@@ -5,15 +5,15 @@
 // A client's era is read from each request. A modern one (MCP 2026-07-28) says
 // everything in the request itself and nothing is remembered of it. A legacy
 // one (MCP 2024-11-05 to 2025-11-25) begins with initialize and then names its
-// session; the session's id is sealed and carries all there is to know, so
+// session; the session's id is sealed and carries what the client agreed on, so
 // nothing is kept for a session that is idle. What an era wants around a call
 // is taken off before an [rpc.Handler] sees it and put on when the answer
 // comes back: behind the gateway there are no eras, and what is asked of a
 // handler has the form of the modern one.
 //
-// All methods are served. Names, URIs and cursors are spliced in the bytes,
-// where several servers share an endpoint; arguments and results are never
-// decoded, and arrive as they were sent.
+// All methods are served. Names and URIs are spliced in the bytes where several
+// servers share an endpoint, and their lists have one page; arguments and
+// results are never decoded, and arrive as they were sent.
 package gateway
 
 import (
