@@ -18,10 +18,11 @@ const module = "github.com/mcpool-dev/mcpool"
 // floors are the packages from the ground up: each imports only those on
 // lower floors.
 var floors = [][]string{
-	1: {"rpc", "internal/slots", "internal/jsonrpc", "internal/mirror", "internal/children", "internal/serving"},
-	2: {"internal/transport", "dbserver"},
-	3: {"."},
-	4: {"dbplugin", "gateway"},
+	1: {"rpc", "internal/slots", "internal/jsonrpc", "internal/mirror", "internal/children", "internal/serving",
+		"dbserver/internal/result", "dbserver/internal/sqltext"},
+	2: {"internal/transport", "dbserver/internal/engine"},
+	3: {".", "dbserver/internal/sqlite", "dbserver/internal/postgres", "dbserver/internal/mysql", "dbserver/internal/sqlserver"},
+	4: {"dbserver", "dbplugin", "gateway"},
 	5: {"config", "admin", "gosdk"},
 	6: {"cmd/mcpool"},
 }
@@ -105,7 +106,7 @@ func TestPackagesImportOnlyLowerFloors(t *testing.T) {
 }
 
 // forTests are the packages that tests alone may import.
-var forTests = []string{"internal/mcptest", "internal/pooltest"}
+var forTests = []string{"internal/mcptest", "internal/pooltest", "internal/dbtest"}
 
 func TestOnlyTestsImportTestPackages(t *testing.T) {
 	sources(t, func(file, pkg string) {
@@ -125,6 +126,10 @@ func TestDependenciesStayInTheirRoom(t *testing.T) {
 		"github.com/google/jsonschema-go":        {"dbserver/", "dbplugin/"},
 		"github.com/agnivade/levenshtein":        {"config/", "dbserver/"},
 		"modernc.org/sqlite":                     {"dbserver/"},
+		"github.com/jackc/pgx/v5":                {"dbserver/internal/postgres/"},
+		"github.com/go-sql-driver/mysql":         {"dbserver/internal/mysql/"},
+		"github.com/pingcap/tidb/pkg/parser":     {"dbserver/internal/mysql/"},
+		"github.com/microsoft/go-mssqldb":        {"dbserver/internal/sqlserver/"},
 		"github.com/goccy/go-yaml":               {"config/"},
 		"github.com/tailscale/hujson":            {"config/"},
 		"github.com/prometheus/client_golang":    {"admin/"},

@@ -5,6 +5,8 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"strings"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
 
 // A tableDescription is what describe_table tells.
@@ -61,7 +63,7 @@ func (s *Server) describeTable(ctx context.Context, name string) ([]byte, error)
 			names = append(names, tables[i].Name)
 		}
 		return &toolError{Code: codeUnknownObject, Layer: layerInput, Message: fmt.Sprintf("no such table: %s", name),
-			DidYouMean: near(name, names), Next: "call list_tables for the names of tables"}
+			DidYouMean: engine.Near(name, names), Next: "call list_tables for the names of tables"}
 	})
 	if err != nil {
 		return nil, err

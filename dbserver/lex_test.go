@@ -101,7 +101,7 @@ func TestNear(t *testing.T) {
 	for name, want := range map[string]string{
 		"customer": "customers", "Costumers": "customers", "sale": "sales", "store": "stores", "revenue": "monthly_revenue", "xyz": "", "saels": "sales",
 	} {
-		if got := strings.Join(near(name, names), " "); got != want {
+		if got := strings.Join(engine.Near(name, names), " "); got != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)
 		}
 	}

@@ -1,9 +1,7 @@
-package dbserver
+package engine
 
 import (
 	"cmp"
-	"context"
-	"database/sql/driver"
 	"slices"
 	"strings"
 
@@ -13,9 +11,9 @@ import (
 // maxNear is how many near names an error has.
 const maxNear = 3
 
-// near returns the names that are most like name, nearest first: those that
+// Near returns the names that are most like name, nearest first: those that
 // differ in few letters, and those that contain it or are contained in it.
-func near(name string, names []string) []string {
+func Near(name string, names []string) []string {
 	type candidate struct {
 		name     string
 		distance int
@@ -38,20 +36,4 @@ func near(name string, names []string) []string {
 		best = append(best, c.name)
 	}
 	return best
-}
-
-// similar returns names of tables, or of all columns, that are like name. It
-// helps with an error, so an error of its own is none.
-func (q *session) similar(ctx context.Context, name string, columns bool) []string {
-	statement := "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type <> 'shadow'"
-	if columns {
-		statement = `SELECT DISTINCT c.name FROM pragma_table_list l JOIN pragma_table_xinfo(l.name) c
-			WHERE l.schema = 'main' AND l.type <> 'shadow'`
-	}
-	var names []string
-	_ = q.each(ctx, statement, func(row []driver.Value) error {
-		names = append(names, text(row[0]))
-		return nil
-	})
-	return near(name, names)
 }
