@@ -16,9 +16,9 @@ import (
 // of connections to servers elsewhere is used the same way.
 func Example() {
 	ctx := context.Background()
-	server, err := dbserver.New(dbserver.Options{Prepare: func(ctx context.Context) (string, error) {
+	server, err := dbserver.New(dbserver.Options{Databases: []dbserver.Database{{Prepare: func(ctx context.Context) (string, error) {
 		return dbserver.Sample(ctx, filepath.Join(os.TempDir(), "mcpool-example"))
-	}})
+	}}}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -49,9 +49,9 @@ func Example() {
 // function that the model names with the arguments that it gives.
 func ExamplePlugin_Functions() {
 	ctx := context.Background()
-	server, err := dbserver.New(dbserver.Options{Prepare: func(ctx context.Context) (string, error) {
+	server, err := dbserver.New(dbserver.Options{Databases: []dbserver.Database{{Prepare: func(ctx context.Context) (string, error) {
 		return dbserver.Sample(ctx, filepath.Join(os.TempDir(), "mcpool-example"))
-	}})
+	}}}})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -41,9 +41,9 @@ func TestMain(m *testing.M) {
 // sample returns a plugin on a database server with the sample.
 func sample(t testing.TB, options *Options) *Plugin {
 	t.Helper()
-	server, err := dbserver.New(dbserver.Options{Prepare: func(ctx context.Context) (string, error) {
+	server, err := dbserver.New(dbserver.Options{Databases: []dbserver.Database{{Prepare: func(ctx context.Context) (string, error) {
 		return dbserver.Sample(ctx, filepath.Join(os.TempDir(), "mcpool-example"))
-	}})
+	}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ func TestFunctions(t *testing.T) {
 func TestPluginHoldsNothing(t *testing.T) {
 	// The file is made by the first call, not before.
 	dir := t.TempDir()
-	server, err := dbserver.New(dbserver.Options{DSN: filepath.Join(dir, "missing.db")})
+	server, err := dbserver.New(dbserver.Options{Databases: []dbserver.Database{{DSN: filepath.Join(dir, "missing.db")}}})
 	if err != nil {
 		t.Fatal(err)
 	}

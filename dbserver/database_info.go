@@ -2,123 +2,98 @@ package dbserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
-	"modernc.org/sqlite"
-	lib "modernc.org/sqlite/lib"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
 )
 
-// A databaseInfo is what database_info tells.
+// A databaseInfo is what database_info tells of a database.
 type databaseInfo struct {
-	Database  string           `json:"database"`
-	Engine    string           `json:"engine"`
-	Version   string           `json:"version"`
-	File      string           `json:"file,omitempty"`
-	Size      int64            `json:"size_bytes,omitempty"`
-	Mode      string           `json:"mode"`
-	Status    string           `json:"status"` // ready, busy (no connection is free) or down
-	LastError string           `json:"last_error,omitempty"`
-	ReadOnly  *readOnlyInfo    `json:"read_only,omitempty"`
-	Limits    map[string]int64 `json:"limits"`
-	Pool      map[string]int64 `json:"pool"`
+	Database    string           `json:"database"`
+	Description string           `json:"description,omitempty"`
+	Engine      string           `json:"engine"`
+	Version     string           `json:"version"`
+	Place       string           `json:"place,omitempty"`
+	Size        int64            `json:"size_bytes,omitempty"`
+	Mode        string           `json:"mode"`
+	Status      string           `json:"status"`
+	LastError   string           `json:"last_error,omitempty"`
+	ReadOnly    *engine.Proof    `json:"read_only,omitempty"`
+	Limits      map[string]int64 `json:"limits"`
+	Pool        map[string]int64 `json:"pool"`
+	Findings    []engine.Finding `json:"findings,omitempty"`
 }
 
-// A readOnlyInfo says what makes the database read-only.
-type readOnlyInfo struct {
-	// Verified is that a statement that writes was compiled on the connection
-	// of this call and denied.
-	Verified   bool     `json:"verified"`
-	EnforcedBy []string `json:"enforced_by"`
-}
-
-var enforcedBy = []string{
-	"SQLite authorizer: only SELECT, READ, RECURSIVE, functions and introspecting pragmas are allowed",
-	"mode=ro", "PRAGMA query_only", "defensive mode", "no attached databases", "one statement a call",
-}
-
-// databaseInfo serves database_info. It does not fail because the database is
+// databaseInfo serves database_info. It does not fail because a database is
 // down: that is what it then tells.
-func (s *Server) databaseInfo(ctx context.Context) ([]byte, error) {
-	info := databaseInfo{Database: s.options.Database, Engine: "sqlite", Version: lib.SQLITE_VERSION,
-		Mode: "read_only", Status: "ready", Limits: s.limitInfo()}
-	err := s.withSession(ctx, func(ctx context.Context, q *session) error {
-		denied, err := q.deniesWriting(ctx)
-		info.ReadOnly = &readOnlyInfo{Verified: denied, EnforcedBy: enforcedBy}
-		return err
-	})
-	if ctx.Err() != nil {
+func (r *request) databaseInfo(ctx context.Context) ([]byte, error) {
+	if r.database != nil {
+		info, err := r.database.info(ctx, r.who)
+		if err != nil {
+			return nil, err
+		}
+		return marshalResult(untrusted+info.text(), info)
+	}
+	list := make([]*databaseInfo, 0, len(r.server.databases))
+	text := untrusted
+	for _, d := range r.server.databases {
+		info, err := d.info(ctx, r.who)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, info)
+		text += info.text()
+	}
+	return marshalResult(text, map[string]any{"databases": list})
+}
+
+func (d *database) info(ctx context.Context, who engine.Caller) (*databaseInfo, error) {
+	told, err := d.engine.Info(ctx, who)
+	if err != nil {
 		return nil, err
 	}
-	db := s.opened()
-	if db != nil {
-		info.File = db.file
-		if stat, err := os.Stat(db.file); err == nil {
-			info.Size = stat.Size()
-		}
-	}
-	info.Pool = s.poolInfo(db)
-	switch {
-	case errors.Is(err, errExhausted):
-		info.Status = "busy"
-	case err != nil:
-		info.Status, info.LastError = "down", engineMessage(err)
-	}
-	return marshalResult(info.text(), info)
+	return &databaseInfo{Database: d.Name, Description: d.Description, Engine: told.Engine, Version: told.Version,
+		Place: told.Place, Size: told.Size, Mode: d.Mode, Status: told.Status, LastError: told.LastError,
+		ReadOnly: told.Proof, Limits: d.limitInfo(), Pool: told.Pool, Findings: told.Findings}, nil
 }
 
-// deniesWriting reports whether a statement that writes is denied. It is
-// compiled and not run.
-func (q *session) deniesWriting(ctx context.Context) (bool, error) {
-	_, err := q.prepare(ctx, "CREATE TABLE mcpool_probe(x)")
-	var e *sqlite.Error
-	if errors.As(err, &e) && e.Code() == lib.SQLITE_AUTH {
-		_, err = q.integer(ctx, "SELECT count(*) FROM sqlite_schema") // and reading works
-		return true, err
-	}
-	return false, err
-}
-
-func (s *Server) limitInfo() map[string]int64 {
+func (d *database) limitInfo() map[string]int64 {
 	return map[string]int64{
-		"rows":                 int64(s.options.MaxRows),
-		"default_rows":         int64(min(DefaultLimit, s.options.MaxRows)),
-		"bytes":                int64(s.options.MaxBytes),
-		"cell_bytes":           maxCellBytes,
-		"blob_bytes":           maxBlobBytes,
-		"value_bytes":          maxValueBytes,
-		"statement_timeout_ms": s.options.Timeout.Milliseconds(),
+		"rows":                 int64(d.MaxRows),
+		"default_rows":         int64(min(DefaultLimit, d.MaxRows)),
+		"bytes":                int64(d.MaxBytes),
+		"cell_bytes":           int64(d.MaxCellBytes),
+		"blob_bytes":           result.BlobBytes,
+		"statement_timeout_ms": d.Timeout.Milliseconds(),
+		"lock_timeout_ms":      d.LockTimeout.Milliseconds(),
+		"acquire_timeout_ms":   d.AcquireTimeout.Milliseconds(),
 	}
-}
-
-func (s *Server) poolInfo(db *database) map[string]int64 {
-	pool := map[string]int64{"max_connections": int64(s.options.Connections)}
-	if db != nil {
-		stats := db.Stats()
-		pool["open"] = int64(stats.OpenConnections)
-		pool["in_use"] = int64(stats.InUse)
-		pool["idle"] = int64(stats.Idle)
-		pool["waited"] = stats.WaitCount
-		pool["waited_ms"] = stats.WaitDuration.Milliseconds()
-	}
-	return pool
 }
 
 // text returns the information for a reader of text.
 func (i *databaseInfo) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s %s, %s, %s\n", i.Database, i.Engine, i.Version, i.Mode, i.Status)
+	if i.Description != "" {
+		b.WriteString(i.Description + "\n")
+	}
 	if i.LastError != "" {
 		fmt.Fprintf(&b, "last error: %s\n", i.LastError)
 	}
-	if i.File != "" {
-		fmt.Fprintf(&b, "file: %s, %d bytes\n", i.File, i.Size)
+	if i.Place != "" {
+		fmt.Fprintf(&b, "at: %s\n", i.Place)
 	}
-	if i.ReadOnly != nil {
-		fmt.Fprintf(&b, "read-only by: %s (verified: %t)\n", strings.Join(i.ReadOnly.EnforcedBy, "; "), i.ReadOnly.Verified)
+	if p := i.ReadOnly; p != nil {
+		fmt.Fprintf(&b, "read-only by: %s (verified: %t)\n", strings.Join(p.EnforcedBy, "; "), p.Verified)
+		for _, w := range p.Warnings {
+			fmt.Fprintf(&b, "warning: %s\n", w)
+		}
+	}
+	for _, f := range i.Findings {
+		fmt.Fprintf(&b, "%s: %s; %s\n", f.Severity, f.Message, f.Fix)
 	}
 	fmt.Fprintf(&b, "limits: %s\npool: %s\n", pairs(i.Limits), pairs(i.Pool))
 	return b.String()

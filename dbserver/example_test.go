@@ -14,9 +14,9 @@ import (
 
 func Example() {
 	dir := filepath.Join(os.TempDir(), "mcpool", "sample")
-	db, err := dbserver.New(dbserver.Options{
+	db, err := dbserver.New(dbserver.Options{Databases: []dbserver.Database{{
 		Prepare: func(ctx context.Context) (string, error) { return dbserver.Sample(ctx, dir) },
-	})
+	}}})
 	if err != nil {
 		log.Fatal(err)
 	}

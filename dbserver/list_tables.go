@@ -2,145 +2,104 @@ package dbserver
 
 import (
 	"context"
-	"database/sql/driver"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
 )
 
-// A tableInfo is a table as list_tables tells it.
-type tableInfo struct {
-	Name     string `json:"name"`
-	Type     string `json:"type"` // table, view or virtual
-	Columns  int64  `json:"columns"`
-	Estimate *int64 `json:"rows_estimate"` // nil if not known
-	Comment  string `json:"comment,omitempty"`
-
-	noRowID bool
-	create  string // the statement that made it
-}
-
+// A tableList is what list_tables tells.
 type tableList struct {
-	Tables    []tableInfo `json:"tables"`
-	Count     int         `json:"table_count"`
-	Truncated bool        `json:"truncated"`
+	Database   string         `json:"database"`
+	Tables     []engine.Table `json:"tables"`
+	Count      int            `json:"table_count"` // in this answer
+	Truncated  bool           `json:"truncated"`
+	NextCursor string         `json:"next_cursor,omitempty"`
 }
 
-// listTables serves list_tables. Of more tables than an answer may have rows,
-// the first by name are told.
-func (s *Server) listTables(ctx context.Context) ([]byte, error) {
-	var list tableList
-	err := s.withSession(ctx, func(ctx context.Context, q *session) error {
-		all, err := q.tables(ctx)
+var details = map[string]engine.Detail{"names": engine.Names, "": engine.Summary, "summary": engine.Summary, "full": engine.Full}
+
+// listTables serves list_tables. Of more tables than an answer may have rows or
+// bytes the first are told, and how to go on.
+func (r *request) listTables(ctx context.Context) ([]byte, error) {
+	limit, _ := r.rowLimit()
+	f := engine.Filter{Pattern: r.args.Pattern, Schema: r.args.Schema, Kinds: r.args.Kinds, Detail: details[r.args.Detail], Limit: limit}
+	if r.args.Cursor != "" {
+		after, err := readCursor(r.args.Cursor)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		list.Count = len(all)
-		list.Tables = all[:min(len(all), s.options.MaxRows)]
-		list.Truncated = len(list.Tables) < len(all)
-		for i := range list.Tables {
-			t := &list.Tables[i]
-			t.Comment, _ = comments(t.create)
-			t.Comment, _ = cutText(t.Comment)
-			if t.Estimate, err = q.estimate(ctx, t); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+		f.After = after
+	}
+	found, err := r.engine.Tables(ctx, r.who, f)
 	if err != nil {
 		return nil, err
 	}
+	list := tableList{Database: r.Name, Tables: found.Tables, Truncated: found.More}
+	list.cap(r.MaxBytes)
+	if list.Count = len(list.Tables); list.Truncated && list.Count > 0 {
+		last := list.Tables[list.Count-1]
+		list.NextCursor = cursorOf(engine.Name{Schema: last.Schema, Table: last.Name})
+	}
+	return marshalResult(list.text(), list)
+}
+
+// cap leaves out the tables for which there is no room, but never the first.
+func (l *tableList) cap(most int) {
+	size := 0
+	for i := range l.Tables {
+		size += len(mustMarshal(l.Tables[i])) + 1
+		if size > most && i > 0 {
+			l.Tables, l.Truncated = l.Tables[:i], true
+			return
+		}
+	}
+}
+
+// A cursor is the name behind which a list goes on, so it holds on any server
+// and whatever has been added meanwhile.
+func cursorOf(n engine.Name) string {
+	return base64.RawURLEncoding.EncodeToString(mustMarshal([2]string{n.Schema, n.Table}))
+}
+
+func readCursor(cursor string) (engine.Name, error) {
+	var n [2]string
+	raw, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err == nil {
+		err = json.Unmarshal(raw, &n)
+	}
+	if err != nil {
+		return engine.Name{}, engine.Invalid("cursor is none that list_tables gave")
+	}
+	return engine.Name{Schema: n[0], Table: n[1]}, nil
+}
+
+func (l *tableList) text() string {
 	var b strings.Builder
 	b.WriteString(untrusted + "name\ttype\tcolumns\trows_estimate\tcomment\n")
-	for _, t := range list.Tables {
-		fmt.Fprintf(&b, "%s\t%s\t%d\t%s\t%s\n", tsv(t.Name), t.Type, t.Columns, estimateText(t.Estimate), tsv(t.Comment))
-	}
-	if list.Truncated {
-		fmt.Fprintf(&b, "Only the first %d of %d tables.\n", len(list.Tables), list.Count)
-	}
-	return marshalResult(b.String(), list)
-}
-
-// tables returns the tables and views of the database in the order of their
-// names, without those that SQLite and its virtual tables keep for themselves.
-func (q *session) tables(ctx context.Context) ([]tableInfo, error) {
-	list := []tableInfo{}
-	err := q.each(ctx, `
-		SELECT l.name, l.type, l.ncol, l.wr, s.sql
-		FROM pragma_table_list l LEFT JOIN sqlite_schema s ON s.name = l.name AND s.type IN ('table', 'view')
-		WHERE l.schema = 'main' AND l.type <> 'shadow' AND l.name NOT LIKE 'sqlite\_%' ESCAPE '\'
-		ORDER BY l.name`,
-		func(row []driver.Value) error {
-			list = append(list, tableInfo{Name: text(row[0]), Type: text(row[1]), Columns: number(row[2]),
-				noRowID: number(row[3]) != 0, create: text(row[4])})
-			return nil
-		})
-	return list, err
-}
-
-// countedRows is up to how many rows a table's estimate is a count, which
-// takes less than a millisecond.
-const countedRows = 10_000
-
-// estimate returns how many rows a table has: counted if they are few, else
-// what ANALYZE found, else the span of row numbers, which is right unless rows
-// were deleted or numbered by hand. A span that the file has no room for is no
-// estimate.
-func (q *session) estimate(ctx context.Context, t *tableInfo) (*int64, error) {
-	if t.Type != "table" {
-		return nil, nil
-	}
-	name := quoteName(t.Name)
-	rows, err := q.integer(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s LIMIT %d)", name, countedRows))
-	if err != nil || *rows < countedRows {
-		return rows, err
-	}
-	analyzed, err := q.integer(ctx, "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'")
-	if err != nil {
-		return nil, err
-	}
-	if analyzed != nil {
-		rows, err = q.integer(ctx, "SELECT max(CAST(stat AS INTEGER)) FROM sqlite_stat1 WHERE tbl = ?1 COLLATE NOCASE", t.Name)
-		if err != nil || rows != nil {
-			return rows, err
+	for _, t := range l.Tables {
+		name := engine.Name{Schema: t.Schema, Table: t.Name}
+		fmt.Fprintf(&b, "%s\t%s\t%s\t%s\t%s", result.TSV(name.String()), t.Type, numberText(t.ColumnCount), numberText(t.Estimate), result.TSV(t.Comment))
+		if len(t.Columns) > 0 {
+			b.WriteString("\t" + listText(t.Columns))
 		}
+		b.WriteByte('\n')
 	}
-	if t.noRowID {
-		return nil, nil
+	if l.Truncated {
+		fmt.Fprintf(&b, "Only the first %d tables; for more call list_tables with cursor %s\n", l.Count, l.NextCursor)
 	}
-	rows, err = q.integer(ctx, fmt.Sprintf("SELECT (SELECT max(rowid) FROM %s) - (SELECT min(rowid) FROM %[1]s) + 1", name))
-	if err != nil || rows == nil {
-		return nil, err
-	}
-	pages, err := q.integer(ctx, "PRAGMA page_count")
-	if err != nil || *rows > *pages*maxRowsOfPage {
-		return nil, err
-	}
-	return rows, nil
+	return b.String()
 }
 
-// maxRowsOfPage is more than a page of the largest size, 64 KiB, has room for.
-const maxRowsOfPage = 1 << 14
-
-// integer returns the single value of a statement, nil for none or NULL.
-func (q *session) integer(ctx context.Context, statement string, args ...driver.Value) (*int64, error) {
-	var value *int64
-	err := q.each(ctx, statement, func(row []driver.Value) error {
-		if n, ok := row[0].(int64); ok {
-			value = &n
-		}
-		return nil
-	}, args...)
-	return value, err
-}
-
-func estimateText(n *int64) string {
+func numberText(n *int64) string {
 	if n == nil {
 		return `\N`
 	}
 	return strconv.FormatInt(*n, 10)
 }
 
-// tsv returns a text as a field of tab-separated values.
-func tsv(s string) string { return tsvEscaper.Replace(s) }
+func listText(names []string) string { return result.TSV(strings.Join(names, ", ")) }

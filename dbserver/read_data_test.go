@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
 )
 
 // Statements that run for ever: in their first step, and in their second, which
@@ -29,7 +32,7 @@ func rowsJSON(t testing.TB, a *answer) string {
 }
 
 func TestValuesKeepWhatTheyAre(t *testing.T) {
-	s := serveSample(t, Options{})
+	s := serveSample(t, Database{})
 	for _, c := range []struct{ sql, json, text string }{
 		{"NULL", `null`, `\N`},
 		{"9007199254740992", `9007199254740992`, "9007199254740992"},
@@ -67,7 +70,7 @@ func TestValuesKeepWhatTheyAre(t *testing.T) {
 }
 
 func TestDatesAreReadAsWritten(t *testing.T) {
-	s := serveSample(t, Options{})
+	s := serveSample(t, Database{})
 	a := read(t, s, "SELECT full_date, date_key, full_date FROM calendar WHERE year = ? ORDER BY full_date DESC LIMIT 2 -- the last days", 2024)
 	if got, want := rowsJSON(t, a), `[["2024-12-31",20241231,"2024-12-31"],["2024-12-30",20241230,"2024-12-30"]]`; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -78,7 +81,7 @@ func TestDatesAreReadAsWritten(t *testing.T) {
 }
 
 func TestColumnTypes(t *testing.T) {
-	s := serveSample(t, Options{})
+	s := serveSample(t, Database{})
 	a := read(t, s, "SELECT sale_id, amount_cents / 100.0 AS x, NULL AS x, 'a' AS \"\" FROM sales LIMIT 1;")
 	if got := fmt.Sprint(a.StructuredContent.Columns); got != "[{sale_id INTEGER} {x REAL} {x ANY} { TEXT}]" {
 		t.Errorf("columns are %s", got)
@@ -90,23 +93,23 @@ func TestColumnTypes(t *testing.T) {
 }
 
 func TestRowCapIsExact(t *testing.T) {
-	s := serveSample(t, Options{MaxRows: 150})
+	s := serveSample(t, Database{MaxRows: 150})
 	for _, c := range []struct {
 		arguments object
 		rows      int
 		by        string
 	}{
-		{object{"query": "SELECT 1 FROM sales"}, 100, byRows},
-		{object{"query": "SELECT 1 FROM sales LIMIT 100"}, 100, byNone},
-		{object{"query": "SELECT 1 FROM sales LIMIT 101"}, 100, byRows},
-		{object{"query": "SELECT 1 FROM sales", "limit": 7}, 7, byRows},
-		{object{"query": "SELECT 1 FROM sales LIMIT 7", "limit": 7}, 7, byNone},
-		{object{"query": "SELECT 1 FROM sales", "limit": 150}, 150, byRows},
-		{object{"query": "SELECT 1 FROM sales", "limit": 1000000}, 150, byRows},
-		{object{"query": "SELECT 1 FROM sales", "limit": json.RawMessage("1e2")}, 100, byRows},
+		{object{"query": "SELECT 1 FROM sales"}, 100, result.ByRows},
+		{object{"query": "SELECT 1 FROM sales LIMIT 100"}, 100, result.ByNone},
+		{object{"query": "SELECT 1 FROM sales LIMIT 101"}, 100, result.ByRows},
+		{object{"query": "SELECT 1 FROM sales", "limit": 7}, 7, result.ByRows},
+		{object{"query": "SELECT 1 FROM sales LIMIT 7", "limit": 7}, 7, result.ByNone},
+		{object{"query": "SELECT 1 FROM sales", "limit": 150}, 150, result.ByRows},
+		{object{"query": "SELECT 1 FROM sales", "limit": 1000000}, 150, result.ByRows},
+		{object{"query": "SELECT 1 FROM sales", "limit": json.RawMessage("1e2")}, 100, result.ByRows},
 	} {
 		got := call(t, s, "read_data", c.arguments).StructuredContent
-		if got.RowCount != c.rows || len(got.Rows) != c.rows || got.TruncatedBy != c.by || got.Truncated != (c.by != byNone) {
+		if got.RowCount != c.rows || len(got.Rows) != c.rows || got.TruncatedBy != c.by || got.Truncated != (c.by != result.ByNone) {
 			t.Errorf("%v: got %d rows, truncated by %s", c.arguments, got.RowCount, got.TruncatedBy)
 		}
 		if (len(got.Notices) > 0) != got.Truncated {
@@ -119,12 +122,12 @@ func TestByteCapIsExact(t *testing.T) {
 	// [["xxxxx"],["xxxxx"]] has 9 bytes a row, a comma between, two brackets.
 	const query = "SELECT 'xxxxx' FROM sales LIMIT 5"
 	for _, c := range []struct{ bytes, rows int }{{1, 0}, {10, 0}, {11, 1}, {20, 1}, {21, 2}, {50, 4}, {51, 5}, {52, 5}} {
-		s := serveSample(t, Options{MaxBytes: c.bytes})
+		s := serveSample(t, Database{MaxBytes: c.bytes})
 		a := read(t, s, query)
 		got := a.StructuredContent
-		by := byBytes
+		by := result.ByBytes
 		if c.rows == 5 {
-			by = byNone
+			by = result.ByNone
 		}
 		if got.RowCount != c.rows || len(got.Rows) != c.rows || got.TruncatedBy != by {
 			t.Errorf("%d bytes: got %d rows, truncated by %s", c.bytes, got.RowCount, got.TruncatedBy)
@@ -139,10 +142,10 @@ func TestByteCapIsExact(t *testing.T) {
 }
 
 func TestCellsAreCutAtCharacters(t *testing.T) {
-	s := serveSample(t, Options{})
+	s := serveSample(t, Database{})
 	a := read(t, s, "SELECT printf('%.*c', 4095, 'x') || 'é' AS a, printf('%.*c', 4096, 'x') AS b, printf('%.*c', 4097, 'x') AS c, CAST(printf('%.*c', 257, 'x') AS BLOB) AS d")
 	got := a.StructuredContent
-	if got.TruncatedBy != byCell || got.RowCount != 1 || len(got.Notices) != 1 || !strings.Contains(got.Notices[0], "values cut: 3") {
+	if got.TruncatedBy != result.ByCell || got.RowCount != 1 || len(got.Notices) != 1 || !strings.Contains(got.Notices[0], "values cut: 3") {
 		t.Errorf("truncated by %s: %q", got.TruncatedBy, got.Notices)
 	}
 	row := got.Rows[0]
@@ -156,7 +159,7 @@ func TestCellsAreCutAtCharacters(t *testing.T) {
 }
 
 func TestParametersAreBound(t *testing.T) {
-	s := serveSample(t, Options{})
+	s := serveSample(t, Database{})
 	a := call(t, s, "read_data", json.RawMessage(
 		`{"query":"SELECT ?, ?2, ?, ?, ?, typeof(?4)","params":["x'; DROP TABLE sales --",9007199254740993,1.5,true,null]}`))
 	if got, want := rowsJSON(t, a), `[["x'; DROP TABLE sales --","9007199254740993",1.5,1,null,"integer"]]`; got != want {
@@ -165,30 +168,30 @@ func TestParametersAreBound(t *testing.T) {
 }
 
 func TestErrorsSayWhatToDo(t *testing.T) {
-	s := serveSample(t, Options{})
+	s := serveSample(t, Database{})
 	for _, c := range []struct {
 		query, code string
 		near        []string
 	}{
-		{"SELEC 1", codeSyntax, nil},
-		{"SELECT FROM sales", codeSyntax, nil},
-		{"", codeInvalidArgument, nil},
-		{" ;-- nothing\n/* at all */ ; ", codeSyntax, nil},
-		{"SELECT * FROM costumers", codeUnknownObject, []string{"customers"}},
-		{"SELECT * FROM main.sale", codeUnknownObject, []string{"sales"}},
-		{"SELECT s.amount FROM sales s", codeUnknownObject, []string{"amount_cents"}},
-		{`SELECT "emial" FROM customers`, codeUnknownObject, []string{"email"}},
-		{"SELECT zzzzzzzz FROM sales", codeUnknownObject, nil},
-		{"SELECT median(1)", codeUnknownObject, nil},
-		{"SELECT 1; SELECT 2", codeMultiStatement, nil},
-		{"SELECT json('{')", codeEngine, nil},
-		{"SELECT abs(-9223372036854775808)", codeEngine, nil},
-		{"SELECT printf('%1000000000d', 1)", codeTooLarge, nil},
-		{"SELECT hex(printf('%.*c', 999999, 'x'))", codeTooLarge, nil},
-		{"SELECT group_concat(printf('%.*c', 1000, 'x')) FROM sales", codeTooLarge, nil},
-		{"SELECT randomblob(500000000)", codeFunctionDenied, nil},
-		{"SELECT zeroblob(500000000)", codeFunctionDenied, nil},
-		{"SELECT " + strings.Repeat("1,", 256) + "1", codeTooLarge, nil},
+		{"SELEC 1", engine.SyntaxError, nil},
+		{"SELECT FROM sales", engine.SyntaxError, nil},
+		{"", engine.InvalidArgument, nil},
+		{" ;-- nothing\n/* at all */ ; ", engine.SyntaxError, nil},
+		{"SELECT * FROM costumers", engine.UnknownObject, []string{"customers"}},
+		{"SELECT * FROM main.sale", engine.UnknownObject, []string{"sales"}},
+		{"SELECT s.amount FROM sales s", engine.UnknownObject, []string{"amount_cents"}},
+		{`SELECT "emial" FROM customers`, engine.UnknownObject, []string{"email"}},
+		{"SELECT zzzzzzzz FROM sales", engine.UnknownObject, nil},
+		{"SELECT median(1)", engine.UnknownObject, nil},
+		{"SELECT 1; SELECT 2", engine.MultiStatement, nil},
+		{"SELECT json('{')", engine.EngineError, nil},
+		{"SELECT abs(-9223372036854775808)", engine.EngineError, nil},
+		{"SELECT printf('%1000000000d', 1)", engine.ResultTooLarge, nil},
+		{"SELECT hex(printf('%.*c', 999999, 'x'))", engine.ResultTooLarge, nil},
+		{"SELECT group_concat(printf('%.*c', 1000, 'x')) FROM sales", engine.ResultTooLarge, nil},
+		{"SELECT randomblob(500000000)", engine.FunctionDenied, nil},
+		{"SELECT zeroblob(500000000)", engine.FunctionDenied, nil},
+		{"SELECT " + strings.Repeat("1,", 256) + "1", engine.ResultTooLarge, nil},
 	} {
 		a := read(t, s, c.query)
 		wantCode(t, a, c.code)
@@ -199,11 +202,11 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 }
 
 func TestTimeoutEndsTheStatement(t *testing.T) {
-	s := serveSample(t, Options{Timeout: time.Second, Connections: 1})
+	s := serveSample(t, Database{Timeout: time.Second, MaxConnections: 1})
 	for _, query := range []string{endless, endlessSecond, "SELECT count(*) FROM sales a, sales b, sales c",
 		"WITH RECURSIVE n(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM n) SELECT x FROM n ORDER BY -x"} {
 		start := time.Now()
-		wantCode(t, read(t, s, query), codeTimeout)
+		wantCode(t, read(t, s, query), engine.StatementTimeout)
 		if took := time.Since(start); took > 30*time.Second {
 			t.Errorf("%s ended after %v", query, took)
 		}
@@ -215,7 +218,7 @@ func TestTimeoutEndsTheStatement(t *testing.T) {
 }
 
 func TestCancelEndsTheStatement(t *testing.T) {
-	s := serveSample(t, Options{Connections: 1})
+	s := serveSample(t, Database{MaxConnections: 1})
 	for _, query := range []string{endless, endlessSecond} {
 		cause := errors.New("the client went away")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, cause)
@@ -233,7 +236,7 @@ func TestCancelEndsTheStatement(t *testing.T) {
 
 func TestCommittedChangesAreSeen(t *testing.T) {
 	file := newDatabase(t, "CREATE TABLE t(x); INSERT INTO t VALUES (1)")
-	s := serve(t, Options{DSN: file, Connections: 1})
+	s := serve(t, Database{DSN: file, MaxConnections: 1})
 	if got := rowsJSON(t, read(t, s, "SELECT sum(x) FROM t")); got != "[[1]]" {
 		t.Fatal(got)
 	}
@@ -245,15 +248,15 @@ func TestCommittedChangesAreSeen(t *testing.T) {
 
 func TestLargeStoredValuesDoNotHideTheirRow(t *testing.T) {
 	file := newDatabase(t, "CREATE TABLE t(id INTEGER, big BLOB, name TEXT); INSERT INTO t VALUES (1, zeroblob(3000000), 'x')")
-	s := serve(t, Options{DSN: file})
+	s := serve(t, Database{DSN: file})
 	if got := rowsJSON(t, read(t, s, "SELECT id, length(big), name FROM t")); got != `[[1,3000000,"x"]]` {
 		t.Error(got)
 	}
-	wantCode(t, read(t, s, "SELECT * FROM t"), codeTooLarge)
+	wantCode(t, read(t, s, "SELECT * FROM t"), engine.ResultTooLarge)
 }
 
 func FuzzReadData(f *testing.F) {
-	s := serveSample(f, Options{Timeout: 200 * time.Millisecond, Connections: 1})
+	s := serveSample(f, Database{Timeout: 200 * time.Millisecond, MaxConnections: 1})
 	for _, query := range []string{"SELECT 1", "SELECT '", "WITH x AS (SELECT 1) SELECT * FROM x", "VALUES (1), (2.5), (NULL), (x'00')",
 		"SELECT full_date FROM calendar /* open", "EXPLAIN SELECT 1", "SELECT 1 -- x\n;;", "PRAGMA table_info(sales)"} {
 		f.Add(query)

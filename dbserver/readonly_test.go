@@ -2,7 +2,6 @@ package dbserver
 
 import (
 	"bytes"
-	"context"
 	"database/sql/driver"
 	"fmt"
 	"os"
@@ -11,6 +10,8 @@ import (
 	"testing"
 
 	"modernc.org/sqlite"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
 
 // execute runs SQL on a file as another program would.
@@ -155,8 +156,8 @@ func TestAttacksChangeNothing(t *testing.T) {
 	dir := filepath.Dir(file)
 	before := snapshot(t, dir)
 	// One connection: what an attack changes in it, the next reader sees.
-	s := serve(t, Options{DSN: file, Connections: 1})
-	allowed := map[string]bool{codeReadOnly: true, codeFunctionDenied: true, codeMultiStatement: true, codeSyntax: true, codeUnknownObject: true}
+	s := serve(t, Database{DSN: file, MaxConnections: 1})
+	allowed := map[string]bool{engine.ReadOnly: true, engine.FunctionDenied: true, engine.MultiStatement: true, engine.SyntaxError: true, engine.UnknownObject: true}
 	for _, attack := range attacks {
 		query := strings.ReplaceAll(attack, "%s", dir)
 		a := read(t, s, query)
@@ -172,35 +173,10 @@ func TestAttacksChangeNothing(t *testing.T) {
 	}
 }
 
-// TestEachLineHoldsAlone runs the attacks with the authorizer taken away: the
-// lines behind it keep the files as they are.
-func TestEachLineHoldsAlone(t *testing.T) {
-	file := newDatabase(t, attacked)
-	dir := filepath.Dir(file)
-	before := snapshot(t, dir)
-	s := serve(t, Options{DSN: file, Connections: 1})
-	for _, attack := range attacks {
-		if strings.Contains(attack, "query_only") || strings.Contains(attack, "_directory") || strings.Contains(attack, "heap_limit") {
-			continue // takes a line away itself, or is not of one connection
-		}
-		query := strings.ReplaceAll(attack, "%s", dir)
-		_ = s.withSession(t.Context(), func(ctx context.Context, q *session) error {
-			if err := q.RegisterAuthorizer(nil); err != nil {
-				return err
-			}
-			_, err := q.ExecContext(ctx, query, nil)
-			return err
-		})
-		if !sameFiles(before, snapshot(t, dir)) {
-			t.Fatalf("%s changed the files", query)
-		}
-	}
-}
-
 func TestReadingIsAllowed(t *testing.T) {
 	file := newDatabase(t, attacked)
 	before := snapshot(t, filepath.Dir(file))
-	s := serve(t, Options{DSN: file, Connections: 1})
+	s := serve(t, Database{DSN: file, MaxConnections: 1})
 	for query, want := range map[string]string{
 		"SELECT 1":                            "[[1]]",
 		" ;; SELECT 1 ; ; -- done\n/* now */": "[[1]]",
@@ -253,13 +229,13 @@ func TestReadingIsAllowed(t *testing.T) {
 // and after a change of the schema.
 func TestVirtualTablesSurviveChangesOfTheSchema(t *testing.T) {
 	file := newDatabase(t, attacked)
-	s := serve(t, Options{DSN: file, Connections: 1})
+	s := serve(t, Database{DSN: file, MaxConnections: 1})
 	for i := range 3 {
 		a := read(t, s, "SELECT count(*) FROM boxes")
 		if got := rowsJSON(t, a); got != "[[2]]" {
 			t.Fatalf("round %d: %s", i, a.structured)
 		}
-		wantCode(t, read(t, s, "DELETE FROM boxes"), codeReadOnly)
+		wantCode(t, read(t, s, "DELETE FROM boxes"), engine.ReadOnly)
 		execute(t, file, fmt.Sprintf("CREATE TABLE t%d(x); CREATE VIRTUAL TABLE boxes%[1]d USING rtree(id, x1, x2); INSERT INTO boxes%[1]d VALUES (1, 2, 3)", i))
 		if got := rowsJSON(t, read(t, s, fmt.Sprintf("SELECT count(*) FROM boxes%d", i))); got != "[[1]]" {
 			t.Fatalf("round %d: %s", i, got)
@@ -271,7 +247,7 @@ func TestVirtualTablesSurviveChangesOfTheSchema(t *testing.T) {
 // with a write-ahead log.
 func TestWriteAheadLogIsRead(t *testing.T) {
 	file := newDatabase(t, "PRAGMA journal_mode = WAL; CREATE TABLE t(x); INSERT INTO t VALUES (1)")
-	s := serve(t, Options{DSN: file})
+	s := serve(t, Database{DSN: file})
 	if got := rowsJSON(t, read(t, s, "SELECT x FROM t")); got != "[[1]]" {
 		t.Fatal(got)
 	}
@@ -279,7 +255,7 @@ func TestWriteAheadLogIsRead(t *testing.T) {
 	if got := rowsJSON(t, read(t, s, "SELECT x FROM t")); got != "[[1],[2]]" {
 		t.Fatal(got)
 	}
-	wantCode(t, read(t, s, "DELETE FROM t"), codeReadOnly)
+	wantCode(t, read(t, s, "DELETE FROM t"), engine.ReadOnly)
 }
 
 // TestDatabaseToRecoverIsUnreachable is about a database that another program
@@ -287,7 +263,7 @@ func TestWriteAheadLogIsRead(t *testing.T) {
 // back, which is writing.
 func TestDatabaseToRecoverIsUnreachable(t *testing.T) {
 	file := newDatabase(t, "CREATE TABLE t(x); INSERT INTO t VALUES (1)")
-	s := serve(t, Options{DSN: file})
+	s := serve(t, Database{DSN: file})
 	if a := read(t, s, "SELECT x FROM t"); a.IsError {
 		t.Fatal(string(a.structured))
 	}
@@ -312,13 +288,37 @@ func TestDatabaseToRecoverIsUnreachable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantCode(t, read(t, s, "SELECT count(*) FROM t"), codeUnreachable)
-	wantCode(t, read(t, serve(t, Options{DSN: file}), "SELECT count(*) FROM t"), codeUnreachable)
+	wantCode(t, read(t, s, "SELECT count(*) FROM t"), engine.Unreachable)
+	wantCode(t, read(t, serve(t, Database{DSN: file}), "SELECT count(*) FROM t"), engine.Unreachable)
 	if !sameFiles(left, snapshot(t, filepath.Dir(file))) {
 		t.Error("the files were changed")
 	}
 	execute(t, file, "SELECT count(*) FROM t") // which recovers
 	if got := rowsJSON(t, read(t, s, "SELECT count(*) FROM t")); got != "[[1]]" {
 		t.Error(got)
+	}
+}
+
+// TestStrangeFileNames opens files whose names mean something in a URI.
+func TestStrangeFileNames(t *testing.T) {
+	dir := t.TempDir()
+	plain := newDatabase(t, "CREATE TABLE t(x); INSERT INTO t VALUES (7)")
+	data, err := os.ReadFile(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a b.db", "a?mode=rwc&_pragma=query_only(0).db", "a#b.db", "100%.db", "a%41.db", "ünï.db", "'q'.db", "a&b;c.db"} {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := serve(t, Database{DSN: file})
+		if a := read(t, s, "SELECT x FROM t"); rowsJSON(t, a) != "[[7]]" {
+			t.Errorf("%s: %s", name, a.structured)
+		}
+		wantCode(t, read(t, s, "DELETE FROM t"), engine.ReadOnly)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 8 {
+		t.Errorf("%d files are there, %v", len(entries), err)
 	}
 }

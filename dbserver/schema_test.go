@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
 
 func TestListTables(t *testing.T) {
-	s := serveSample(t, Options{})
+	s := serveSample(t, Database{})
 	a := call(t, s, "list_tables", nil)
 	var list tableList
 	if err := json.Unmarshal(a.structured, &list); err != nil {
@@ -16,7 +18,7 @@ func TestListTables(t *testing.T) {
 	}
 	var got []string
 	for _, table := range list.Tables {
-		got = append(got, fmt.Sprintf("%s/%s/%d/%s", table.Name, table.Type, table.Columns, estimateText(table.Estimate)))
+		got = append(got, fmt.Sprintf("%s/%s/%s/%s", table.Name, table.Type, numberText(table.ColumnCount), numberText(table.Estimate)))
 	}
 	want := `calendar/table/7/1096 customers/table/9/2000 monthly_revenue/view/5/\N products/table/6/200 sales/table/8/50000 stores/table/5/21`
 	if s := strings.Join(got, " "); s != want || list.Count != 6 || list.Truncated {
@@ -31,19 +33,24 @@ func TestListTables(t *testing.T) {
 }
 
 func TestListTablesIsCapped(t *testing.T) {
-	s := serveSample(t, Options{MaxRows: 2})
+	s := serveSample(t, Database{MaxRows: 2})
 	a := call(t, s, "list_tables", object{})
 	var list tableList
 	if err := json.Unmarshal(a.structured, &list); err != nil {
 		t.Fatal(err)
 	}
-	if len(list.Tables) != 2 || list.Count != 6 || !list.Truncated || !strings.Contains(a.text(), "first 2 of 6") {
+	if len(list.Tables) != 2 || list.Count != 2 || !list.Truncated || !strings.Contains(a.text(), "first 2 tables") {
 		t.Errorf("got %s", a.structured)
 	}
+	rest := call(t, s, "list_tables", object{"cursor": list.NextCursor})
+	if err := json.Unmarshal(rest.structured, &list); err != nil || list.Tables[0].Name != "monthly_revenue" {
+		t.Errorf("got %s, %v", rest.structured, err)
+	}
+	wantCode(t, call(t, s, "list_tables", object{"cursor": "x"}), engine.InvalidArgument)
 }
 
 func TestEmptyDatabase(t *testing.T) {
-	s := serve(t, Options{DSN: newDatabase(t, "VACUUM")})
+	s := serve(t, Database{DSN: newDatabase(t, "VACUUM")})
 	if a := call(t, s, "list_tables", object{}); !strings.Contains(string(a.structured), `"tables":[]`) {
 		t.Errorf("got %s", a.structured)
 	}
@@ -58,11 +65,11 @@ func TestDescribeTable(t *testing.T) {
 			total REAL AS (pa * 2) STORED,
 			FOREIGN KEY (pb, pa) REFERENCES parent);
 		CREATE UNIQUE INDEX by_b ON "child ""of"" two" (pb, lower(pb)) WHERE pa > 0;`)
-	s := serve(t, Options{DSN: file})
-	describe := func(name string) tableDescription {
+	s := serve(t, Database{DSN: file})
+	describe := func(name string) engine.Description {
 		t.Helper()
 		a := call(t, s, "describe_table", object{"table_name": name})
-		var d tableDescription
+		var d engine.Description
 		if err := json.Unmarshal(a.structured, &d); err != nil || a.IsError {
 			t.Fatal(err, string(a.structured))
 		}
@@ -99,20 +106,20 @@ func TestDescribeTable(t *testing.T) {
 }
 
 func TestDescribeView(t *testing.T) {
-	a := call(t, serveSample(t, Options{}), "describe_table", object{"table_name": "monthly_revenue"})
+	a := call(t, serveSample(t, Database{}), "describe_table", object{"table_name": "monthly_revenue"})
 	if !strings.Contains(a.text(), "view monthly_revenue\n") || !strings.Contains(a.text(), "\nrevenue_cents\t") {
 		t.Errorf("text is %s", a.text())
 	}
 }
 
 func TestDescribeUnknownTable(t *testing.T) {
-	s := serveSample(t, Options{})
+	s := serveSample(t, Database{})
 	a := call(t, s, "describe_table", object{"table_name": "costumer"})
-	wantCode(t, a, codeUnknownObject)
+	wantCode(t, a, engine.UnknownObject)
 	if got := a.StructuredContent.Error.DidYouMean; len(got) != 1 || got[0] != "customers" {
 		t.Errorf("did you mean %v", got)
 	}
-	wantCode(t, call(t, s, "describe_table", object{"table_name": "sales; DROP TABLE sales"}), codeUnknownObject)
+	wantCode(t, call(t, s, "describe_table", object{"table_name": "sales; DROP TABLE sales"}), engine.UnknownObject)
 }
 
 func TestEstimates(t *testing.T) {
@@ -121,7 +128,7 @@ func TestEstimates(t *testing.T) {
 		CREATE TABLE keyed (id INTEGER PRIMARY KEY); INSERT INTO keyed SELECT rowid * 1000000000000 FROM dense;
 		CREATE TABLE few (id INTEGER PRIMARY KEY); INSERT INTO few VALUES (1), (1000000);
 		CREATE TABLE none (id INTEGER PRIMARY KEY);`)
-	s := serve(t, Options{DSN: file})
+	s := serve(t, Database{DSN: file})
 	want := func(want string) {
 		t.Helper()
 		var list tableList
@@ -130,7 +137,7 @@ func TestEstimates(t *testing.T) {
 		}
 		var got []string
 		for _, table := range list.Tables {
-			got = append(got, table.Name+" "+estimateText(table.Estimate))
+			got = append(got, table.Name+" "+numberText(table.Estimate))
 		}
 		if got := strings.Join(got, ", "); got != want {
 			t.Errorf("got %s, want %s", got, want)

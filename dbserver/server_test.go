@@ -12,10 +12,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
 	"go.uber.org/goleak"
 
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
@@ -42,7 +44,7 @@ var samplePath = sync.OnceValues(func() (string, error) {
 	return Sample(context.Background(), filepath.Join(testDir, "mcpool", "sample"))
 })
 
-func serveSample(t testing.TB, options Options) *Server {
+func serveSample(t testing.TB, options Database) *Server {
 	t.Helper()
 	path, err := samplePath()
 	if err != nil {
@@ -52,9 +54,9 @@ func serveSample(t testing.TB, options Options) *Server {
 	return serve(t, options)
 }
 
-func serve(t testing.TB, options Options) *Server {
+func serve(t testing.TB, options Database) *Server {
 	t.Helper()
-	s, err := New(options)
+	s, err := New(Options{Databases: []Database{options}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +101,7 @@ var outputs = sync.OnceValue(func() map[string]*jsonschema.Resolved {
 			OutputSchema *jsonschema.Schema
 		}
 	}
-	if err := json.Unmarshal(toolset().list, &list); err != nil {
+	if err := json.Unmarshal(newToolset(make([]*database, 1)).list, &list); err != nil {
 		panic(err)
 	}
 	schemas := map[string]*jsonschema.Resolved{}
@@ -179,7 +181,7 @@ func wantCode(t testing.TB, a *answer, code string) {
 }
 
 func TestDiscoverOpensNoDatabase(t *testing.T) {
-	s := serve(t, Options{DSN: "/nowhere.db"})
+	s := serve(t, Database{DSN: "/nowhere.db"})
 	got, err := s.Do(t.Context(), rpc.Call{Method: "server/discover"})
 	if want := `{"supportedVersions":[],"capabilities":{"tools":{}}}`; err != nil || string(got.Bytes()) != want {
 		t.Errorf("got %s, %v, want %s", got.Bytes(), err, want)
@@ -187,14 +189,14 @@ func TestDiscoverOpensNoDatabase(t *testing.T) {
 }
 
 func TestToolsList(t *testing.T) {
-	s := serve(t, Options{DSN: "/nowhere.db"}) // listed though the database is down
+	s := serve(t, Database{DSN: "/nowhere.db"}) // listed though the database is down
 	got, err := s.Do(t.Context(), rpc.Call{Method: "tools/list"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	// A token is 3 to 4 characters of such JSON.
-	if n := len(got.Bytes()); n > 1500*7/2 {
-		t.Errorf("tools/list has %d bytes, which is more than about 1,500 tokens", n)
+	if n := len(got.Bytes()); n > 2500*7/2 {
+		t.Errorf("tools/list has %d bytes, which is more than about 2,500 tokens", n)
 	}
 	var list struct {
 		Tools []struct {
@@ -223,13 +225,13 @@ func TestToolsList(t *testing.T) {
 			}
 		}
 	}
-	if got := strings.Join(names, " "); got != "list_tables describe_table read_data database_info" {
+	if got := strings.Join(names, " "); got != "list_tables describe_table read_data explain_query database_info" {
 		t.Errorf("tools are %s", got)
 	}
 }
 
 func TestWrongCallsAreProtocolErrors(t *testing.T) {
-	s := serveSample(t, Options{})
+	s := serveSample(t, Database{})
 	for _, c := range []struct {
 		method, params string
 		code           int
@@ -249,7 +251,7 @@ func TestWrongCallsAreProtocolErrors(t *testing.T) {
 }
 
 func TestWrongArgumentsAreToolErrors(t *testing.T) {
-	s := serveSample(t, Options{})
+	s := serveSample(t, Database{})
 	for _, c := range []struct {
 		tool, arguments, says string
 	}{
@@ -271,7 +273,7 @@ func TestWrongArgumentsAreToolErrors(t *testing.T) {
 		{"read_data", `{"query":"SELECT 1\u0000; DROP TABLE sales"}`, "zero byte"},
 	} {
 		a := call(t, s, c.tool, json.RawMessage(c.arguments))
-		wantCode(t, a, codeInvalidArgument)
+		wantCode(t, a, engine.InvalidArgument)
 		if !strings.Contains(a.StructuredContent.Error.Message, c.says) {
 			t.Errorf("%s %s: %q does not say %q", c.tool, c.arguments, a.StructuredContent.Error.Message, c.says)
 		}
@@ -280,16 +282,16 @@ func TestWrongArgumentsAreToolErrors(t *testing.T) {
 
 func TestNewRefusesWhatMakesNoSense(t *testing.T) {
 	prepare := func(context.Context) (string, error) { return "", nil }
-	for _, o := range []Options{
+	for _, o := range []Database{
 		{},
 		{DSN: "x.db", Prepare: prepare},
 		{DSN: "postgres://localhost/x"},
 		{DSN: "x.db", MaxRows: -1},
 		{DSN: "x.db", MaxBytes: -1},
 		{DSN: "x.db", Timeout: -1},
-		{DSN: "x.db", Connections: -1},
+		{DSN: "x.db", MaxConnections: -1},
 	} {
-		if _, err := New(o); err == nil {
+		if _, err := New(Options{Databases: []Database{o}}); err == nil {
 			t.Errorf("New(%+v) succeeded", o)
 		}
 	}
@@ -301,10 +303,10 @@ func TestFailedOpeningIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	link := filepath.Join(t.TempDir(), "later.db")
-	s := serve(t, Options{DSN: link})
+	s := serve(t, Database{DSN: link})
 	for range 2 {
 		a := call(t, s, "list_tables", object{})
-		wantCode(t, a, codeUnreachable)
+		wantCode(t, a, engine.Unreachable)
 		if e := a.StructuredContent.Error; !e.Retryable || !strings.Contains(e.Message, "no such file") {
 			t.Errorf("error is %+v", e)
 		}
@@ -329,14 +331,14 @@ func TestFileThatIsNoDatabaseIsUnreachable(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.Repeat("not a database ", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, call(t, serve(t, Options{DSN: file}), "list_tables", object{}), codeUnreachable)
-	wantCode(t, call(t, serve(t, Options{DSN: filepath.Dir(file)}), "list_tables", object{}), codeUnreachable)
+	wantCode(t, call(t, serve(t, Database{DSN: file}), "list_tables", object{}), engine.Unreachable)
+	wantCode(t, call(t, serve(t, Database{DSN: filepath.Dir(file)}), "list_tables", object{}), engine.Unreachable)
 }
 
 func TestOpeningHappensOnceForAllCallers(t *testing.T) {
 	var prepared atomic.Int32
 	proceed := make(chan struct{})
-	s := serve(t, Options{Prepare: func(context.Context) (string, error) {
+	s := serve(t, Database{Prepare: func(context.Context) (string, error) {
 		if prepared.Add(1) == 1 {
 			<-proceed
 			return "", errors.New("not yet")
@@ -358,7 +360,7 @@ func TestOpeningHappensOnceForAllCallers(t *testing.T) {
 				t.Errorf("the caller who gave up got %v", err)
 			case i > 0 && err != nil:
 				t.Error(err)
-			case i > 0 && a.IsError && a.StructuredContent.Error.Code != codeUnreachable:
+			case i > 0 && a.IsError && a.StructuredContent.Error.Code != engine.Unreachable:
 				t.Errorf("got %s", a.structured)
 			}
 		})
@@ -384,7 +386,7 @@ func TestLostFileIsPreparedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	link := filepath.Join(t.TempDir(), "x.db")
-	s := serve(t, Options{Prepare: func(context.Context) (string, error) {
+	s := serve(t, Database{MaxLifetime: time.Nanosecond, Prepare: func(context.Context) (string, error) { // each call needs a connection
 		return link, os.Symlink(path, link)
 	}})
 	if a := read(t, s, "SELECT 1"); a.IsError {
@@ -393,8 +395,7 @@ func TestLostFileIsPreparedAgain(t *testing.T) {
 	if err := os.Remove(link); err != nil {
 		t.Fatal(err)
 	}
-	s.opened().SetMaxIdleConns(-1) // the next call needs a connection
-	wantCode(t, read(t, s, "SELECT 1"), codeUnreachable)
+	wantCode(t, read(t, s, "SELECT 1"), engine.Unreachable)
 	if a := read(t, s, "SELECT 1"); a.IsError {
 		t.Fatal(string(a.structured))
 	}
@@ -405,7 +406,7 @@ func TestCloseEndsCallsUnderWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Options{DSN: path})
+	s, err := New(Options{Databases: []Database{{DSN: path}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -416,12 +417,12 @@ func TestCloseEndsCallsUnderWay(t *testing.T) {
 	for range 3 {
 		wg.Go(func() {
 			a, err := try(t.Context(), s, "read_data", object{"query": endless})
-			if err != nil || a.StructuredContent.Error.Code != codeCancelled {
+			if err != nil || a.StructuredContent.Error.Code != engine.Cancelled {
 				t.Errorf("got %+v, %v", a, err)
 			}
 		})
 	}
-	for s.opened().Stats().InUse < 3 {
+	for pool(t, s)["in_use"] < 3 {
 		runtime.Gosched() // statements run inside the engine, which tells of no event
 	}
 	if err := s.Close(); err != nil {
@@ -437,7 +438,7 @@ func TestCloseEndsCallsUnderWay(t *testing.T) {
 }
 
 func TestCallsRunAtTheSameTime(t *testing.T) {
-	s := serveSample(t, Options{Connections: 4})
+	s := serveSample(t, Database{MaxConnections: 4})
 	if s.Connections() != 4 {
 		t.Errorf("Connections is %d", s.Connections())
 	}
@@ -455,13 +456,13 @@ func TestCallsRunAtTheSameTime(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if stats := s.opened().Stats(); stats.OpenConnections > 4 || stats.InUse != 0 {
-		t.Errorf("connections: %+v", stats)
+	if stats := pool(t, s); stats["open"] > 4 || stats["in_use"] != 0 {
+		t.Errorf("connections: %v", stats)
 	}
 }
 
 func TestDatabaseInfo(t *testing.T) {
-	s := serveSample(t, Options{Database: "shop", MaxRows: 50})
+	s := serveSample(t, Database{Name: "shop", MaxRows: 50})
 	a := call(t, s, "database_info", object{})
 	var info databaseInfo
 	if err := json.Unmarshal(a.structured, &info); err != nil {
@@ -476,10 +477,20 @@ func TestDatabaseInfo(t *testing.T) {
 	if info.Limits["rows"] != 50 || info.Limits["default_rows"] != 50 || info.Limits["statement_timeout_ms"] != 30000 {
 		t.Errorf("limits are %v", info.Limits)
 	}
-	if info.Pool["max_connections"] != DefaultConnections || info.Pool["open"] != 1 {
+	if info.Pool["max_connections"] != DefaultMaxConnections || info.Pool["open"] != 1 {
 		t.Errorf("pool is %v", info.Pool)
 	}
-	if info.Size == 0 || !filepath.IsAbs(info.File) {
-		t.Errorf("file is %q, %d bytes", info.File, info.Size)
+	if info.Size == 0 || !filepath.IsAbs(info.Place) {
+		t.Errorf("file is %q, %d bytes", info.Place, info.Size)
 	}
+}
+
+// pool is what database_info tells of the connections.
+func pool(t testing.TB, s *Server) map[string]int64 {
+	t.Helper()
+	var info databaseInfo
+	if err := json.Unmarshal(call(t, s, "database_info", object{}).structured, &info); err != nil {
+		t.Fatal(err)
+	}
+	return info.Pool
 }

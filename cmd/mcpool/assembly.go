@@ -82,14 +82,14 @@ func (a *assembly) close(ctx context.Context) error {
 // openDatabase makes a database server. The database itself is opened, and
 // the sample made, by the first call.
 func openDatabase(name, dsn string, log *slog.Logger) (*dbserver.Server, error) {
-	options := dbserver.Options{Database: name, DSN: dsn, Log: log.With("server", name)}
+	database := dbserver.Database{Name: name, DSN: dsn}
 	if dsn == config.Sample {
-		options.DSN = ""
-		options.Prepare = func(ctx context.Context) (string, error) {
+		database.DSN = ""
+		database.Prepare = func(ctx context.Context) (string, error) {
 			return dbserver.Sample(ctx, cacheFolder())
 		}
 	}
-	return dbserver.New(options)
+	return dbserver.New(dbserver.Options{Databases: []dbserver.Database{database}, Log: log.With("server", name)})
 }
 
 // cacheFolder is where things are kept that can be made again.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"path"
 	"strings"
 
@@ -85,4 +86,14 @@ func Like(pattern, name string) bool {
 	slashes := strings.NewReplacer(".", "/", "/", "\x00")
 	ok, err := path.Match(slashes.Replace(strings.ToLower(pattern)), slashes.Replace(strings.ToLower(name)))
 	return ok && err == nil
+}
+
+// CheckPatterns says which of patterns is none.
+func CheckPatterns(patterns []string) error {
+	for _, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil || p == "" || strings.Count(p, ".") > 2 {
+			return fmt.Errorf("pattern %q: want names with dots between them, and * for any characters", p)
+		}
+	}
+	return nil
 }

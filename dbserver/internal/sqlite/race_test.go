@@ -1,5 +1,5 @@
 //go:build race
 
-package dbserver
+package sqlite
 
 func init() { raced = true }

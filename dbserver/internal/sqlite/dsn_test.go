@@ -1,4 +1,4 @@
-package dbserver
+package sqlite
 
 import (
 	"os"
@@ -54,29 +54,5 @@ func TestParseDSNRefuses(t *testing.T) {
 		} else if strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: the error shows the password: %v", dsn, err)
 		}
-	}
-}
-
-// TestStrangeFileNames opens files whose names mean something in a URI.
-func TestStrangeFileNames(t *testing.T) {
-	dir := t.TempDir()
-	plain := newDatabase(t, "CREATE TABLE t(x); INSERT INTO t VALUES (7)")
-	data, err := os.ReadFile(plain)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"a b.db", "a?mode=rwc&_pragma=query_only(0).db", "a#b.db", "100%.db", "a%41.db", "ünï.db", "'q'.db", "a&b;c.db"} {
-		file := filepath.Join(dir, name)
-		if err := os.WriteFile(file, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s := serve(t, Options{DSN: file})
-		if a := read(t, s, "SELECT x FROM t"); rowsJSON(t, a) != "[[7]]" {
-			t.Errorf("%s: %s", name, a.structured)
-		}
-		wantCode(t, read(t, s, "DELETE FROM t"), codeReadOnly)
-	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 8 {
-		t.Errorf("%d files are there, %v", len(entries), err)
 	}
 }

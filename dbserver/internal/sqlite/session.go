@@ -1,4 +1,4 @@
-package dbserver
+package sqlite
 
 import (
 	"context"
@@ -134,13 +134,13 @@ func quoteName(name string) string {
 	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }
 
-// text and number read columns whose type is known, with zero for NULL.
+// text and integer read columns whose type is known, with zero for NULL.
 func text(v driver.Value) string {
 	s, _ := v.(string)
 	return s
 }
 
-func number(v driver.Value) int64 {
+func integer(v driver.Value) int64 {
 	n, _ := v.(int64)
 	return n
 }

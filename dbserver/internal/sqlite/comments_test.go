@@ -1,4 +1,4 @@
-package dbserver
+package sqlite
 
 import (
 	"database/sql/driver"
@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"modernc.org/sqlite"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/sqltext"
 )
 
 func TestStatement(t *testing.T) {
@@ -28,7 +31,7 @@ func TestStatement(t *testing.T) {
 		{"SELECT 'open; x", "SELECT 'open; x", true},
 		{"SELECT 1 - -1; --", "SELECT 1 - -1", true},
 	} {
-		if first, only := statement(c.sql); first != c.first || only != c.only {
+		if first, only := sqltext.SQLite.Statement(c.sql); first != c.first || only != c.only {
 			t.Errorf("%q: got %q, %t", c.sql, first, only)
 		}
 	}
@@ -63,7 +66,7 @@ func FuzzStatement(f *testing.F) {
 			return // only what is between statements is of interest
 		}
 		sql := "SELECT 1" + a + "SELECT 1" + b + "SELECT 1"
-		_, only := statement(sql)
+		_, only := sqltext.SQLite.Statement(sql)
 		selects = 0
 		if _, err := conn.(driver.ExecerContext).ExecContext(t.Context(), sql, nil); err != nil {
 			return // the statements are refused, and with them the text

@@ -1,0 +1,112 @@
+package dbserver
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"sync"
+
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+//go:embed tools.json
+var toolsJSON []byte
+
+// A toolset is the tools of a server, and the result of tools/list.
+type toolset struct {
+	tools map[string]*tool
+	list  json.RawMessage
+}
+
+// A tool is one tool: what is told of it, and what it does.
+type tool struct {
+	input *jsonschema.Resolved
+	serve func(r *request, ctx context.Context) ([]byte, error)
+	// anyDatabase is that database may be left out though there are several.
+	anyDatabase bool
+}
+
+// A definition is a tool as tools/list tells it.
+type definition struct {
+	Name         string             `json:"name"`
+	Title        string             `json:"title"`
+	Description  string             `json:"description"`
+	InputSchema  *jsonschema.Schema `json:"inputSchema"`
+	OutputSchema json.RawMessage    `json:"outputSchema"`
+	Annotations  json.RawMessage    `json:"annotations"`
+}
+
+// builtIn are the definitions of tools.json, which are the same for all servers.
+var builtIn = sync.OnceValue(func() []definition {
+	var file struct{ Tools []definition }
+	if err := json.Unmarshal(toolsJSON, &file); err != nil {
+		panic(fmt.Sprintf("BUG: tools.json: %v", err))
+	}
+	return file.Tools
+})
+
+// serves is what the tools of tools.json do.
+var serves = map[string]func(r *request, ctx context.Context) ([]byte, error){
+	"list_tables":    (*request).listTables,
+	"describe_table": (*request).describeTable,
+	"read_data":      (*request).readData,
+	"explain_query":  (*request).explainQuery,
+	"database_info":  (*request).databaseInfo,
+}
+
+// newToolset returns the tools for some databases.
+func newToolset(databases []*database) *toolset {
+	t := &toolset{tools: map[string]*tool{}}
+	var list struct {
+		Tools []definition `json:"tools"`
+	}
+	for _, d := range builtIn() {
+		one := &tool{serve: serves[d.Name], anyDatabase: d.Name == "database_info"}
+		if len(databases) > 1 {
+			d.InputSchema = choosing(d.InputSchema, databases, one.anyDatabase)
+		}
+		t.add(d, one)
+		list.Tools = append(list.Tools, d)
+	}
+	t.list = mustMarshal(list)
+	return t
+}
+
+func (t *toolset) add(d definition, one *tool) {
+	var err error
+	if one.input, err = d.InputSchema.Resolve(nil); err != nil || one.serve == nil {
+		panic(fmt.Sprintf("BUG: tool %s is not complete: %v", d.Name, err))
+	}
+	t.tools[d.Name] = one
+}
+
+// choosing returns the schema with the argument that chooses a database. Over
+// HTTP it is a header, too, by which what stands between can route (MCP
+// 2026-07-28, x-mcp-header).
+func choosing(schema *jsonschema.Schema, databases []*database, optional bool) *jsonschema.Schema {
+	chosen := &jsonschema.Schema{Type: "string", Extra: map[string]any{"x-mcp-header": "Database"}}
+	for _, d := range databases {
+		chosen.Enum = append(chosen.Enum, d.Name)
+	}
+	s := schema.CloneSchemas()
+	s.Properties = maps.Clone(schema.Properties)
+	if s.Properties == nil {
+		s.Properties = map[string]*jsonschema.Schema{}
+	}
+	s.Properties["database"] = chosen
+	s.PropertyOrder = append([]string{"database"}, schema.PropertyOrder...)
+	if !optional {
+		s.Required = append([]string{"database"}, schema.Required...)
+	}
+	return s
+}
+
+func mustMarshal(v any) json.RawMessage {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("BUG: %v", err))
+	}
+	return raw
+}

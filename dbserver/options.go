@@ -1,0 +1,256 @@
+package dbserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/sqlite"
+)
+
+// What a Database leaves at zero.
+const (
+	DefaultName           = "main"
+	DefaultMaxRows        = 1000
+	DefaultMaxBytes       = 64 << 10
+	DefaultMaxCellBytes   = 4 << 10
+	DefaultTimeout        = 30 * time.Second
+	DefaultLockTimeout    = 2 * time.Second
+	DefaultMaxConnections = 8
+	DefaultMaxIdleTime    = 4 * time.Minute // below the 5 to 10 min after which balancers drop what is quiet
+	DefaultMaxLifetime    = 30 * time.Minute
+	DefaultAcquireTimeout = 5 * time.Second
+	DefaultConnectTimeout = 5 * time.Second
+)
+
+// DefaultLimit is the limit of a read_data call that names none, in rows.
+const DefaultLimit = 100
+
+// Modes of a database.
+const (
+	ReadOnly = "read_only"
+	Write    = "write"
+)
+
+// Engines of databases.
+const (
+	SQLite    = "sqlite"
+	Postgres  = "postgres"
+	MySQL     = "mysql" // and MariaDB
+	SQLServer = "sqlserver"
+)
+
+// Options say what a server serves.
+type Options struct {
+	// Databases are served together: with more than one, each tool takes the
+	// argument database. At least one is needed.
+	Databases []Database
+	// Log receives what happens to databases, never SQL or data; nil means no
+	// log.
+	Log *slog.Logger
+}
+
+// A Database says how a database is reached and what may be done with it.
+type Database struct {
+	// Name is what calls and answers call it by: letters, digits, - and _;
+	// empty means DefaultName.
+	Name string
+	// Description tells a model what is in it; empty for nothing.
+	Description string
+	// Engine is one of the constants; empty means the one that the DSN is of,
+	// SQLite for a path.
+	Engine string
+	// DSN names the database: a SQLite file's path, sqlite://path or file: URL,
+	// or a URL that begins with postgres://, mysql://, mariadb:// or
+	// sqlserver://. A SQLite file is never created.
+	DSN string
+	// Prepare, if set, makes the database and returns its DSN, of the engine
+	// Engine. It is called in place of DSN before the first call, and again
+	// after a failure, never twice at a time. ctx ends with Close, and after
+	// 30 s.
+	Prepare func(ctx context.Context) (dsn string, err error)
+	// Password returns the password of a DSN that has none. It is called for
+	// each new connection.
+	Password func() (string, error)
+	// TLSMode is disable, require, verify-ca or verify-full; empty for what the
+	// DSN says. CAFile, CertFile and KeyFile are PEM files.
+	TLSMode, CAFile, CertFile, KeyFile string
+
+	// Mode is ReadOnly or Write; empty means ReadOnly. Where it is Write there
+	// is the tool write_data; reading stays read-only, on connections of its
+	// own.
+	Mode string
+	// WriteDSN names the database for writing, with another role, say; empty
+	// means DSN.
+	WriteDSN string
+	// AllowUnsafeRole serves the database though its role may do more than
+	// read. Read-only then rests on the other lines alone, and database_info
+	// says so.
+	AllowUnsafeRole bool
+
+	// Role is the role that statements run as; "{principal}" in it stands for
+	// the principal of the call. Empty means that of the connection.
+	Role string
+	// PrincipalSetting is the name of a setting that holds the principal while
+	// a statement runs, such as app.user; empty for none.
+	PrincipalSetting string
+
+	// Schemas are those that may be read; empty means all that the role may.
+	Schemas []string
+	// DenyTables are patterns of tables that may not be read: schema.table or
+	// table, with * for any characters but a dot.
+	DenyTables []string
+	// AllowFunctions are functions that may be called besides those that are
+	// known to do nothing but compute.
+	AllowFunctions []string
+	// Masks hide columns. The first that fits a column counts.
+	Masks []Mask
+
+	// MaxConnections is the most connections for reading, which is how many
+	// calls run at a time; zero means DefaultMaxConnections. MaxIdleTime,
+	// MaxLifetime, AcquireTimeout and ConnectTimeout are durations; zero means
+	// the default.
+	MaxConnections int
+	MaxIdleTime    time.Duration // a connection that is not used is closed after this
+	MaxLifetime    time.Duration // one is closed at this age
+	AcquireTimeout time.Duration // longest wait for one
+	ConnectTimeout time.Duration // longest opening of one
+
+	// MaxRows is the most rows of an answer, whatever limit a call names; zero
+	// means DefaultMaxRows.
+	MaxRows int
+	// MaxBytes is the most bytes of JSON that the rows of an answer take up;
+	// zero means DefaultMaxBytes.
+	MaxBytes int
+	// MaxCellBytes is how much is shown of one text; zero means
+	// DefaultMaxCellBytes.
+	MaxCellBytes int
+	// Timeout is how long a statement may run; zero means DefaultTimeout.
+	Timeout time.Duration
+	// LockTimeout is how long it may wait for a lock; zero means
+	// DefaultLockTimeout.
+	LockTimeout time.Duration
+}
+
+// A Mask hides columns.
+type Mask struct {
+	// Columns are patterns of [[schema.]table.]column, with * for any
+	// characters but a dot.
+	Columns []string
+	// With is null (NULL in place of each value), partial (the first character
+	// and ***) or refuse (a statement that reads it is refused).
+	With string
+}
+
+var databaseName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// withDefaults returns the database with what is left at zero filled in, or
+// what makes no sense.
+func (d Database) withDefaults() (Database, error) {
+	if d.Name == "" {
+		d.Name = DefaultName
+	}
+	if !databaseName.MatchString(d.Name) {
+		return d, fmt.Errorf("name %q: want 1 to 64 letters, digits, - and _", d.Name)
+	}
+	if (d.DSN == "") == (d.Prepare == nil) {
+		return d, errors.New("one of DSN and Prepare is needed")
+	}
+	if d.Mode == "" {
+		d.Mode = ReadOnly
+	}
+	if d.Mode != ReadOnly && d.Mode != Write {
+		return d, fmt.Errorf("mode %q: want %s or %s", d.Mode, ReadOnly, Write)
+	}
+	if d.WriteDSN != "" && d.Mode != Write {
+		return d, fmt.Errorf("WriteDSN goes with mode %s", Write)
+	}
+	for _, m := range d.Masks {
+		switch engine.With(m.With) {
+		case engine.WithNull, engine.WithPartial, engine.WithRefuse:
+		default:
+			return d, fmt.Errorf("mask with %q: want null, partial or refuse", m.With)
+		}
+		if err := engine.CheckPatterns(m.Columns); err != nil {
+			return d, err
+		}
+	}
+	if err := engine.CheckPatterns(d.DenyTables); err != nil {
+		return d, err
+	}
+	for _, n := range []*int{&d.MaxConnections, &d.MaxRows, &d.MaxBytes, &d.MaxCellBytes} {
+		if *n < 0 {
+			return d, errors.New("MaxConnections, MaxRows, MaxBytes and MaxCellBytes cannot be negative")
+		}
+	}
+	orDefault(&d.MaxConnections, DefaultMaxConnections)
+	orDefault(&d.MaxRows, DefaultMaxRows)
+	orDefault(&d.MaxBytes, DefaultMaxBytes)
+	orDefault(&d.MaxCellBytes, DefaultMaxCellBytes)
+	for _, t := range []*time.Duration{&d.MaxIdleTime, &d.MaxLifetime, &d.AcquireTimeout, &d.ConnectTimeout, &d.Timeout, &d.LockTimeout} {
+		if *t < 0 {
+			return d, errors.New("durations cannot be negative")
+		}
+	}
+	orDefault(&d.MaxIdleTime, DefaultMaxIdleTime)
+	orDefault(&d.MaxLifetime, DefaultMaxLifetime)
+	orDefault(&d.AcquireTimeout, DefaultAcquireTimeout)
+	orDefault(&d.ConnectTimeout, DefaultConnectTimeout)
+	orDefault(&d.Timeout, DefaultTimeout)
+	orDefault(&d.LockTimeout, DefaultLockTimeout)
+	return d, nil
+}
+
+func orDefault[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
+}
+
+// engineOf returns the engine that a DSN is of.
+func engineOf(dsn string) string {
+	scheme, _, ok := strings.Cut(dsn, "://")
+	if !ok {
+		return SQLite
+	}
+	switch strings.ToLower(scheme) {
+	case "postgres", "postgresql":
+		return Postgres
+	case "mysql", "mariadb":
+		return MySQL
+	case "sqlserver", "mssql":
+		return SQLServer
+	}
+	return SQLite // which says what it takes
+}
+
+// newEngine makes the database of an engine. It does no I/O.
+func (d *Database) newEngine(log *slog.Logger) (engine.Database, error) {
+	options := engine.Options{
+		Name: d.Name, DSN: d.DSN, Resolve: d.Prepare, Password: d.Password,
+		TLS:   engine.TLS{Mode: d.TLSMode, CAFile: d.CAFile, CertFile: d.CertFile, KeyFile: d.KeyFile},
+		Write: d.Mode == Write, WriteDSN: d.WriteDSN, AllowUnsafeRole: d.AllowUnsafeRole,
+		Identity: engine.Identity{Role: d.Role, Setting: d.PrincipalSetting},
+		Policy:   engine.Policy{Schemas: d.Schemas, DenyTables: d.DenyTables, Functions: d.AllowFunctions},
+		Pool: engine.Pool{MaxOpen: d.MaxConnections, MaxIdleTime: d.MaxIdleTime, MaxLifetime: d.MaxLifetime,
+			AcquireTimeout: d.AcquireTimeout, ConnectTimeout: d.ConnectTimeout},
+		LockTimeout: d.LockTimeout, StatementTimeout: d.Timeout, Log: log,
+	}
+	for _, m := range d.Masks {
+		options.Policy.Masks = append(options.Policy.Masks, engine.Mask{Columns: m.Columns, With: engine.With(m.With)})
+	}
+	if d.Engine == "" {
+		d.Engine = engineOf(d.DSN)
+	}
+	switch d.Engine {
+	case SQLite:
+		return sqlite.New(options)
+	}
+	return nil, fmt.Errorf("engine %q: want %s, %s, %s or %s", d.Engine, SQLite, Postgres, MySQL, SQLServer)
+}

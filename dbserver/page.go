@@ -1,0 +1,146 @@
+package dbserver
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
+)
+
+// A pageAnswer is a page of a result on its way into an answer.
+type pageAnswer struct {
+	result.Page
+	database          string
+	shape             string
+	elapsed           time.Duration
+	maxBytes, maxCell int
+	notices           []string
+}
+
+// notes returns what a reader of the page should know besides.
+func (a *pageAnswer) notes() []string {
+	notes := a.notices
+	switch {
+	case a.TruncatedBy == result.ByRows:
+		notes = append(notes, fmt.Sprintf("only the first %d rows are here, there are more: aggregate or filter in SQL", a.Count))
+	case a.TruncatedBy == result.ByBytes && a.Count == 0:
+		notes = append(notes, fmt.Sprintf("the first row alone has more than %d bytes: select fewer columns", a.maxBytes))
+	case a.TruncatedBy == result.ByBytes:
+		notes = append(notes, fmt.Sprintf("only the first %d rows are here, more would be over %d bytes: aggregate, filter or select fewer columns", a.Count, a.maxBytes))
+	}
+	if a.Cut > 0 {
+		notes = append(notes, fmt.Sprintf("values cut: %d, texts at %d bytes and blobs at %d; read on with substr()", a.Cut, a.maxCell, result.BlobBytes))
+	}
+	if a.Invalid > 0 {
+		notes = append(notes, fmt.Sprintf("values not UTF-8: %d; wrong bytes are shown as U+FFFD", a.Invalid))
+	}
+	return notes
+}
+
+// encode returns the result of tools/call.
+func (a *pageAnswer) encode() []byte {
+	notes := a.notes()
+	dst := make([]byte, 0, len(a.Rows)+len(a.Text)+96*len(a.Columns)+1024)
+	dst = append(dst, `{"content":[{"type":"text","text":"`...)
+	dst, _ = result.AppendText(dst, untrusted)
+	for i, c := range a.Columns {
+		if i > 0 {
+			dst = append(dst, `\t`...)
+		}
+		dst, _ = result.AppendText(dst, result.TSV(c.Name))
+	}
+	dst = append(append(dst, `\n`...), a.Text...)
+	for _, n := range notes {
+		dst, _ = result.AppendText(dst, "Notice: "+n+"\n")
+	}
+	dst, _ = result.AppendText(append(dst, `"}],"structuredContent":{"database":"`...), a.database)
+	dst = append(dst, `","columns":[`...)
+	for i, c := range a.Columns {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		if c.Type == "" {
+			c.Type = "ANY"
+		}
+		dst, _ = result.AppendText(append(dst, `{"name":"`...), c.Name)
+		dst, _ = result.AppendText(append(dst, `","type":"`...), c.Type)
+		dst = append(dst, '"')
+		if c.Mask != result.Unmasked {
+			dst = append(dst, `,"masked":true`...)
+		}
+		dst = append(dst, '}')
+	}
+	dst = append(dst, `],"rows":[`...)
+	dst = append(a.appendRows(dst), ']')
+	dst = strconv.AppendInt(append(dst, `,"row_count":`...), int64(a.Count), 10)
+	dst = strconv.AppendBool(append(dst, `,"truncated":`...), a.TruncatedBy != result.ByNone)
+	dst = append(append(append(dst, `,"truncated_by":"`...), a.TruncatedBy...), '"')
+	milliseconds := float64(a.elapsed.Microseconds()) / 1000
+	dst = strconv.AppendFloat(append(dst, `,"elapsed_ms":`...), milliseconds, 'f', -1, 64)
+	dst = append(dst, `,"notices":[`...)
+	for i, n := range notes {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst, _ = result.AppendText(append(dst, '"'), n)
+		dst = append(dst, '"')
+	}
+	return append(dst, `]}}`...)
+}
+
+// appendRows appends the rows in the shape that was asked for: arrays as they
+// are, one array for each column, or objects, in which a name that comes again
+// has a number behind it.
+func (a *pageAnswer) appendRows(dst []byte) []byte {
+	if a.shape != "columns" && a.shape != "objects" {
+		return append(dst, a.Rows...)
+	}
+	var rows [][]json.RawMessage
+	if err := json.Unmarshal(append(append([]byte{'['}, a.Rows...), ']'), &rows); err != nil {
+		panic(fmt.Sprintf("BUG: rows are not JSON: %v", err))
+	}
+	if a.shape == "columns" {
+		for i := range a.Columns {
+			dst = append(separated(dst, i), '[')
+			for n, row := range rows {
+				dst = append(separated(dst, n), row[i]...)
+			}
+			dst = append(dst, ']')
+		}
+		return dst
+	}
+	names := a.uniqueNames()
+	for n, row := range rows {
+		dst = append(separated(dst, n), '{')
+		for i, value := range row {
+			dst = append(append(append(separated(dst, i), names[i]...), ':'), value...)
+		}
+		dst = append(dst, '}')
+	}
+	return dst
+}
+
+func separated(dst []byte, i int) []byte {
+	if i > 0 {
+		return append(dst, ',')
+	}
+	return dst
+}
+
+// uniqueNames are the names of the columns as JSON.
+func (a *pageAnswer) uniqueNames() [][]byte {
+	names := make([][]byte, len(a.Columns))
+	taken := map[string]bool{}
+	for i, c := range a.Columns {
+		name := c.Name
+		for n := 2; taken[name]; n++ {
+			name = c.Name + "_" + strconv.Itoa(n)
+		}
+		taken[name] = true
+		quoted, _ := result.AppendText([]byte{'"'}, name)
+		names[i] = append(quoted, '"')
+	}
+	return names
+}
