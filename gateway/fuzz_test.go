@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/seal"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -148,15 +149,15 @@ func FuzzStdio(f *testing.F) {
 
 // FuzzSealed opens any text: what was not sealed here is not read.
 func FuzzSealed(f *testing.F) {
-	s := newSealer(bytes.Repeat([]byte("k"), KeySize))
+	s := seal.New(bytes.Repeat([]byte("k"), KeySize))
 	until := time.Now().Add(24 * time.Hour)
-	mine := s.seal(until, "b", "a", "b", "c\x00d")
+	mine := s.Seal(until, "b", "a", "b", "c\x00d")
 	f.Add(mine, "b", 3)
 	f.Add(mine, "c", 3)
 	f.Add(mine+"A", "b", 3)
 	f.Add("", "", 0)
 	f.Fuzz(func(t *testing.T, text, bound string, fields int) {
-		said, _, ok := s.open(text, bound, min(max(fields, 1), 10))
+		said, _, ok := s.Open(text, bound, min(max(fields, 1), 10))
 		if !ok {
 			return
 		}

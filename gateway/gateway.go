@@ -34,6 +34,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/internal/mirror"
+	"github.com/mcpool-dev/mcpool/internal/seal"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -173,7 +174,7 @@ type Gateway struct {
 	handler    http.Handler
 	joinHeader http.Header
 
-	sealer    sealer
+	sealer    seal.Sealer
 	sessions  *sessions
 	levels    levels
 	standings standings
@@ -228,7 +229,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		return nil, fmt.Errorf("gateway: version: %w", err)
 	}
 	prefixed := o.Prefix == PrefixAlways || o.Prefix != PrefixNever && len(servers) > 1
-	seal := newSealer(o.Key)
+	sealer := seal.New(o.Key)
 	g := &Gateway{
 		all:        &endpoint{prefixed: prefixed},
 		byName:     make(map[string]*endpoint, len(servers)),
@@ -238,8 +239,8 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		principal:  o.Principal,
 		log:        o.Log,
 		joinHeader: o.JoinHeader.Clone(),
-		sealer:     seal,
-		sessions:   newSessions(seal),
+		sealer:     sealer,
+		sessions:   newSessions(sealer),
 		levels:     levels{of: newRecent[int](maxLevels)},
 		listens:    newTally(),
 		visitors:   visitors{by: make(map[string]*visitor)},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+	"github.com/mcpool-dev/mcpool/internal/seal"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -170,7 +171,7 @@ func TestSessionsExpire(t *testing.T) {
 func TestSessionIsReadAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSessions(newSealer(nil))
+		s := newSessions(seal.New(nil))
 		ids := make(map[string]string)
 		for _, name := range []string{"ends", "stays"} {
 			ids[name] = s.begin("e", "p", &session{name: name, info: "{}", caps: rpc.Capabilities{Roots: true}})
@@ -200,7 +201,7 @@ func TestSessionIsReadAgain(t *testing.T) {
 
 func TestEndedSessionsAreForgottenOldestFirst(t *testing.T) {
 	t.Parallel()
-	s := newSessions(newSealer(nil))
+	s := newSessions(seal.New(nil))
 	for i := range maxEnded + 3 {
 		if !s.end(fmt.Sprint(i)) {
 			t.Fatalf("session %d has ended before", i)

@@ -195,7 +195,7 @@ func (c *conversation) park() (json.RawMessage, bool) {
 	result, err := json.Marshal(map[string]any{
 		"resultType":    "input_required",
 		"inputRequests": requests,
-		"requestState": statePrefix + c.gateway.name + "." + c.gateway.sealer.seal(time.Now().Add(answerLife), c.bound,
+		"requestState": statePrefix + c.gateway.name + "." + c.gateway.sealer.Seal(time.Now().Add(answerLife), c.bound,
 			c.gateway.name, c.id, strconv.Itoa(c.round+1)),
 	})
 	if err != nil { // they nest too deeply, say
@@ -221,7 +221,7 @@ func (c *conversation) park() (json.RawMessage, bool) {
 func (q *request) resume(ctx context.Context, state string) (rpc.Answer, error) {
 	g := q.gateway
 	name, sealed, _ := strings.Cut(strings.TrimPrefix(state, statePrefix), ".")
-	said, _, ok := g.sealer.open(sealed, q.stateBound(), 3)
+	said, _, ok := g.sealer.Open(sealed, q.stateBound(), 3)
 	bad := gone("its requestState is not one of this call, or it has expired")
 	switch {
 	case !ok && name != g.name:

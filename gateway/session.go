@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcpool-dev/mcpool/internal/seal"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -38,7 +39,7 @@ type session struct {
 // it. Endpoint and principal are bound into the seal: an id opens only where,
 // and for whom, it was given.
 type sessions struct {
-	sealer sealer
+	sealer seal.Sealer
 
 	mu    sync.Mutex // guards what follows
 	ended recent[struct{}]
@@ -52,14 +53,14 @@ type readID struct {
 	until   time.Time
 }
 
-func newSessions(s sealer) *sessions {
+func newSessions(s seal.Sealer) *sessions {
 	return &sessions{sealer: s, ended: newRecent[struct{}](maxEnded), read: newRecent[readID](maxRead)}
 }
 
 // begin returns the id of a session, in visible ASCII (MCP 2025-11-25,
 // basic/transports "Session Management").
 func (s *sessions) begin(endpoint, principal string, this *session) string {
-	return s.sealer.seal(time.Now().Add(sessionLife), sessionOf(endpoint, principal),
+	return s.sealer.Seal(time.Now().Add(sessionLife), sessionOf(endpoint, principal),
 		this.name, this.gateway, this.protocol, string(this.caps.JSON()), this.info)
 }
 
@@ -74,7 +75,7 @@ func (s *sessions) open(id, endpoint, principal string) (*session, bool) {
 	if this := s.recall(id, bound); this != nil {
 		return this, !s.over(this.name)
 	}
-	said, until, ok := s.sealer.open(id, bound, 5)
+	said, until, ok := s.sealer.Open(id, bound, 5)
 	if !ok {
 		return nil, false
 	}
