@@ -6,8 +6,6 @@ import (
 	"math"
 	"strings"
 
-	"github.com/google/jsonschema-go/jsonschema"
-
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
 
@@ -27,6 +25,7 @@ type arguments struct {
 	Limit      integer  `json:"limit"`
 	Timeout    integer  `json:"timeout_ms"`
 	Shape      string   `json:"shape"`
+	Token      string   `json:"token"`
 }
 
 // An integer is one that the schema has found to be such, which JSON may write
@@ -51,22 +50,26 @@ func (p *params) UnmarshalJSON(data []byte) error {
 	return decoder.Decode((*[]any)(p))
 }
 
-// readArguments checks arguments against a tool's schema and reads them.
-func readArguments(schema *jsonschema.Resolved, raw json.RawMessage, args *arguments) error {
-	if len(raw) == 0 || string(raw) == "null" {
-		raw = json.RawMessage("{}")
+// readArguments checks the arguments of a request against the tool's schema and
+// reads them.
+func (t *tool) readArguments(r *request) error {
+	if len(r.raw) == 0 || string(r.raw) == "null" {
+		r.raw = json.RawMessage("{}")
 	}
 	var value any // for the schema alone, since numbers are rounded in it
-	if err := json.Unmarshal(raw, &value); err != nil {
+	if err := json.Unmarshal(r.raw, &value); err != nil {
 		return engine.Invalid("arguments are not JSON: %v", err)
 	}
 	if _, ok := value.(map[string]any); !ok {
 		return engine.Invalid("arguments are not an object")
 	}
-	if err := schema.Validate(value); err != nil {
+	if err := t.input.Validate(value); err != nil {
 		return engine.Invalid("arguments: %s", validationText(err))
 	}
-	if err := json.Unmarshal(raw, args); err != nil {
+	if t.bind != nil {
+		return t.bind(r)
+	}
+	if err := json.Unmarshal(r.raw, &r.args); err != nil {
 		return engine.Invalid("arguments: %v", err)
 	}
 	return nil

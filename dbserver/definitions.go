@@ -16,14 +16,17 @@ var toolsJSON []byte
 
 // A toolset is the tools of a server, and the result of tools/list.
 type toolset struct {
-	tools map[string]*tool
-	list  json.RawMessage
+	tools       map[string]*tool
+	definitions []definition
+	list        json.RawMessage // the result of tools/list
 }
 
 // A tool is one tool: what is told of it, and what it does.
 type tool struct {
-	input *jsonschema.Resolved
-	serve func(r *request, ctx context.Context) ([]byte, error)
+	input    *jsonschema.Resolved
+	database *database              // that it is for; nil if the caller chooses
+	bind     func(r *request) error // makes r.args of the arguments; nil if they are those of our tools
+	serve    func(r *request, ctx context.Context) ([]byte, error)
 	// anyDatabase is that database may be left out though there are several.
 	anyDatabase bool
 }
@@ -53,24 +56,31 @@ var serves = map[string]func(r *request, ctx context.Context) ([]byte, error){
 	"describe_table": (*request).describeTable,
 	"read_data":      (*request).readData,
 	"explain_query":  (*request).explainQuery,
+	"write_data":     (*request).writeData,
 	"database_info":  (*request).databaseInfo,
 }
 
 // newToolset returns the tools for some databases.
 func newToolset(databases []*database) *toolset {
 	t := &toolset{tools: map[string]*tool{}}
-	var list struct {
-		Tools []definition `json:"tools"`
+	var writable []*database
+	for _, d := range databases {
+		if d.Mode == Write {
+			writable = append(writable, d)
+		}
 	}
 	for _, d := range builtIn() {
-		one := &tool{serve: serves[d.Name], anyDatabase: d.Name == "database_info"}
+		one, these := &tool{serve: serves[d.Name], anyDatabase: d.Name == "database_info"}, databases
+		if d.Name == "write_data" {
+			if these = writable; len(writable) == 0 {
+				continue
+			}
+		}
 		if len(databases) > 1 {
-			d.InputSchema = choosing(d.InputSchema, databases, one.anyDatabase)
+			d.InputSchema = choosing(d.InputSchema, these, one.anyDatabase)
 		}
 		t.add(d, one)
-		list.Tools = append(list.Tools, d)
 	}
-	t.list = mustMarshal(list)
 	return t
 }
 
@@ -80,7 +90,19 @@ func (t *toolset) add(d definition, one *tool) {
 		panic(fmt.Sprintf("BUG: tool %s is not complete: %v", d.Name, err))
 	}
 	t.tools[d.Name] = one
+	t.definitions = append(t.definitions, d)
 }
+
+// seal makes the result of tools/list of the tools that there are.
+func (t *toolset) seal() {
+	t.list = mustMarshal(map[string]any{"tools": t.definitions})
+}
+
+// Annotations of tools that read, and of those that write.
+var (
+	readAnnotations  = json.RawMessage(`{"readOnlyHint":true,"destructiveHint":false,"idempotentHint":true,"openWorldHint":false}`)
+	writeAnnotations = json.RawMessage(`{"readOnlyHint":false,"destructiveHint":true,"idempotentHint":false,"openWorldHint":false}`)
+)
 
 // choosing returns the schema with the argument that chooses a database. Over
 // HTTP it is a header, too, by which what stands between can route (MCP

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/sqlite"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/sqltext"
 )
 
 // What a Database leaves at zero.
@@ -26,6 +27,7 @@ const (
 	DefaultMaxLifetime    = 30 * time.Minute
 	DefaultAcquireTimeout = 5 * time.Second
 	DefaultConnectTimeout = 5 * time.Second
+	DefaultMaxAffected    = 1000
 )
 
 // DefaultLimit is the limit of a read_data call that names none, in rows.
@@ -50,6 +52,14 @@ type Options struct {
 	// Databases are served together: with more than one, each tool takes the
 	// argument database. At least one is needed.
 	Databases []Database
+	// Tools are tools of one's own besides ours.
+	Tools []Tool
+	// Audit is where each call is written down; nil for nowhere.
+	Audit *Audit
+	// Key seals what clients hold for the server: 32 bytes, the same on all
+	// servers that are to know each other's. Nil means one that lives as long
+	// as the server.
+	Key []byte
 	// Log receives what happens to databases, never SQL or data; nil means no
 	// log.
 	Log *slog.Logger
@@ -88,6 +98,13 @@ type Database struct {
 	// WriteDSN names the database for writing, with another role, say; empty
 	// means DSN.
 	WriteDSN string
+	// RequireWhere refuses UPDATE and DELETE without WHERE; nil means true.
+	RequireWhere *bool
+	// MaxAffected is the most rows that a statement may change; zero means
+	// DefaultMaxAffected.
+	MaxAffected int64
+	// AllowDDL lets statements change the schema, too.
+	AllowDDL bool
 	// AllowUnsafeRole serves the database though its role may do more than
 	// read. Read-only then rests on the other lines alone, and database_info
 	// says so.
@@ -167,9 +184,13 @@ func (d Database) withDefaults() (Database, error) {
 	if d.Mode != ReadOnly && d.Mode != Write {
 		return d, fmt.Errorf("mode %q: want %s or %s", d.Mode, ReadOnly, Write)
 	}
-	if d.WriteDSN != "" && d.Mode != Write {
-		return d, fmt.Errorf("WriteDSN goes with mode %s", Write)
+	if d.Mode != Write && (d.WriteDSN != "" || d.RequireWhere != nil || d.MaxAffected != 0 || d.AllowDDL) {
+		return d, fmt.Errorf("WriteDSN, RequireWhere, MaxAffected and AllowDDL go with mode %s", Write)
 	}
+	if d.MaxAffected < 0 {
+		return d, errors.New("MaxAffected cannot be negative")
+	}
+	orDefault(&d.MaxAffected, DefaultMaxAffected)
 	for _, m := range d.Masks {
 		switch engine.With(m.With) {
 		case engine.WithNull, engine.WithPartial, engine.WithRefuse:
@@ -253,4 +274,17 @@ func (d *Database) newEngine(log *slog.Logger) (engine.Database, error) {
 		return sqlite.New(options)
 	}
 	return nil, fmt.Errorf("engine %q: want %s, %s, %s or %s", d.Engine, SQLite, Postgres, MySQL, SQLServer)
+}
+
+// dialect is how the engine writes SQL.
+func (d *Database) dialect() sqltext.Dialect {
+	switch d.Engine {
+	case Postgres:
+		return sqltext.Postgres
+	case MySQL:
+		return sqltext.MySQL
+	case SQLServer:
+		return sqltext.SQLServer
+	}
+	return sqltext.SQLite
 }

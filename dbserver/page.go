@@ -56,23 +56,7 @@ func (a *pageAnswer) encode() []byte {
 		dst, _ = result.AppendText(dst, "Notice: "+n+"\n")
 	}
 	dst, _ = result.AppendText(append(dst, `"}],"structuredContent":{"database":"`...), a.database)
-	dst = append(dst, `","columns":[`...)
-	for i, c := range a.Columns {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		if c.Type == "" {
-			c.Type = "ANY"
-		}
-		dst, _ = result.AppendText(append(dst, `{"name":"`...), c.Name)
-		dst, _ = result.AppendText(append(dst, `","type":"`...), c.Type)
-		dst = append(dst, '"')
-		if c.Mask != result.Unmasked {
-			dst = append(dst, `,"masked":true`...)
-		}
-		dst = append(dst, '}')
-	}
-	dst = append(dst, `],"rows":[`...)
+	dst = append(a.appendColumns(append(dst, `","columns":[`...)), `],"rows":[`...)
 	dst = append(a.appendRows(dst), ']')
 	dst = strconv.AppendInt(append(dst, `,"row_count":`...), int64(a.Count), 10)
 	dst = strconv.AppendBool(append(dst, `,"truncated":`...), a.TruncatedBy != result.ByNone)
@@ -88,6 +72,26 @@ func (a *pageAnswer) encode() []byte {
 		dst = append(dst, '"')
 	}
 	return append(dst, `]}}`...)
+}
+
+// appendColumns appends what is told of the columns.
+func (a *pageAnswer) appendColumns(dst []byte) []byte {
+	for i, c := range a.Columns {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		if c.Type == "" {
+			c.Type = "ANY"
+		}
+		dst, _ = result.AppendText(append(dst, `{"name":"`...), c.Name)
+		dst, _ = result.AppendText(append(dst, `","type":"`...), c.Type)
+		dst = append(dst, '"')
+		if c.Mask != result.Unmasked {
+			dst = append(dst, `,"masked":true`...)
+		}
+		dst = append(dst, '}')
+	}
+	return dst
 }
 
 // appendRows appends the rows in the shape that was asked for: arrays as they

@@ -18,6 +18,7 @@ func (r *request) readData(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	a := pageAnswer{Page: out.Page(), database: r.Name, shape: r.args.Shape, elapsed: time.Since(start), maxBytes: r.MaxBytes, maxCell: r.MaxCellBytes}
+	r.rows = int64(a.Count)
 	if notice != "" {
 		a.notices = append(a.notices, notice)
 	}

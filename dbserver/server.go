@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/internal/seal"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -28,6 +29,9 @@ type Server struct {
 	databases []*database
 	tools     *toolset
 	log       *slog.Logger
+	audit     *auditLog // nil for none
+	sealer    seal.Sealer
+	spent     spentTokens
 
 	life context.Context // ends with Close, with the cause ErrClosed
 	end  context.CancelCauseFunc
@@ -48,10 +52,14 @@ type database struct {
 
 var _ rpc.Handler = (*Server)(nil)
 
-// New returns a server. It does no I/O: a database is opened by the first call
-// that needs it. The error says which option makes no sense.
+// New returns a server. It does no I/O but that it opens the audit's file: a
+// database is opened by the first call that needs it. The error says which
+// option makes no sense.
 func New(options Options) (*Server, error) {
-	s := &Server{log: options.Log}
+	if options.Key != nil && len(options.Key) != seal.KeySize {
+		return nil, fmt.Errorf("dbserver: Key has %d bytes, want %d", len(options.Key), seal.KeySize)
+	}
+	s := &Server{log: options.Log, sealer: seal.New(options.Key)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -65,6 +73,18 @@ func New(options Options) (*Server, error) {
 		}
 	}
 	s.tools = newToolset(s.databases)
+	for _, c := range options.Tools {
+		if err := s.addCustom(c); err != nil {
+			return nil, errors.Join(fmt.Errorf("dbserver: tool %s: %w", c.Name, err), s.Close())
+		}
+	}
+	s.tools.seal()
+	if options.Audit != nil {
+		var err error
+		if s.audit, err = openAudit(*options.Audit); err != nil {
+			return nil, errors.Join(fmt.Errorf("dbserver: %w", err), s.Close())
+		}
+	}
 	return s, nil
 }
 
@@ -144,6 +164,9 @@ func (s *Server) Close() error {
 		var errs []error
 		for _, d := range s.databases {
 			errs = append(errs, d.engine.Close())
+		}
+		if s.audit != nil {
+			errs = append(errs, s.audit.close())
 		}
 		s.closeErr = errors.Join(errs...)
 	})

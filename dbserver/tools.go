@@ -1,7 +1,9 @@
 package dbserver
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,7 +19,10 @@ type request struct {
 	server    *Server
 	*database // nil for a tool that is about all
 	args      arguments
+	raw       json.RawMessage // the arguments as they came
+	call      rpc.Call
 	who       engine.Caller
+	rows      int64 // returned or affected, for the audit
 }
 
 // callTool serves tools/call.
@@ -32,10 +37,10 @@ func (s *Server) callTool(ctx context.Context, call rpc.Call) (rpc.Answer, error
 	defer context.AfterFunc(s.life, func() { cancel(ErrClosed) })()
 
 	start := time.Now()
-	raw, _ := jsonrpc.Get(call.Params, "arguments")
-	r := &request{server: s, who: engine.Caller{Principal: call.Caller.Principal, Tool: name}}
-	err := readArguments(tool.input, raw, &r.args)
-	if err == nil && (r.args.Database != "" || !tool.anyDatabase || len(s.databases) == 1) {
+	r := &request{server: s, call: call, database: tool.database, who: engine.Caller{Principal: call.Caller.Principal, Tool: name}}
+	r.raw, _ = jsonrpc.Get(call.Params, "arguments")
+	err := tool.readArguments(r)
+	if err == nil && r.database == nil && (r.args.Database != "" || !tool.anyDatabase || len(s.databases) == 1) {
 		r.database, err = s.choose(r.args.Database)
 	}
 	var result []byte
@@ -46,12 +51,15 @@ func (s *Server) callTool(ctx context.Context, call rpc.Call) (rpc.Answer, error
 	if err != nil {
 		told, err := explain(ctx, r, err)
 		if err != nil {
-			return rpc.Answer{}, fmt.Errorf("%s: %w", name, err)
+			return rpc.Answer{}, errors.Join(fmt.Errorf("%s: %w", name, err), r.endAudit(verdictCancelled, time.Since(start)))
 		}
 		code = told.Code
 		if result, err = errorResult(told); err != nil {
 			return rpc.Answer{}, err
 		}
+	}
+	if err := r.endAudit(cmp.Or(code, verdictOK), time.Since(start)); err != nil {
+		return rpc.Answer{}, fmt.Errorf("%s: %w", name, err)
 	}
 	s.log.Debug("tool called", slog.String(keyDatabase, r.args.Database), slog.String(keyTool, name),
 		slog.String(keyCode, code), slog.Duration(keyElapsed, time.Since(start)))
