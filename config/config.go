@@ -58,9 +58,36 @@
 // relative to the folder of the file, and what is in those files is not looked
 // at before it is needed. All clients are one account at such a server.
 //
-// An entry of databases has a dsn, which is used as it is: it becomes a
-// database server in this process. The dsn "sample" is a small database that
-// comes with mcpool.
+// # Databases
+//
+// The entries of databases are served in this process, as one server whose
+// tools choose among them. An entry has a dsn: a SQLite file, a URL that begins
+// with postgres://, mysql://, mariadb:// or sqlserver://, or "sample", a small
+// database that comes with mcpool; or a dsn_file that has it. The other keys
+// are the fields of [dbserver.Database] in snake case, and password_file, which
+// is read for each connection:
+//
+//	"databases": {
+//	  "shop": {
+//	    "dsn": "postgres://mcp_ro@db.internal/shop", "password_file": "/run/secrets/shop", "tls_mode": "verify-full",
+//	    "description": "orders and customers", "schemas": ["public"], "deny_tables": ["*.secrets"],
+//	    "masks": [{"columns": ["*.email"], "with": "partial"}, {"columns": ["users.ssn"], "with": "refuse"}],
+//	    "timeout": "10s", "max_rows": 500
+//	  },
+//	  "notes": {"dsn": "notes.db", "mode": "write", "max_affected": 100}
+//	},
+//	"database_server": {
+//	  "name": "db",
+//	  "audit": {"file": "audit.jsonl"},
+//	  "tools": {"orders_of": {
+//	    "description": "Orders of one customer", "database": "shop",
+//	    "statement": "SELECT * FROM orders WHERE customer_id = :id", "params": {"id": {"type": "integer"}}
+//	  }}
+//	}
+//
+// The keys of database_server are for all of them: name, "db" where not given;
+// audit, see [dbserver.Audit]; tools, see [dbserver.Tool]; and pool, allow, deny
+// and max_calls, as of any server.
 //
 // A name is made of letters, digits, '-' and '_', at most 64. Where a file has
 // others, as in "My Server", each run of them becomes one '-': My-Server.
@@ -113,6 +140,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/dbserver"
 )
 
 // Config is what there is to serve.
@@ -125,8 +153,8 @@ type Config struct {
 
 // A Server is one server, and how its pool behaves.
 type Server struct {
-	// Server has a Name and either a URL or a Command; or, where Database is
-	// set, a Name alone, for a Handler that serves that database.
+	// Server has a Name and either a URL or a Command; or, where Databases is
+	// set, a Name alone, for a Handler that serves these databases.
 	mcpool.Server
 	// Pool is what to make its pool with. It is valid.
 	Pool mcpool.Config
@@ -137,9 +165,10 @@ type Server struct {
 	// bounds its calls under way, see [gateway.Server].
 	Allow, Deny []string
 	MaxCalls    int
-	// Database is the DSN of a database to be served in this process, or
-	// [Sample]; "" for a server that is reached by URL or Command.
-	Database string
+	// Databases are those that are served in this process; nil for a server that
+	// is reached by URL or Command. The DSN [Sample] stands for the database that
+	// comes with mcpool.
+	Databases *dbserver.Options
 }
 
 // Sample is the DSN of the small database that comes with mcpool.
@@ -154,7 +183,7 @@ func Default(flags map[string]string) (*Config, error) {
 		Server:      mcpool.Server{Name: "sales"},
 		Pool:        common.pool,
 		CallTimeout: common.callTimeout,
-		Database:    Sample,
+		Databases:   &dbserver.Options{Databases: []dbserver.Database{{Name: "sales", DSN: Sample}}},
 	}}, r.gateway(nil, flags))
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/config"
+	"github.com/mcpool-dev/mcpool/dbserver"
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
@@ -81,7 +82,7 @@ func TestLoad(t *testing.T) {
 // usable checks that a pool can be made for a server.
 func usable(t *testing.T, s config.Server) {
 	t.Helper()
-	if s.Database != "" {
+	if s.Databases != nil {
 		return // its Handler is for the program to make
 	}
 	s.Pool.LazyInitialization = true
@@ -108,8 +109,13 @@ func ours() []config.Server {
 			s.Env = []string{"PORT=8080", "DEBUG=true", "RATIO=1.10"}
 			s.CloseGrace = 1500 * time.Millisecond
 		}),
-		server(func(s *config.Server) { s.Name, s.Database = "sales", "postgres://me:s3cret@db/sales" }),
-		server(func(s *config.Server) { s.Name, s.Database = "try-it", config.Sample }),
+		server(func(s *config.Server) {
+			s.Name = "data"
+			s.Databases = &dbserver.Options{Databases: []dbserver.Database{
+				{Name: "sales", DSN: "postgres://me:s3cret@db/sales", Description: "orders and customers"},
+				{Name: "try-it", DSN: config.Sample},
+			}}
+		}),
 	}
 	for i := range servers {
 		s := &servers[i]
@@ -126,7 +132,7 @@ func TestDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := server(func(s *config.Server) {
-		s.Name, s.Database = "sales", config.Sample
+		s.Name, s.Databases = "sales", &dbserver.Options{Databases: []dbserver.Database{{Name: "sales", DSN: config.Sample}}}
 		s.Pool.MaxConnections, s.Pool.RetryAttempts = 3, 1
 	})
 	if len(c.Servers) != 1 || !reflect.DeepEqual(c.Servers[0], want) {
@@ -141,7 +147,7 @@ func TestFormatFollowsNameThenContent(t *testing.T) {
 		{"a.yaml", asYAML}, {"a.YML", asYAML}, {"a", asYAML}, {"a.yaml", `{databases: {a: {dsn: sample}}}`},
 	} {
 		c, err := config.Parse([]byte(file.data), file.name, nil)
-		if err != nil || len(c.Servers) != 1 || c.Servers[0].Database != config.Sample {
+		if err != nil || len(c.Servers) != 1 || c.Servers[0].Databases.Databases[0].DSN != config.Sample {
 			t.Errorf("%s %q: %+v, %v", file.name, file.data, c, err)
 		}
 	}
@@ -160,7 +166,7 @@ func TestServersOfBothSectionsKeepTheirOrder(t *testing.T) {
 	for _, s := range c.Servers {
 		names = append(names, s.Name)
 	}
-	if got := strings.Join(names, " "); got != "z m b a" {
+	if got := strings.Join(names, " "); got != "z db b a" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -290,7 +296,7 @@ func TestLoadIsBounded(t *testing.T) {
 }
 
 func TestLimitsAreThoseOfAllServers(t *testing.T) {
-	c, err := config.Parse([]byte(`{"databases": {"a": {"dsn": "sample"}, "b": {"dsn": "sample"}},
+	c, err := config.Parse([]byte(`{"mcpServers": {"a": {"url": "https://a"}, "b": {"url": "https://b"}},
 		"limits": {"max_connections": 200, "max_processes": "32", "max_waiting": 0}}`), "mcp.json", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -42,7 +42,7 @@ func sensible(t *testing.T, c *config.Config) {
 	for i := range c.Servers {
 		s := &c.Servers[i]
 		ways := 0
-		for _, there := range []bool{s.URL != "", s.Command != "", s.Database != ""} {
+		for _, there := range []bool{s.URL != "", s.Command != "", s.Databases != nil} {
 			if there {
 				ways++
 			}

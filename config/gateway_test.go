@@ -13,7 +13,8 @@ import (
 func TestServersSayWhichToolsAreServed(t *testing.T) {
 	c, err := config.Parse([]byte(`
 mcpServers: {a: {url: https://a, allow: ["read_*", list], deny: [read_all], max_calls: 7}}
-databases: {b: {dsn: sample, deny: ["*_all"]}}`), "mcp.yaml", nil)
+databases: {b: {dsn: sample}}
+database_server: {deny: ["*_all"]}`), "mcp.yaml", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // A reader reads a tree and keeps going: what is wrong is collected, so that
@@ -102,6 +104,32 @@ func (r *reader) texts(n *node) []string {
 		texts = append(texts, r.text(child))
 	}
 	return texts
+}
+
+// elements returns the elements of a list.
+func (r *reader) elements(n *node) []*node {
+	if n.kind != list {
+		r.refuse(n, "want a list")
+		return nil
+	}
+	return n.children
+}
+
+// value returns a scalar as a value of a JSON type: string, integer, number or
+// boolean; "" is string.
+func (r *reader) value(n *node, kind string) any {
+	switch kind {
+	case "boolean":
+		return r.truth(n)
+	case "integer", "number":
+		text := r.text(n)
+		if !json.Valid([]byte(text)) || strings.ContainsAny(text, `"{[tfn`) {
+			r.refuse(n, "want a number")
+			return nil
+		}
+		return json.Number(text)
+	}
+	return r.text(n)
 }
 
 // truth returns a boolean.

@@ -110,7 +110,7 @@ var bad = map[string]struct {
 	"name too long":    {`{"mcpServers": {"` + strings.Repeat("a", 65) + `": {"url": "https://a"}}}`, []string{"its name: want 1 to 64"}},
 	"names clash":      {`{"mcpServers": {"a b": {"url": "https://a"}, "a-b": {"url": "https://b"}}}`, []string{`mcpServers.a-b: its name would be a-b, which is that of mcpServers."a b"`}},
 	"in both":          {`{"mcpServers": {"a": {"url": "https://a"}}, "servers": {"a": {"url": "https://b"}}}`, []string{"servers.a: its name would be a, which is that of mcpServers.a on line 1"}},
-	"as a database":    {`{"mcpServers": {"a": {"url": "https://a"}}, "databases": {"a": {"dsn": "s3cret"}}}`, []string{"databases.a: its name would be a"}},
+	"as a database":    {`{"mcpServers": {"db": {"url": "https://a"}}, "databases": {"a": {"dsn": "s3cret"}}}`, []string{"databases: its name would be db, which is that of mcpServers.db"}},
 	"database, no dsn": {`{"databases": {"d": {}}}`, []string{"databases.d: want a dsn"}},
 
 	"variable": {"mcpServers:\n  x:\n    url: https://a\n    headers:\n      Authorization: Bearer ${UNSET_A}${env:UNSET_B}",
@@ -129,7 +129,7 @@ var bad = map[string]struct {
 
 	"limit that makes no sense":   {`{"limits": {"max_processes": -1}}`, []string{`limits.max_processes: value "-1": want a whole number from 0, which is no limit, to 1000000`}},
 	"a pattern that is none":      {entry("\n" + `"url": "https://a", "allow": ["a*", "b["]`), []string{"mcp:2: mcpServers.x.allow[1]: want the name of a tool, in which * stands for any text"}},
-	"an empty pattern":            {`{"databases": {"d": {"dsn": "a", "deny": [""]}}}`, []string{"databases.d.deny[0]: want the name of a tool"}},
+	"an empty pattern":            {`{"databases": {"d": {"dsn": "a"}}, "database_server": {"deny": [""]}}`, []string{"database_server.deny[0]: want the name of a tool"}},
 	"patterns as a text":          {entry(`"url": "https://a", "allow": "a"`), []string{"mcpServers.x.allow: want a list of strings"}},
 	"max_calls":                   {entry(`"url": "https://a", "max_calls": -1`), []string{`mcpServers.x.max_calls: value "-1": want a whole number from 0, which is the default`}},
 	"unknown gateway key":         {"gateway: {prefx: auto}", []string{"mcp:1: gateway.prefx: unknown key; did you mean prefix?"}},

@@ -18,7 +18,7 @@ import (
 
 // topKeys are those of a file.
 var topKeys = keys{
-	read: []string{"mcpServers", "servers", "databases", "pool", "limits", "gateway"},
+	read: []string{"mcpServers", "servers", "databases", "database_server", "pool", "limits", "gateway"},
 	ignored: []string{
 		"$schema", "_comment", "//",
 		"inputs",                        // VS Code: what it asks for; an error where it is referred to
@@ -63,18 +63,22 @@ var serverKeys = keys{
 	},
 }
 
-// databaseKeys are those of an entry of databases.
-var databaseKeys = keys{
-	read:    []string{"dsn", "disabled", "pool", "allow", "deny", "max_calls"},
-	ignored: []string{"_comment", "//", "description"},
-}
-
 // servers reads all servers of a file.
 func (r *reader) servers(root *node, common settings) []Server {
 	var servers []Server
 	taken := make(map[string]*node)
 	for _, section := range r.mapping(root, topKeys) {
 		switch section.key {
+		case "databases":
+			if db := r.databases(root, common, taken); db != nil {
+				servers = append(servers, *db)
+			}
+			continue
+		case "database_server":
+			if root.get("databases") == nil {
+				r.refuse(section, "goes with databases, and there are none")
+			}
+			continue
 		case "pool", "limits", "gateway":
 			continue
 		}
@@ -84,11 +88,7 @@ func (r *reader) servers(root *node, common settings) []Server {
 			}
 			s := Server{Pool: common.pool, CallTimeout: common.callTimeout}
 			s.Name = r.serverName(entry, taken)
-			if section.key == "databases" {
-				r.database(entry, &s)
-			} else {
-				r.server(entry, &s)
-			}
+			r.server(entry, &s)
 			servers = append(servers, s)
 		}
 	}
@@ -107,16 +107,26 @@ var other = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
 // serverName makes the name of a server of its key in the file.
 func (r *reader) serverName(entry *node, taken map[string]*node) string {
-	name := strings.Trim(other.ReplaceAllString(entry.key, "-"), "-")
-	if name == "" || len(name) > 64 {
-		r.refuse(entry, "its name: want 1 to 64 letters, digits, '-' and '_'")
-		return name
-	}
-	if there, is := taken[name]; is && there.place() != entry.place() {
-		r.refuse(entry, "its name would be %s, which is that of %s on line %d: rename one", name, there.place(), there.line)
-	}
-	taken[name] = entry
+	name := r.nameOf(entry)
+	r.takeName(entry, name, taken)
 	return name
+}
+
+// nameOf makes a name of an entry's key in the file.
+func (r *reader) nameOf(entry *node) string {
+	return strings.Trim(other.ReplaceAllString(entry.key, "-"), "-")
+}
+
+// takeName refuses the name of a server that is none, or that another has.
+func (r *reader) takeName(n *node, name string, taken map[string]*node) {
+	if name == "" || len(name) > 64 || other.MatchString(name) {
+		r.refuse(n, "its name: want 1 to 64 letters, digits, '-' and '_'")
+		return
+	}
+	if there, is := taken[name]; is && there.place() != n.place() {
+		r.refuse(n, "its name would be %s, which is that of %s on line %d: rename one", name, there.place(), there.line)
+	}
+	taken[name] = n
 }
 
 // server reads an entry of mcpServers.
@@ -345,23 +355,7 @@ func (r *reader) period(n *node) time.Duration {
 	return d
 }
 
-// database reads an entry of databases.
-func (r *reader) database(entry *node, s *Server) {
-	before := len(r.errs)
-	for _, n := range r.mapping(entry, databaseKeys) {
-		switch n.key {
-		case "dsn":
-			s.Database = r.text(n)
-		default:
-			r.shared(n, s)
-		}
-	}
-	if s.Database == "" && len(r.errs) == before {
-		r.refuse(entry, "want a dsn, such as postgres://user@host/name, a SQLite file, or %q", Sample)
-	}
-}
-
-// shared reads a key that entries of mcpServers and of databases have.
+// shared reads a key that entries of mcpServers and the server of databases have.
 func (r *reader) shared(n *node, s *Server) {
 	switch n.key {
 	case "pool":

@@ -203,9 +203,9 @@ func TestEverySettingHasATest(t *testing.T) {
 }
 
 func TestSettingsOfOneServerLeaveOthersAlone(t *testing.T) {
-	c, err := config.Parse([]byte(`{"databases": {
-		"a": {"dsn": "sample", "pool": {"max_connections": 2, "call_timeout": 1}},
-		"b": {"dsn": "sample"},
+	c, err := config.Parse([]byte(`{"mcpServers": {
+		"a": {"url": "https://a", "pool": {"max_connections": 2, "call_timeout": 1}},
+		"b": {"url": "https://b"},
 	}}`), "mcp.json", nil)
 	if err != nil {
 		t.Fatal(err)

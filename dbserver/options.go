@@ -235,20 +235,22 @@ func orDefault[T comparable](v *T, value T) {
 }
 
 // engineOf returns the engine that a DSN is of.
-func engineOf(dsn string) string {
+func engineOf(dsn string) (string, error) {
 	scheme, _, ok := strings.Cut(dsn, "://")
-	if !ok {
-		return SQLite
-	}
 	switch strings.ToLower(scheme) {
 	case "postgres", "postgresql":
-		return Postgres
+		return Postgres, nil
 	case "mysql", "mariadb":
-		return MySQL
-	case "sqlserver", "mssql":
-		return SQLServer
+		return MySQL, nil
+	case "sqlserver":
+		return SQLServer, nil
+	case "sqlite", "file":
+		return SQLite, nil
 	}
-	return SQLite // which says what it takes
+	if ok {
+		return "", fmt.Errorf("scheme %q is not supported: want a SQLite file, or a URL that begins with postgres://, mysql://, mariadb:// or sqlserver://", scheme)
+	}
+	return SQLite, nil
 }
 
 // newEngine makes the database of an engine. It does no I/O.
@@ -267,7 +269,10 @@ func (d *Database) newEngine(log *slog.Logger) (engine.Database, error) {
 		options.Policy.Masks = append(options.Policy.Masks, engine.Mask{Columns: m.Columns, With: engine.With(m.With)})
 	}
 	if d.Engine == "" {
-		d.Engine = engineOf(d.DSN)
+		var err error
+		if d.Engine, err = engineOf(d.DSN); err != nil {
+			return nil, err
+		}
 	}
 	switch d.Engine {
 	case SQLite:

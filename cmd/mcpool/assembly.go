@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/mcpool-dev/mcpool"
@@ -16,7 +16,7 @@ import (
 )
 
 // assembly is what one configuration is made into: a pool for each server,
-// and a database server behind those that are databases of ours.
+// and the database server behind that of the databases.
 type assembly struct {
 	pools     []*mcpool.Pool
 	databases []*dbserver.Server
@@ -37,10 +37,10 @@ func assemble(servers []config.Server, log *slog.Logger) (*assembly, error) {
 
 func (a *assembly) add(s config.Server, log *slog.Logger) error {
 	s.Pool.Logger = log
-	if s.Database != "" {
-		db, err := openDatabase(s.Name, s.Database, log)
+	if s.Databases != nil {
+		db, err := newDatabases(*s.Databases, log.With("server", s.Name))
 		if err != nil {
-			return fmt.Errorf("database %s: %w", s.Name, err)
+			return err
 		}
 		a.databases = append(a.databases, db)
 		s.Server.Handler = db
@@ -79,17 +79,23 @@ func (a *assembly) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// openDatabase makes a database server. The database itself is opened, and
-// the sample made, by the first call.
-func openDatabase(name, dsn string, log *slog.Logger) (*dbserver.Server, error) {
-	database := dbserver.Database{Name: name, DSN: dsn}
-	if dsn == config.Sample {
-		database.DSN = ""
-		database.Prepare = func(ctx context.Context) (string, error) {
-			return dbserver.Sample(ctx, cacheFolder())
+// newDatabases makes a database server. A database itself is opened, and the
+// sample made, by the first call.
+func newDatabases(options dbserver.Options, log *slog.Logger) (*dbserver.Server, error) {
+	options.Log = log
+	options.Databases = slices.Clone(options.Databases)
+	for i := range options.Databases {
+		if d := &options.Databases[i]; d.DSN == config.Sample {
+			d.DSN = ""
+			d.Prepare = func(ctx context.Context) (string, error) { return dbserver.Sample(ctx, cacheFolder()) }
 		}
 	}
-	return dbserver.New(dbserver.Options{Databases: []dbserver.Database{database}, Log: log.With("server", name)})
+	return dbserver.New(options)
+}
+
+// sample is the sample database alone.
+func sample(name string) dbserver.Options {
+	return dbserver.Options{Databases: []dbserver.Database{{Name: name, DSN: config.Sample}}}
 }
 
 // cacheFolder is where things are kept that can be made again.

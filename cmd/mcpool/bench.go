@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
-	"github.com/mcpool-dev/mcpool/config"
 )
 
 // How slow the server is unless told otherwise: as slow as the source system's
@@ -63,7 +62,7 @@ calls share, and through mcpool.`)
 // bench measures all contenders. Calls that fail are in the report; the error
 // is what kept the report from being made.
 func bench(ctx context.Context, openDelay, callDelay time.Duration, progress *benchProgress) (_ *benchReport, err error) {
-	db, err := openDatabase("sales", config.Sample, slog.New(slog.DiscardHandler))
+	db, err := newDatabases(sample("sales"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}

@@ -37,10 +37,10 @@ func TestServersOfAFileAreServed(t *testing.T) {
 				"web": {"url": "${MCPOOL_TEST_URL}"},
 				"My Child": %s,
 			},
-			"databases": {"sales": {"dsn": "sample"}},
+			"databases": {"sales": {"dsn": "sample"}}, "database_server": {"name": "sales"},
 		}`, child),
 		"mcp.yaml": configure(t, "mcp.yaml", "mcpServers:\n  web:\n    url: ${env:MCPOOL_TEST_URL}\n"+
-			"  My Child: %s\ndatabases:\n  sales:\n    dsn: sample\n", child),
+			"  My Child: %s\ndatabases:\n  sales:\n    dsn: sample\ndatabase_server:\n  name: sales\n", child),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := serve(t, "--config", file)
@@ -50,7 +50,7 @@ func TestServersOfAFileAreServed(t *testing.T) {
 			own := map[string][]string{
 				"web":      {"echo", "put", "write", "sleep", "progress", "ask"},
 				"My-Child": {"echo", "put", "write", "sleep", "progress", "ask"},
-				"sales":    {"list_tables", "describe_table", "read_data", "database_info"},
+				"sales":    {"list_tables", "describe_table", "read_data", "explain_query", "database_info"},
 			}
 			var all []string
 			for _, server := range []string{"web", "My-Child", "sales"} {
@@ -90,7 +90,7 @@ func TestServersOfAFileAreServed(t *testing.T) {
 func TestCallSaysWhatIsWrong(t *testing.T) {
 	server := &mcptest.Server{}
 	p := serve(t, "--config", configure(t, "mcp.json",
-		`{"mcpServers": {"web": {"url": %q}}, "databases": {"sales": {"dsn": "sample"}}}`, upstream(t, server)))
+		`{"mcpServers": {"web": {"url": %q}}, "databases": {"sales": {"dsn": "sample"}}, "database_server": {"name": "sales"}}`, upstream(t, server)))
 	for _, test := range []struct {
 		args []string
 		says string

@@ -4,16 +4,34 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
+	"log/slog"
+	"os"
 	"slices"
 	"strings"
 
+	"github.com/mcpool-dev/mcpool/config"
+	"github.com/mcpool-dev/mcpool/dbserver"
 	"github.com/mcpool-dev/mcpool/gateway"
 )
 
+// runDB serves databases, or runs one of the commands that are about them.
 func runDB(ctx context.Context, args []string, std stdio) error {
-	f := newFlags(std, "db --dsn FILE|URL [flags]", `Serve one database, read-only, to MCP clients: over standard input and output,
-or over HTTP with --listen. --dsn sample serves the sample database.`)
-	dsn := f.String("dsn", "", "the `database`: a SQLite file, or a sqlite:// or file: URL")
+	if len(args) > 0 {
+		switch args[0] {
+		case "setup-sql":
+			return runSetupSQL(args[1:], std)
+		case "verify-audit":
+			return runVerifyAudit(args[1:], std)
+		}
+	}
+	f := newFlags(std, "db --dsn FILE|URL [flags]", `Serve databases to MCP clients: over standard input and output, or over HTTP
+with --listen. They are read-only unless --mode or the file says otherwise.
+--dsn sample serves the sample database.
+
+  mcpool db setup-sql ENGINE       print the SQL of a role that can only read
+  mcpool db verify-audit FILE...   check that an audit was not changed`)
+	given := f.databases()
 	listen := f.listen("", "`address` to listen on; over stdio if not given")
 	log := f.logger(std)
 	if err := f.parse(args, 0); err != nil {
@@ -28,15 +46,16 @@ or over HTTP with --listen. --dsn sample serves the sample database.`)
 	if len(alone) > 0 {
 		return usagef("%s: there is no --listen address; without one, mcpool db speaks over standard input and output", strings.Join(alone, ", "))
 	}
-	if *dsn == "" {
-		return usagef("--dsn is missing: name a SQLite file, or sample")
-	}
-	db, err := openDatabase("main", *dsn, log)
+	name, databases, err := given.options()
 	if err != nil {
-		return usagef("--dsn: %w", err)
+		return err
+	}
+	db, err := newDatabases(databases, log)
+	if err != nil {
+		return usagef("%w", err)
 	}
 	options := &gateway.Options{Version: version(), AllowedOrigins: *listen.allowedOrigins, Log: log}
-	fronts := []gateway.Server{{Name: "main", Handler: db}}
+	fronts := []gateway.Server{{Name: name, Handler: db}}
 	if *listen.address == "" {
 		g, err := gateway.New(fronts, options)
 		if err == nil {
@@ -47,23 +66,146 @@ or over HTTP with --listen. --dsn sample serves the sample database.`)
 		}
 		return errors.Join(err, db.Close())
 	}
+	return serveDatabases(ctx, db, fronts, options, listen, log)
+}
+
+// serveDatabases serves them over HTTP until ctx ends.
+func serveDatabases(ctx context.Context, db *dbserver.Server, fronts []gateway.Server, options *gateway.Options, listen *listenFlags, log *slog.Logger) error {
 	addr, err := listen.resolve()
 	if err != nil {
-		db.Close()
-		return err
+		return errors.Join(err, db.Close())
 	}
 	options.AllowedHosts = *listen.allowedHosts
 	g, err := gateway.New(fronts, options)
 	if err != nil {
-		db.Close()
-		return err
+		return errors.Join(err, db.Close())
 	}
 	listener, err := listenOn(addr)
 	if err != nil {
-		db.Close()
-		return err
+		return errors.Join(err, db.Close())
 	}
 	log.Info("serving", "mcp", "http://"+listener.Addr().String()+"/mcp")
 	return serveUntil(ctx, listener, g, listen, log, g.Close,
 		func(context.Context) error { return db.Close() })
+}
+
+// databaseFlags are the flags that say which databases there are.
+type databaseFlags struct {
+	config                    *string
+	dsns                      []string
+	mode, passwordFile, audit *string
+	allowUnsafeRole           *bool
+}
+
+func (f *flags) databases() *databaseFlags {
+	d := &databaseFlags{
+		config:          f.String("config", "", "`file` with a section databases, in place of --dsn"),
+		mode:            f.String("mode", dbserver.ReadOnly, dbserver.ReadOnly+" or "+dbserver.Write),
+		passwordFile:    f.String("password-file", "", "`file` with the password of the DSN"),
+		audit:           f.String("audit", "", "`file` to write each call down in"),
+		allowUnsafeRole: f.Bool("allow-unsafe-role", false, "serve a database although its role may do more than read"),
+	}
+	f.Func("dsn", "the `database`: a SQLite file, or a URL that begins with postgres://, mysql://, mariadb:// or sqlserver://; given several times as NAME=DSN for several", func(s string) error {
+		d.dsns = append(d.dsns, s)
+		return nil
+	})
+	return d
+}
+
+// options returns the name of the server and its databases.
+func (d *databaseFlags) options() (string, dbserver.Options, error) {
+	var options dbserver.Options
+	switch {
+	case *d.config != "" && len(d.dsns) > 0:
+		return "", options, usagef("--config and --dsn: want one of them")
+	case *d.config != "":
+		c, err := config.Load(*d.config, nil)
+		if err != nil {
+			return "", options, err
+		}
+		for _, s := range c.Servers {
+			if s.Databases != nil {
+				return s.Name, *s.Databases, nil
+			}
+		}
+		return "", options, usagef("--config %s: there are no databases in it", *d.config)
+	case len(d.dsns) == 0 || d.dsns[0] == "":
+		return "", options, usagef("--dsn is missing: name a SQLite file, the URL of a database, or sample")
+	}
+	if *d.mode != dbserver.ReadOnly && *d.mode != dbserver.Write {
+		return "", options, usagef("--mode %q: want %s or %s", *d.mode, dbserver.ReadOnly, dbserver.Write)
+	}
+	password, err := d.password()
+	if err != nil {
+		return "", options, err
+	}
+	for _, dsn := range d.dsns {
+		one := dbserver.Database{Name: dbserver.DefaultName, DSN: dsn, Mode: *d.mode, AllowUnsafeRole: *d.allowUnsafeRole, Password: password}
+		if len(d.dsns) > 1 {
+			var ok bool
+			if one.Name, one.DSN, ok = strings.Cut(dsn, "="); !ok {
+				return "", options, usagef("--dsn: with several databases each is written NAME=DSN")
+			}
+		}
+		options.Databases = append(options.Databases, one)
+	}
+	if *d.audit != "" {
+		options.Audit = &dbserver.Audit{File: *d.audit}
+	}
+	return dbserver.DefaultName, options, nil
+}
+
+// password returns what reads the password, nil for none. A file that is not
+// there is told at once, and not by the first call.
+func (d *databaseFlags) password() (func() (string, error), error) {
+	if *d.passwordFile == "" {
+		return nil, nil
+	}
+	f, err := os.Open(*d.passwordFile)
+	if err != nil {
+		return nil, err
+	}
+	return config.PasswordFile(*d.passwordFile), f.Close()
+}
+
+// runVerifyAudit checks the chain of an audit.
+func runVerifyAudit(args []string, std stdio) error {
+	f := newFlags(std, "db verify-audit FILE...", `Check that no line of an audit was changed, taken out or put in. Name the
+rotated files first, the oldest before all: audit.2 audit.1 audit.`)
+	if err := f.parse(args, 1000); err != nil {
+		return err
+	}
+	if len(f.arguments) == 0 {
+		return usagef("name the files of the audit, the oldest first")
+	}
+	lines, last, err := dbserver.VerifyAudit(f.arguments...)
+	if err != nil {
+		return fmt.Errorf("%w; %d lines before it hold", err, lines)
+	}
+	fmt.Fprintf(std.out, "%d lines hold; the last hash is %s\n", lines, last)
+	return nil
+}
+
+// runSetupSQL prints the SQL of a role that can only read.
+func runSetupSQL(args []string, std stdio) error {
+	f := newFlags(std, "db setup-sql ENGINE --database NAME [flags]", `Print the SQL of a role that can read a database and nothing else, for its
+operator to run. ENGINE is postgres, mysql (also MariaDB) or sqlserver.`)
+	var s dbserver.Setup
+	f.StringVar(&s.Role, "role", dbserver.DefaultRole, "`name` of the role")
+	f.StringVar(&s.Database, "database", "", "`name` of the database")
+	f.IntVar(&s.MaxConnections, "max-connections", dbserver.DefaultMaxConnections, "most connections of the role")
+	schemas := f.list("schemas", "schemas to read, public or dbo if not given")
+	if err := f.parse(args, 1); err != nil {
+		return err
+	}
+	if len(f.arguments) == 0 {
+		return usagef("which engine? postgres, mysql or sqlserver")
+	}
+	s.Engine, s.Schemas = f.arguments[0], *schemas
+	sql, err := dbserver.SetupSQL(s)
+	if err != nil {
+		return usagef("%w", err)
+	}
+	fmt.Fprint(std.out, sql)
+	return nil
 }

@@ -110,12 +110,17 @@ var badFlags = map[string]map[string][]badValues{
 	}),
 	"db": with(listenFlagValues, map[string][]badValues{
 		"dsn": {
-			bad("--dsn is missing: name a SQLite file, or sample", ""),
-			bad(`scheme "postgres" is not supported: give the path of a SQLite file, sqlite://path or a file: URL`, "postgres://me@db/sales"),
+			bad("--dsn is missing: name a SQLite file, the URL of a database, or sample", ""),
+			bad(`scheme "oracle" is not supported: want a SQLite file, or a URL that begins with postgres://`, "oracle://me@db/sales"),
 			bad("would be empty: give the path of a SQLite file", ":memory:", "sqlite://", "file:"),
 			bad(`parameter "mode" is not supported: mode=ro and immutable=1 are`, "file:a.db?mode=rwc"),
 			bad(`parameter "_pragma" is not supported`, "file:a.db?_pragma=writable_schema(1)"),
 		},
+		"config":            {failing("no-such-file", "no-such-file")},
+		"mode":              {bad("want read_only or write", "rw")},
+		"password-file":     {failing("open no-such-file: no such file", "no-such-file")},
+		"audit":             {bad("is a directory", ".")},
+		"allow-unsafe-role": {bad(`invalid boolean value "perhaps" for -allow-unsafe-role`, "perhaps")},
 	}),
 	"tools": remoteFlagValues,
 	"call":  remoteFlagValues,
@@ -194,6 +199,9 @@ func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 				for _, bad := range all {
 					for _, value := range bad.values {
 						args := append(slices.Clone(runs[command]), "--"+flag+"="+value)
+						if command == "db" && (flag == "dsn" || flag == "config") { // of which there is one
+							args = append([]string{"db"}, args[3:]...)
+						}
 						refusal{args, bad.status, []string{bad.says}}.check(t)
 					}
 				}
@@ -234,7 +242,15 @@ func TestCommandLinesThatMakeNoSenseAreRefused(t *testing.T) {
 		{[]string{"serve", "--listen", somewhere, "--min-connections", "9"}, 1, []string{"min_connections 9 is more than max_connections 6"}},
 		{[]string{"serve", "--listen", somewhere, "--max-connections-total", "5"}, 1, []string{"max_connections_total 5 is less than max_connections 6"}},
 		{[]string{"serve", "--stdio", "--listen", "localhost:0"}, 2, []string{"with --stdio want a port, at which other programs find the gateway"}},
-		{[]string{"db"}, 2, []string{"--dsn is missing: name a SQLite file, or sample"}},
+		{[]string{"db"}, 2, []string{"--dsn is missing: name a SQLite file, the URL of a database, or sample"}},
+		{[]string{"db", "--dsn", "a.db", "--dsn", "b=b.db"}, 2, []string{"with several databases each is written NAME=DSN"}},
+		{[]string{"db", "--dsn", "a.db", "--config", "b"}, 2, []string{"--config and --dsn: want one of them"}},
+		{[]string{"db", "setup-sql"}, 2, []string{"which engine? postgres, mysql or sqlserver"}},
+		{[]string{"db", "setup-sql", "oracle", "--database", "a"}, 2, []string{`engine "oracle": want postgres, mysql or sqlserver`}},
+		{[]string{"db", "setup-sql", "sqlite", "--database", "a"}, 2, []string{"a SQLite file has no roles"}},
+		{[]string{"db", "setup-sql", "postgres"}, 2, []string{"which database?"}},
+		{[]string{"db", "verify-audit"}, 2, []string{"name the files of the audit"}},
+		{[]string{"db", "verify-audit", "no-such-file"}, 1, []string{"no-such-file"}},
 		{[]string{"db", "sample", "--listen", somewhere}, 2, []string{`unexpected argument "sample"`}},
 		{[]string{"db", "--listen", somewhere}, 2, []string{"--dsn is missing"}},
 		{[]string{"tools", "all"}, 2, []string{`unexpected argument "all"`}},
@@ -300,8 +316,8 @@ func TestConfigurationsThatMakeNoSenseAreRefused(t *testing.T) {
 		"a URL":                {"mcp.json", `{"mcpServers": {"a": {"url": "a"}}}`, "mcpServers.a.url: want an http or https URL"},
 		"the old transport":    {"mcp.json", `{"mcpServers": {"a": {"type": "sse", "command": "a"}}}`, "mcpServers.a: type sse wants a url, not a command"},
 		"a setting":            {"mcp.json", `{"databases": {"a": {"dsn": "sample"}}, "pool": {"max_connections": 0}}`, `pool.max_connections: value "0": ` + wantCount},
-		"a setting of one":     {"mcp.yaml", "databases:\n  a: {dsn: sample, pool: {idle_timeout: never}}\n", `mcp.yaml:2: databases.a.pool.idle_timeout: value "never": ` + wantPeriod},
-		"a database":           {"mcp.json", `{"databases": {"a": {"dsn": "mysql://db/a"}}}`, `database a: dbserver: scheme "mysql" is not supported: give the path of a SQLite file`},
+		"a setting of one":     {"mcp.yaml", "databases:\n  a: {dsn: sample}\ndatabase_server: {pool: {idle_timeout: never}}\n", `mcp.yaml:3: database_server.pool.idle_timeout: value "never": ` + wantPeriod},
+		"a database":           {"mcp.json", `{"databases": {"a": {"dsn": "oracle://db/a"}}}`, `dbserver: database a: scheme "oracle" is not supported: want a SQLite file`},
 		"a variable not set":   {"mcp.json", `{"mcpServers": {"a": {"url": "https://a", "headers": {"X": "${MCPOOL_TEST_NOT_SET}"}}}}`, "mcpServers.a.headers.X: environment variable MCPOOL_TEST_NOT_SET is not set"},
 		"a variable, in YAML":  {"mcp.yaml", "databases:\n  a: {dsn: '${MCPOOL_TEST_NOT_SET}'}\n", "mcp.yaml:2: databases.a.dsn: environment variable MCPOOL_TEST_NOT_SET is not set"},
 		"an env file not here": {"mcp.json", `{"mcpServers": {"a": {"command": "b", "envFile": "no-such-file"}}}`, "mcpServers.a.envFile: no such file"},

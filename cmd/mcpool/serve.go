@@ -206,7 +206,7 @@ func fingerprint(file string, settings map[string]string, key []byte) string {
 func greet(w io.Writer, addr net.Addr, servers []config.Server) {
 	base := "http://" + addr.String()
 	tryWhat := "tools"
-	if len(servers) == 1 && servers[0].Database == config.Sample {
+	if len(servers) == 1 && isSample(servers[0]) {
 		tryWhat = `call read_data '{"query": "select count(*) from sales"}'`
 	}
 	if addr.String() != defaultListen {
@@ -219,16 +219,24 @@ func greet(w io.Writer, addr net.Addr, servers []config.Server) {
 	fmt.Fprintf(w, "  try      %s %s\n", self(), tryWhat)
 }
 
+// isSample reports whether a server has the sample and nothing else.
+func isSample(s config.Server) bool {
+	return s.Databases != nil && len(s.Databases.Databases) == 1 && s.Databases.Databases[0].DSN == config.Sample
+}
+
 // names lists servers with how they are reached, without what may be secret.
 func names(servers []config.Server) string {
 	var list []string
 	for _, s := range servers {
 		kind := "HTTP"
 		switch {
-		case s.Database == config.Sample:
+		case isSample(s):
 			kind = "the sample database, opened by the first call"
-		case s.Database != "":
+		case s.Databases != nil:
 			kind = "database"
+			if n := len(s.Databases.Databases); n > 1 {
+				kind = fmt.Sprintf("%d databases", n)
+			}
 		case s.Command != "":
 			kind = "stdio"
 		}

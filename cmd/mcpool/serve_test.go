@@ -85,7 +85,7 @@ func TestNothingIsOpenedBeforeTheFirstClient(t *testing.T) {
 	server := &mcptest.Server{}
 	w := newWitness(t)
 	p := serve(t, "--config", configure(t, "mcp.json", `{
-		"mcpServers": {"web": {"url": %q}, "child": %s}, "databases": {"sales": {"dsn": "sample"}}}`,
+		"mcpServers": {"web": {"url": %q}, "child": %s}, "databases": {"sales": {"dsn": "sample"}}, "database_server": {"name": "sales"}}`,
 		upstream(t, server), w.child(mcptest.Normal)))
 	opened := func() string {
 		return fmt.Sprint(p.pool(t, "web").Stats.Opened, p.pool(t, "child").Stats.Opened, p.pool(t, "sales").Stats.Opened)
@@ -262,7 +262,7 @@ func TestCheckOpensNothing(t *testing.T) {
 	}
 	defer listener.Close()
 	good := configure(t, "mcp.json", `{
-		"mcpServers": {"web": {"url": %q}, "child": %s}, "databases": {"sales": {"dsn": "no-such-file.db"}}}`,
+		"mcpServers": {"web": {"url": %q}, "child": %s}, "databases": {"sales": {"dsn": "no-such-file.db"}}, "database_server": {"name": "sales"}}`,
 		upstream(t, server), w.child(mcptest.Normal))
 	for _, lazy := range []string{"true", "false"} {
 		status, out, stderr := finish(t, "serve", "--check", "--config", good, "--listen", listener.Addr().String(), "--lazy-initialization", lazy)

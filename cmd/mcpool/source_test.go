@@ -20,7 +20,7 @@ import (
 func TestSource_Main_PoolInitialisationAndCleanup(t *testing.T) {
 	server, w := &mcptest.Server{}, newWitness(t)
 	p := serve(t, "--config", configure(t, "mcp.json", `{
-		"mcpServers": {"web": {"url": %q}, "child": %s, "shared": %s}, "databases": {"sales": {"dsn": "sample"}},
+		"mcpServers": {"web": {"url": %q}, "child": %s, "shared": %s}, "databases": {"sales": {"dsn": "sample"}}, "database_server": {"name": "sales"},
 		"pool": {"calls_per_connection": 1}}`,
 		upstream(t, server), w.child(mcptest.Normal), strings.Replace(w.child(mcptest.Stubborn), "{", `{"pool": {"sharing": "shared"}, `, 1)))
 	pools := []string{"web", "child", "shared", "sales"}

@@ -1,0 +1,37 @@
+package dbserver
+
+import (
+	"errors"
+	"fmt"
+)
+
+// A Setup says what a role for a database may do.
+type Setup struct {
+	Engine   string // Postgres, MySQL or SQLServer; a SQLite file has no roles
+	Role     string // its name; empty means DefaultRole
+	Database string
+	// Schemas are those whose tables it may read; empty means public, or dbo.
+	// MySQL has none.
+	Schemas []string
+	// MaxConnections is how many connections it may have; zero means
+	// DefaultMaxConnections.
+	MaxConnections int
+}
+
+// DefaultRole is the name of a role that a [Setup] gives none.
+const DefaultRole = "mcpool_ro"
+
+// SetupSQL returns the statements that make a role which can read a database
+// and nothing else, for its operator to run. A password is to be put in.
+func SetupSQL(s Setup) (string, error) {
+	if s.Database == "" {
+		return "", errors.New("which database? A role is made for one")
+	}
+	orDefault(&s.Role, DefaultRole)
+	orDefault(&s.MaxConnections, DefaultMaxConnections)
+	switch s.Engine {
+	case SQLite:
+		return "", errors.New("a SQLite file has no roles: give the process a file that it may only read")
+	}
+	return "", fmt.Errorf("engine %q: want %s, %s or %s", s.Engine, Postgres, MySQL, SQLServer)
+}
