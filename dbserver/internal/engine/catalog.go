@@ -1,5 +1,7 @@
 package engine
 
+import "strings"
+
 // A Name is the name of a table or view.
 type Name struct {
 	Schema string // empty for where the engine looks first
@@ -90,4 +92,14 @@ type Index struct {
 	Columns []*string `json:"columns"` // nil for an expression
 	Unique  bool      `json:"unique"`
 	Partial bool      `json:"partial,omitempty"`
+}
+
+// Matches reports whether a name is what a [Filter].Pattern asks for: like the
+// pattern if that has * or ?, else one that contains it; an empty pattern is
+// that of any name.
+func Matches(pattern, name string) bool {
+	if strings.ContainsAny(pattern, "*?") {
+		return Like(pattern, name)
+	}
+	return strings.Contains(strings.ToLower(name), strings.ToLower(pattern))
 }
