@@ -213,7 +213,7 @@ func (c *connector) config(ctx context.Context) (msdsn.Config, error) {
 
 // admit looks at the role of a new connection.
 func (c *connector) admit(ctx context.Context, conn *connection) error {
-	s := &session{conn: conn, options: &c.options}
+	s := &session{connection: conn, options: &c.options}
 	found, err := s.ask(ctx)
 	if err != nil {
 		return err
