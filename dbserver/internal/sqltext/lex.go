@@ -46,8 +46,8 @@ func (d Dialect) Next(sql string, i int) (Kind, int) {
 	case c == ';':
 		return Semicolon, i + 1
 	case strings.HasPrefix(rest, "--"):
-		// MySQL wants a space behind it (https://dev.mysql.com/doc/refman/8.4/en/comments.html).
-		if d != MySQL || len(rest) == 2 || isSpace(rest[2]) || rest[2] < ' ' {
+		// MySQL wants a space or control character behind it (https://dev.mysql.com/doc/refman/8.4/en/comments.html).
+		if d != MySQL || len(rest) == 2 || rest[2] <= ' ' || rest[2] == 0x7f {
 			return Comment, i + d.line(rest)
 		}
 	case c == '#' && d == MySQL:
@@ -70,20 +70,20 @@ func (d Dialect) Next(sql string, i int) (Kind, int) {
 		return d.dollar(rest, i)
 	case isDigit(c), c == '.' && len(rest) > 1 && isDigit(rest[1]):
 		n := 1
-		for n < len(rest) && (d.isName(rest[n]) || rest[n] == '.') {
-			n++
+		for n < len(rest) && (d.isName(rest[n]) || rest[n] == '.') && (d != Postgres || rest[n] != '$') {
+			n++ // in PostgreSQL a text in dollar quotes may follow at once
 		}
 		return Number, i + n
-	case d.isName(c):
-		return d.word(rest, i)
-	case d.isParam(rest):
-		n := 1
-		for n < len(rest) && d.isName(rest[n]) {
-			n++
-		}
-		return Param, i + n
-	case c == ':' && strings.HasPrefix(rest, "::"):
+	case c == ':' && d != SQLite && strings.HasPrefix(rest, "::"):
 		return Other, i + 2 // a cast of PostgreSQL's, so that its second colon names nothing
+	case c == ':' && d != SQLite && i > 0 && (d.isName(sql[i-1]) || sql[i-1] == ']' || sql[i-1] == ')'):
+		return Other, i + 1 // a slice of PostgreSQL's: a[lower:upper]
+	}
+	if n := d.param(rest); n > 0 {
+		return Param, i + n
+	}
+	if d.isName(rest[0]) {
+		return d.word(rest, i)
 	}
 	return Other, i + 1
 }
@@ -96,7 +96,7 @@ func (d Dialect) word(rest string, i int) (Kind, int) {
 	if n == 1 && len(rest) > 1 && rest[1] == '\'' {
 		switch c := rest[0] | 0x20; {
 		case d == Postgres && c == 'e':
-			return String, i + 1 + quoted(rest[1:], '\'', true)
+			return String, i + 1 + escaped(rest[1:])
 		case d == Postgres && (c == 'b' || c == 'x' || c == 'n'), d == SQLServer && c == 'n', d == SQLite && c == 'x',
 			d == MySQL && (c == 'n' || c == 'b' || c == 'x'):
 			return String, i + 1 + quoted(rest[1:], '\'', d == MySQL)
@@ -168,20 +168,54 @@ func (d Dialect) dollar(rest string, i int) (Kind, int) {
 	return Other, i + 1
 }
 
-// isParam reports whether a placeholder starts here.
-func (d Dialect) isParam(rest string) bool {
-	named := len(rest) > 1 && d.isName(rest[1])
-	switch rest[0] {
-	case '?':
-		return d == SQLite || d == MySQL
-	case ':':
-		return named && !isDigit(rest[1])
-	case '@':
-		return named && (d == SQLite || d == SQLServer)
-	case '$':
-		return named && d == SQLite
+// param returns the length of the placeholder that starts here, 0 for none.
+func (d Dialect) param(rest string) int {
+	n := 1
+	switch c := rest[0]; {
+	case c == '?' && d == MySQL:
+		return 1
+	case c == '?' && d == SQLite:
+		for n < len(rest) && isDigit(rest[n]) {
+			n++
+		}
+		return n
+	case d == SQLite && (c == ':' || c == '@' || c == '$' || c == '#'):
+		return variable(rest)
+	case c == ':' && len(rest) > 1 && !isDigit(rest[1]), c == '@' && d == SQLServer && len(rest) > 1 && rest[1] != '@':
+		for n < len(rest) && d.isName(rest[n]) {
+			n++
+		}
 	}
-	return false
+	if n == 1 {
+		return 0
+	}
+	return n
+}
+
+// variable returns the length of a variable of SQLite's, which may be one of
+// Tcl's: $space::array(index). 0 is for none.
+func variable(rest string) int {
+	named := false
+	for n := 1; n < len(rest); n++ {
+		switch c := rest[n]; {
+		case SQLite.isName(c):
+			named = true
+		case c == '(' && named:
+			for n++; n < len(rest) && !isSpace(rest[n]) && rest[n] != ')'; n++ {
+			}
+			return min(n+1, len(rest))
+		case strings.HasPrefix(rest[n:], "::"):
+			n++
+		case named:
+			return n
+		default:
+			return 0
+		}
+	}
+	if !named {
+		return 0
+	}
+	return len(rest)
 }
 
 // quoted returns the length of what is in quotes, the quotes included. A quote
@@ -200,6 +234,29 @@ func quoted(rest string, quote byte, escapes bool) int {
 		}
 	}
 	return len(rest)
+}
+
+// escaped returns the length of a text with escapes of PostgreSQL's. One that
+// goes on behind the end of a line still has them
+// (https://www.postgresql.org/docs/current/sql-syntax-lexical.html).
+func escaped(rest string) int {
+	n := quoted(rest, '\'', true)
+	for next, ended := n, false; next < len(rest); {
+		switch c := rest[next]; {
+		case isSpace(c):
+			ended = ended || c == '\n' || c == '\r'
+			next++
+		case strings.HasPrefix(rest[next:], "--"):
+			ended = true
+			next += Postgres.line(rest[next:])
+		case c == '\'' && ended:
+			n = next + quoted(rest[next:], '\'', true)
+			next, ended = n, false
+		default:
+			return n
+		}
+	}
+	return n
 }
 
 // until returns the length of s up to and with end, or of all of it.

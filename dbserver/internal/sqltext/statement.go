@@ -25,15 +25,15 @@ func (d Dialect) Statement(sql string) (first string, only bool) {
 	return sql[:end], true
 }
 
-// Keyword returns the first word of a statement in upper case, behind comments
-// and opening parentheses; empty if it starts with something else.
+// Keyword returns the first word of a statement in upper case, behind comments,
+// semicolons and opening parentheses; empty if it starts with something else.
 func (d Dialect) Keyword(sql string) string {
 	for i := 0; i < len(sql); {
 		kind, next := d.Next(sql, i)
 		switch {
 		case kind == Word:
 			return strings.ToUpper(sql[i:next])
-		case kind != Space && kind != Comment && sql[i] != '(':
+		case kind != Space && kind != Comment && kind != Semicolon && sql[i] != '(':
 			return ""
 		}
 		i = next
