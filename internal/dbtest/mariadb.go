@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -133,6 +134,21 @@ func (s *MariaDBServer) Dir() string { return s.home.dir }
 func (s *MariaDBServer) WriteFile(t testing.TB, name, content string) (path string) {
 	t.Helper()
 	return s.home.write(t, name, content)
+}
+
+// WritableDir makes a directory in Dir that the server can write to.
+func (s *MariaDBServer) WritableDir(t testing.TB, name string) (path string) {
+	t.Helper()
+	path = filepath.Join(s.home.dir, name)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if c := s.home.credential; c != nil {
+		if err := os.Chown(path, int(c.Uid), int(c.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path
 }
 
 // DSN is the address of a database for an account.

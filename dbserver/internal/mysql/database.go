@@ -82,9 +82,13 @@ func (d *Database) timeZone() string {
 
 const utc = "+00:00"
 
-// run runs fn in a session for reading, and tells what went wrong.
+// run runs fn in a session, and tells what went wrong.
 func (d *Database) run(ctx context.Context, t task, s *statement, fn func(context.Context, *conn) error) error {
-	err := d.do(ctx, d.reads, t, func(ctx context.Context, c *conn) error {
+	p := d.reads
+	if t.writes {
+		p = d.writes
+	}
+	err := d.do(ctx, p, t, func(ctx context.Context, c *conn) error {
 		if err := fn(ctx, c); err != nil {
 			return d.near(ctx, c, s, err)
 		}

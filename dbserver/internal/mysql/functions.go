@@ -1,6 +1,10 @@
 package mysql
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/pingcap/tidb/pkg/parser/ast"
+)
 
 // isFunction reports whether a function of the server only computes from its
 // arguments, the clock, chance and the session.
@@ -11,6 +15,10 @@ import "strings"
 // those of the servers' manuals, and of the parser where it has its own
 // (char_func for CHAR).
 func isFunction(name string) bool {
+	switch name {
+	case ast.DateLiteral, ast.TimeLiteral, ast.TimestampLiteral: // which the parser makes functions of
+		return true
+	}
 	return functions[name] || strings.HasPrefix(name, "st_") || strings.HasPrefix(name, "mbr")
 }
 

@@ -187,6 +187,7 @@ func (d *Database) read(sql string) (*statement, error) {
 // found first that is not allowed.
 type guard struct {
 	functions []string // allowed besides those of the list
+	writes    bool     // the statement may write
 	tables    []engine.Name
 	params    int
 	err       error
@@ -238,6 +239,14 @@ func (g *guard) Enter(n ast.Node) (_ ast.Node, skipChildren bool) {
 		*ast.PositionExpr, *ast.MatchAgainst, *ast.SetCollationExpr, *ast.MaxValueExpr,
 		*ast.FuncCastExpr, *ast.AggregateFuncExpr, *ast.WindowFuncExpr,
 		*ast.TrimDirectionExpr, *ast.TimeUnitExpr, *ast.GetFormatSelectorExpr:
+	case *ast.InsertStmt, *ast.UpdateStmt, *ast.DeleteStmt, *ast.Assignment, *ast.DeleteTableList,
+		*ast.CreateTableStmt, *ast.AlterTableStmt, *ast.DropTableStmt, *ast.RenameTableStmt, *ast.TruncateTableStmt,
+		*ast.CreateIndexStmt, *ast.DropIndexStmt, *ast.CreateViewStmt, *ast.ColumnDef, *ast.ColumnOption, *ast.ColumnPosition,
+		*ast.Constraint, *ast.ReferenceDef, *ast.OnDeleteOpt, *ast.OnUpdateOpt, *ast.IndexPartSpecification, *ast.IndexOption,
+		*ast.IndexLockAndAlgorithm, *ast.AlterTableSpec, *ast.TableToTable, *ast.TableOption:
+		if !g.writes {
+			g.deny(refused("a part that writes"))
+		}
 	default:
 		g.deny(refused("syntax that is not known to only read (%s)", strings.TrimPrefix(fmt.Sprintf("%T", n), "*ast.")))
 	}

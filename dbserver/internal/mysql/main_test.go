@@ -119,4 +119,3 @@ func codeOf(err error) string {
 	}
 	return fmt.Sprintf("%T %v", err, err)
 }
-
