@@ -127,7 +127,7 @@ func TestDependenciesStayInTheirRoom(t *testing.T) {
 		"github.com/agnivade/levenshtein":        {"config/", "dbserver/"},
 		"modernc.org/sqlite":                     {"dbserver/"},
 		"github.com/jackc/pgx/v5":                {"dbserver/internal/postgres/"},
-		"github.com/go-sql-driver/mysql":         {"dbserver/internal/mysql/"},
+		"github.com/go-sql-driver/mysql":         {"dbserver/internal/mysql/", "internal/dbtest/"},
 		"github.com/pingcap/tidb/pkg/parser":     {"dbserver/internal/mysql/"},
 		"github.com/microsoft/go-mssqldb":        {"dbserver/internal/sqlserver/"},
 		"github.com/goccy/go-yaml":               {"config/"},

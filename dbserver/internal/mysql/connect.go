@@ -1,0 +1,253 @@
+package mysql
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+)
+
+const (
+	// maxRow is how much of a row is read, and of all that is left when a
+	// statement has been ended.
+	maxRow = 16 << 20
+	// patience is how long the server has for what takes it no time.
+	patience = 2 * time.Second
+)
+
+// A connector opens connections. It is the driver.Connector of one pool.
+type connector struct {
+	options *engine.Options
+	dsn     string // in place of that of the options, if not empty
+	guarded bool   // connections are for reading: the account is looked at
+	gate    *gate
+	secrets *secrets
+}
+
+func (k *connector) Driver() driver.Driver { return mysql.MySQLDriver{} }
+
+// Connect opens a connection. While the database is down it tries no more often
+// than the gate lets it.
+func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	var c *conn
+	err := k.gate.pass(ctx, func() error {
+		ctx, cancel := within(ctx, k.options.Pool.ConnectTimeout, context.DeadlineExceeded)
+		defer cancel()
+		var err error
+		c, err = k.open(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, &connectError{err}
+	}
+	return c, nil
+}
+
+// A connectError is a failure to get a connection.
+type connectError struct{ err error }
+
+func (e *connectError) Error() string { return e.err.Error() }
+func (e *connectError) Unwrap() error { return e.err }
+
+func (k *connector) open(ctx context.Context) (*conn, error) {
+	config, w, err := k.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	opener, err := mysql.NewConnector(config)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := opener.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: raw, wire: *w, place: config.Addr + "/" + config.DBName}
+	if c.link, err = linkOf(raw); err == nil {
+		// From here on a deadline ends what ctx does not reach.
+		stop := context.AfterFunc(ctx, func() { _ = c.wire.Close() }) // who waits for it is told by its read
+		err = c.greet()
+		if !stop() && err == nil {
+			err = context.Cause(ctx)
+		}
+	}
+	if err == nil && k.guarded {
+		err = c.checkRole(k.options.AllowUnsafeRole)
+	}
+	if err != nil {
+		_ = raw.Close() // nothing has been done on it
+		return nil, err
+	}
+	if life := k.options.Pool.MaxLifetime; life > 0 {
+		c.expires = time.Now().Add(life - rand.N(life/10+1))
+	}
+	return c, nil
+}
+
+// config makes the driver's settings for one connection, and says where the
+// wire below it will be.
+func (k *connector) config(ctx context.Context) (*mysql.Config, **wire, error) {
+	dsn := k.dsn
+	if dsn == "" {
+		dsn = k.options.DSN
+		if k.options.Resolve != nil {
+			var err error
+			if dsn, err = k.options.Resolve(ctx); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	k.secrets.add(dsn)
+	a, err := parseDSN(dsn)
+	if err != nil {
+		return nil, nil, err
+	}
+	if k.options.Password != nil && a.password == "" {
+		if a.password, err = k.options.Password(); err != nil {
+			return nil, nil, err
+		}
+	}
+	k.secrets.add(a.password)
+	config := mysql.NewConfig()
+	config.Net, config.Addr, config.User, config.Passwd, config.DBName = a.network, a.addr, a.user, a.password, a.database
+	config.Timeout = a.timeout
+	config.ConnectionAttributes = "program_name:mcpool"
+	config.Logger = &mysql.NopLogger{} // errors are returned
+	if a.network == "tcp" || k.options.TLS.Mode != "" {
+		if err := protect(config, &a, k.options.TLS); err != nil {
+			return nil, nil, err
+		}
+	}
+	w := new(*wire)
+	config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		*w = &wire{Conn: c}
+		(*w).allow(maxRow)
+		return *w, nil
+	}
+	k.secrets.timeZone.Store(&a.timeZone)
+	return config, w, nil
+}
+
+// A conn is a connection to the database, of one call at a time.
+type conn struct {
+	driver.Conn
+	wire    *wire
+	link    net.Conn // what the driver writes to: the wire, or TLS over it
+	server  server
+	id      string // of the connection in the server
+	account string
+	place   string
+	checks  []engine.Check // of the role
+	expires time.Time      // zero for never
+	used    bool           // a call has been made on it
+	broken  bool           // it is not to be used again
+}
+
+// greet asks the server what it is.
+func (c *conn) greet() error {
+	return c.query("SELECT VERSION(), CONNECTION_ID(), CURRENT_USER()", nil, func(row []driver.Value) error {
+		c.server, c.id, c.account = parseServer(text(row[0])), text(row[1]), text(row[2])
+		return nil
+	})
+}
+
+// IsValid reports whether the connection may be used again. It is asked when a
+// call gives it back.
+func (c *conn) IsValid() bool {
+	return !c.broken && (c.expires.IsZero() || time.Now().Before(c.expires))
+}
+
+// exec runs a statement of our own. No context goes to the driver: it would
+// close the connection and leave the statement running.
+func (c *conn) exec(statement string) error {
+	c.wire.allow(maxRow)
+	_, err := c.Conn.(driver.ExecerContext).ExecContext(context.Background(), statement, nil)
+	return err
+}
+
+// query runs a statement of our own and calls fn for each row, which is valid
+// during the call.
+func (c *conn) query(statement string, args []any, fn func(row []driver.Value) error) error {
+	c.wire.allow(maxRow)
+	rows, close, err := c.start(statement, args, len(args) > 0)
+	if err != nil {
+		return err
+	}
+	defer close()
+	row := make([]driver.Value, len(rows.Columns()))
+	for {
+		c.wire.allow(maxRow)
+		switch err := rows.Next(row); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := fn(row); err != nil {
+			return err
+		}
+	}
+}
+
+// start starts a statement: as it is, or prepared. In the prepared protocol
+// values come in binary, which is exact: as text a FLOAT has six digits.
+func (c *conn) start(statement string, args []any, prepared bool) (driver.Rows, func(), error) {
+	if !prepared {
+		rows, err := c.Conn.(driver.QueryerContext).QueryContext(context.Background(), statement, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		return rows, func() { c.broken = rows.Close() != nil && c.dead() || c.broken }, nil
+	}
+	s, err := c.Conn.(driver.ConnPrepareContext).PrepareContext(context.Background(), statement)
+	if err != nil {
+		return nil, nil, err
+	}
+	values := make([]driver.NamedValue, len(args))
+	for i, v := range args {
+		values[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
+	}
+	rows, err := s.(driver.StmtQueryContext).QueryContext(context.Background(), values)
+	if err != nil {
+		_ = s.Close() // it ends with the session, too
+		return nil, nil, err
+	}
+	return rows, func() {
+		c.broken = rows.Close() != nil && c.dead() || c.broken
+		_ = s.Close()
+	}, nil
+}
+
+// dead reports whether the driver has given the connection up.
+func (c *conn) dead() bool {
+	v, ok := c.Conn.(driver.Validator)
+	return !ok || !v.IsValid()
+}
+
+// text reads a value that is a text or a number, with "" for NULL.
+func text(v driver.Value) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case []byte:
+		return string(v)
+	case string:
+		return v
+	case int64:
+		return formatInt(v)
+	case uint64:
+		return formatUint(v)
+	}
+	return ""
+}
