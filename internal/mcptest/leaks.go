@@ -14,12 +14,12 @@ const ending = 30 * time.Second
 
 // Settled returns m for [goleak.VerifyTestMain]: tests that have passed are
 // over when their goroutines are, or when those have been waited for.
-func Settled(m *testing.M) goleak.TestingM { return settled{m} }
+func Settled(m goleak.TestingM) goleak.TestingM { return settled{m} }
 
-type settled struct{ *testing.M }
+type settled struct{ goleak.TestingM }
 
 func (s settled) Run() int {
-	status := s.M.Run()
+	status := s.TestingM.Run()
 	if status == 0 {
 		awaitEnds()
 	}
