@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/mysql"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/sqlite"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/sqlserver"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/sqltext"
 )
 
@@ -277,6 +279,10 @@ func (d *Database) newEngine(log *slog.Logger) (engine.Database, error) {
 	switch d.Engine {
 	case SQLite:
 		return sqlite.New(options)
+	case MySQL:
+		return mysql.New(options)
+	case SQLServer:
+		return sqlserver.New(options)
 	}
 	return nil, fmt.Errorf("engine %q: want %s, %s, %s or %s", d.Engine, SQLite, Postgres, MySQL, SQLServer)
 }

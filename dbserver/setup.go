@@ -3,6 +3,9 @@ package dbserver
 import (
 	"errors"
 	"fmt"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/mysql"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/sqlserver"
 )
 
 // A Setup says what a role for a database may do.
@@ -10,11 +13,11 @@ type Setup struct {
 	Engine   string // Postgres, MySQL or SQLServer; a SQLite file has no roles
 	Role     string // its name; empty means DefaultRole
 	Database string
-	// Schemas are those whose tables it may read; empty means public, or dbo.
-	// MySQL has none.
+	// Schemas are those whose tables it may read, of PostgreSQL; empty means
+	// public.
 	Schemas []string
-	// MaxConnections is how many connections it may have; zero means
-	// DefaultMaxConnections.
+	// MaxConnections is how many connections it may have, of PostgreSQL and
+	// MySQL; zero means DefaultMaxConnections.
 	MaxConnections int
 }
 
@@ -32,6 +35,10 @@ func SetupSQL(s Setup) (string, error) {
 	switch s.Engine {
 	case SQLite:
 		return "", errors.New("a SQLite file has no roles: give the process a file that it may only read")
+	case MySQL:
+		return mysql.SetupSQL(s.Role, s.Database, s.MaxConnections), nil
+	case SQLServer:
+		return sqlserver.SetupSQL(s.Role, s.Database), nil
 	}
 	return "", fmt.Errorf("engine %q: want %s, %s or %s", s.Engine, Postgres, MySQL, SQLServer)
 }

@@ -194,7 +194,7 @@ operator to run. ENGINE is postgres, mysql (also MariaDB) or sqlserver.`)
 	f.StringVar(&s.Role, "role", dbserver.DefaultRole, "`name` of the role")
 	f.StringVar(&s.Database, "database", "", "`name` of the database")
 	f.IntVar(&s.MaxConnections, "max-connections", dbserver.DefaultMaxConnections, "most connections of the role")
-	schemas := f.list("schemas", "schemas to read, public or dbo if not given")
+	schemas := f.list("schemas", "schemas of PostgreSQL to read, public if not given")
 	if err := f.parse(args, 1); err != nil {
 		return err
 	}
