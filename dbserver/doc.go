@@ -1,80 +1,115 @@
-// Package dbserver is an MCP database server: four read-only tools behind an
-// [rpc.Handler]. What speaks the protocol to clients is put in front of it: a
-// pool, a gateway, or a function call.
+// Package dbserver is an MCP database server: tools behind an [rpc.Handler].
+// What speaks the protocol to clients is put in front of it: a pool, a gateway,
+// or a function call.
 //
-//	list_tables                       the tables and views
-//	describe_table  {table_name}      columns, keys, indexes and comments of one
-//	read_data       {query, limit?, params?}  one SELECT, its first rows
-//	database_info                     engine, limits, pool, what enforces read-only
+//	list_tables     {pattern?, schema?, kinds?, detail?, limit?, cursor?}
+//	describe_table  {table_name | table_names, sample_rows?}
+//	read_data       {query, params?, limit?, timeout_ms?, shape?}
+//	fetch_rows      {handle, limit?, shape?}   the rows behind those of read_data
+//	explain_query   {query, params?}
+//	database_info   {}                         engine, limits, pool, what makes it read-only
+//	write_data      {query, params?, token?}   only where a database is opened for writing
 //
-// The engine is SQLite. Nothing is opened before the first call.
+// With several databases each tool takes the argument database. Tools of one's
+// own are statements with named parameters, see [Tool]. What there is to see is
+// also there as resources, db://DATABASE/….
+//
+// Databases are SQLite files, or servers of PostgreSQL, MySQL, MariaDB or SQL
+// Server. Each is opened by the first call that needs it; one that is down
+// fails its own calls, and is well again when it is back. SQL Server and MySQL
+// 8 have not been run against: only what can be shown without one is.
 //
 // # Read-only
 //
-// That only reading happens is enforced by SQLite, not by looking at the text
-// of a statement. The first line is its authorizer
-// (https://www.sqlite.org/c3ref/set_authorizer.html), which is asked about
-// everything a statement would do while it is compiled: an allow-list of
-// reading, pure functions and introspecting pragmas; all else is denied. Behind
-// it stand a connection opened with mode=ro, PRAGMA query_only, the defensive
-// mode, and a limit of no attached databases. A second statement in the text is
-// refused, so that a result always belongs to the statement that was meant.
+// That only reading happens is enforced in lines behind one another, each by
+// the engine's own means where it has some; the documentation of each engine's
+// package says which, and database_info what holds for a database, with a
+// statement that writes really tried:
+//
+//   - the role of the connection is looked at when it is opened, and refused if
+//     it may do more than read ([Database].AllowUnsafeRole);
+//   - a statement goes in a form of the protocol that carries one;
+//   - the engine is told that the session or transaction only reads;
+//   - the engine, or its grammar, says what a statement would do before it runs;
+//   - whatever happened is rolled back, and the session is clean for the next;
+//   - rows, bytes, time, values and memory are bounded.
+//
+// The role is the boundary, where an engine has roles; the rest is depth.
+// The statements that were tried on it are in testdata/corpus, for anyone to
+// add to.
 //
 // # Values
 //
-// Rows are arrays in the order of columns, which may have equal names. Values
-// keep what they are:
+// Rows are arrays in the order of columns, which may have equal names; or
+// columns, or objects, as shape says. Values keep what they are:
 //
 //	NULL      null
-//	INTEGER   a number; beyond ±2^53, where readers of JSON round, a string
-//	REAL      a number with a fraction or exponent; "Infinity", "-Infinity"
-//	TEXT      a string; after 4096 bytes cut at a character and ended with …;
-//	          bytes that are not UTF-8 become U+FFFD
-//	BLOB      {"$bytes": length, "base64": its first 256 bytes}
+//	integers  a number; beyond ±2^53, where readers of JSON round, a string
+//	floats    a number with a fraction or exponent; "NaN", "Infinity", "-Infinity"
+//	decimals  a string with all of their digits
+//	booleans  true and false
+//	texts     a string; after [Database].MaxCellBytes cut at a character and ended
+//	          with …; bytes that are not UTF-8 become U+FFFD
+//	bytes     {"$bytes": length, "base64": the first 256}
+//	times     RFC 3339, with a zone where the type has one; intervals ISO 8601
+//	JSON      as it is, if all of its numbers are exact
 //
-// A column's type is the one it was declared with; that of an expression is the
-// class of its first value that is not NULL, and ANY if there is none.
+// A column's type is the one that the engine has for it; in SQLite that of an
+// expression is the class of its first value that is not NULL.
 //
 // The text of a result says the same for a reader without structuredContent:
 // tab-separated values under a header, with \t, \n, \r and \\ for these
-// characters and \N for NULL (the text format of PostgreSQL's COPY), a blob as
-// its length. Since it is data, one line before it says not to obey it.
+// characters and \N for NULL (the text format of PostgreSQL's COPY), bytes as
+// their length. Since it is data, one line before it says not to obey it.
 //
 // # Limits
 //
 // An answer has at most limit rows ([DefaultLimit], and never more than
-// [Options].MaxRows), its "rows" at most [Options].MaxBytes bytes of JSON.
+// [Database].MaxRows), its "rows" at most [Database].MaxBytes bytes of JSON.
 // Whole rows are left out, and truncated_by says why: "rows" and "bytes" ended
-// the reading, "cell" means that all rows are there and some value was cut.
+// the page, "cell" means that all rows are there and some value was cut.
 //
-// [Options].Timeout ends a statement between two steps of SQLite's machine.
-// One step can be one call of a function, which nothing interrupts. Values are
-// therefore limited to 1,000,000 bytes, as SQLite advises for SQL from
-// strangers (https://www.sqlite.org/security.html), and results to 256
-// columns. What remains, measured on values of that size: instr() and replace()
-// can take 6 s, json_patch() 20 s, and trim() with a set of as many characters
-// half an hour. Large sorts go to temporary files, whose size the timeout alone
-// limits.
+// A statement ends in the database, too, when its time is over, its call is
+// cancelled or its client is gone.
+//
+// # Writing
+//
+// write_data runs a statement and rolls it back, which tells how many rows it
+// would change. Then a person is asked, if the client can do that; otherwise a
+// token comes back, and the same call with it commits, once, within two
+// minutes, and no more rows than the preview affected.
 //
 // # Errors
 //
 // What the caller of a tool can correct is a result with isError, whose text
 // says what to do next and whose structuredContent is {"error": {code, layer,
-// message, retryable, next, ...}}. Codes:
+// message, engine_code, position, did_you_mean, retryable, next}}. The message
+// is the engine's own where it has one, without credentials. Codes:
 //
-//	INVALID_ARGUMENT      the arguments do not fit the input schema or the placeholders
-//	SYNTAX_ERROR          the statement does not compile
-//	UNKNOWN_OBJECT        no such table, column or function; did_you_mean has near names
-//	READ_ONLY_VIOLATION   the statement would do more than read
-//	FUNCTION_DENIED       it calls a function that is not allowed
-//	MULTI_STATEMENT       the text has more than one statement
-//	STATEMENT_TIMEOUT     it ran longer than Options.Timeout
-//	RESULT_TOO_LARGE      a value is larger than 1,000,000 bytes, a result wider than 256
-//	                      columns, or memory ran out
-//	ENGINE_ERROR          it failed while it ran, such as on malformed JSON
-//	POOL_EXHAUSTED        no connection came free within 5 s
-//	DATABASE_UNREACHABLE  the database cannot be opened or read now
-//	CANCELLED             the server was closed meanwhile
+//	INVALID_ARGUMENT       the arguments do not fit the input schema or the placeholders
+//	UNKNOWN_DATABASE       no database has that name
+//	UNKNOWN_OBJECT         no such table, column or function; did_you_mean has near names
+//	AMBIGUOUS_OBJECT       several schemas have a table of that name
+//	SYNTAX_ERROR           the statement does not compile
+//	READ_ONLY_VIOLATION    the statement would do more than read
+//	MULTI_STATEMENT        the text has more than one statement
+//	FUNCTION_DENIED        it calls a function that is not allowed
+//	ACCESS_DENIED          the role, or the configuration, does not let it be read
+//	COLUMN_MASKED          a use of a hidden column that would show it
+//	ROLE_UNSAFE            the database's role may do more than read
+//	STATEMENT_TIMEOUT      it ran too long
+//	LOCK_TIMEOUT           it waited too long for a lock
+//	RESULT_TOO_LARGE       a value, a row or what it needs is too large
+//	ENGINE_ERROR           it failed while it ran, such as on malformed JSON
+//	POOL_EXHAUSTED         no connection came free in time
+//	CLIENT_LIMIT           the caller has too many calls at once
+//	DATABASE_UNREACHABLE   the database cannot be opened or read now
+//	AUTH_FAILED            the database refused the credentials
+//	TLS_FAILED             no protected connection could be made
+//	HANDLE_EXPIRED         the rows are not kept any more, or not here
+//	CONFIRMATION_REQUIRED  the statement was not confirmed, or its token is not good
+//	AFFECTED_LIMIT         it would change more rows than it may
+//	CANCELLED              the server was closed meanwhile
 //
 // An [rpc.Error] says that the call itself is wrong: an unknown method or tool.
 package dbserver
