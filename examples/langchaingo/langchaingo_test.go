@@ -14,12 +14,11 @@ func TestMain(m *testing.M) { exampletest.Main(m) }
 func TestAgent(t *testing.T) { exampletest.Agent(t, agent) }
 
 func TestAnswerThatWasCutOff(t *testing.T) {
-	exampletest.Stuck(t, agent, `{"choices":[{"index":0,"finish_reason":"length","message":{"role":"assistant","content":"The"}}]}`, `"length"`)
+	exampletest.Stuck(t, agent, exampletest.CutOff, `"length"`)
 }
 
 func TestEndlessCalls(t *testing.T) {
-	exampletest.Stuck(t, agent, `{"choices":[{"index":0,"finish_reason":"tool_calls","message":{"role":"assistant",
-		"tool_calls":[{"id":"1","type":"function","function":{"name":"get_database_info","arguments":"{}"}}]}}]}`, "20 turns")
+	exampletest.Stuck(t, agent, exampletest.Endless, "20 turns")
 }
 
 func TestCallsWithoutAnAnswer(t *testing.T) {

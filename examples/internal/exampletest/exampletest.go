@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -74,7 +75,7 @@ func Agent(t *testing.T, a program.Agent) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		model := httptest.NewServer(script.Handler(plugin.Functions()))
+		model := httptest.NewServer(script.Handler(plugin.Functions(), slog.Default()))
 		t.Cleanup(model.Close)
 		t.Setenv(a.Provider+"_API_KEY", script.Key)
 		t.Setenv(a.Provider+"_BASE_URL", model.URL)
@@ -84,6 +85,12 @@ func Agent(t *testing.T, a program.Agent) {
 		}
 	})
 }
+
+// Answers of OpenAI's API for Stuck: one that is not whole, and a function call.
+const (
+	CutOff  = `{"choices":[{"index":0,"finish_reason":"length","message":{"role":"assistant","content":"The"}}]}`
+	Endless = `{"choices":[{"index":0,"finish_reason":"tool_calls","message":{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"get_database_info","arguments":"{}"}}]}}]}`
+)
 
 // Stuck has the agent ask a model that always gives the same answer, and wants
 // an error that has the words.

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -109,7 +110,7 @@ func serveScript(functions []dbplugin.Function) (url string, closeModel func() e
 	if err != nil {
 		return "", nil, err
 	}
-	server := &http.Server{Handler: script.Handler(functions), ReadTimeout: 10 * time.Second}
+	server := &http.Server{Handler: script.Handler(functions, slog.Default()), ReadTimeout: 10 * time.Second}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"reflect"
 	"regexp"
@@ -105,12 +106,13 @@ func query(column string) json.RawMessage {
 type model struct{ functions []dbplugin.Function }
 
 // Handler returns the model's server. The base URL of both APIs is that of the
-// server. Requests have to name these functions, whole.
-func Handler(functions []dbplugin.Function) http.Handler {
+// server. Requests have to name these functions, whole. What is refused is
+// logged, as not every SDK says why it was.
+func Handler(functions []dbplugin.Function, log *slog.Logger) http.Handler {
 	m := model{functions}
 	mux := http.NewServeMux()
-	mux.Handle("POST /chat/completions", serve(m, openAI{}))
-	mux.Handle("POST /v1/messages", serve(m, anthropic{}))
+	mux.Handle("POST /chat/completions", serve(m, openAI{}, log))
+	mux.Handle("POST /v1/messages", serve(m, anthropic{}, log))
 	return mux
 }
 

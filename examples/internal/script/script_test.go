@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -99,7 +100,7 @@ func TestConversationsThatAreRefused(t *testing.T) {
 }
 
 func TestRequestsThatAreRefused(t *testing.T) {
-	server := httptest.NewServer(Handler(functions(t)))
+	server := httptest.NewServer(Handler(functions(t), slog.New(slog.DiscardHandler)))
 	defer server.Close()
 	const openAI, anthropic = "/chat/completions", "/v1/messages"
 	for _, test := range []struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 )
 
@@ -20,11 +21,12 @@ type api interface {
 }
 
 // serve answers requests of one API.
-func serve(m model, a api) http.Handler {
+func serve(m model, a api, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		reply, status, err := answer(m, a, w, r)
 		var body any
 		if err != nil {
+			log.Warn("the script refuses a request", slog.Any("error", err))
 			body = a.failure(err.Error())
 		} else {
 			body = a.turn(reply)
