@@ -21,7 +21,6 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/mcpool-dev/mcpool/dbplugin"
-	"github.com/mcpool-dev/mcpool/dbserver"
 	"github.com/mcpool-dev/mcpool/examples/internal/program"
 	"github.com/mcpool-dev/mcpool/examples/internal/script"
 	"github.com/mcpool-dev/mcpool/gateway"
@@ -141,7 +140,7 @@ func figure(t *testing.T) (cents int) {
 // serve serves the sample through a gateway. Calls pass by db on their way.
 func serve(t *testing.T, db *meeting) (url string) {
 	t.Helper()
-	server, err := dbserver.New(dbserver.Options{Prepare: program.Sample})
+	server, err := program.SampleServer()
 	if err != nil {
 		t.Fatal(err)
 	}

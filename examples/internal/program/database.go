@@ -22,7 +22,7 @@ func open(url string) (functions []dbplugin.Function, closeAll func(context.Cont
 	server := mcpool.Server{Name: "database", URL: url}
 	closeServer := func() error { return nil }
 	if url == "" {
-		db, err := dbserver.New(dbserver.Options{Prepare: Sample})
+		db, err := SampleServer()
 		if err != nil {
 			return nil, nil, err
 		}
@@ -46,6 +46,12 @@ func open(url string) (functions []dbplugin.Function, closeAll func(context.Cont
 		return nil, nil, errors.Join(err, closeAll(context.Background()))
 	}
 	return plugin.Functions(), closeAll, nil
+}
+
+// SampleServer returns an MCP database server with the sample, which the first
+// call makes and opens.
+func SampleServer() (*dbserver.Server, error) {
+	return dbserver.New(dbserver.Options{Prepare: Sample})
 }
 
 // Sample makes the sample database, where it is not there yet, in the folder
