@@ -70,11 +70,7 @@ func Agent(t *testing.T, a program.Agent) {
 	t.Run("over HTTP", func(t *testing.T) {
 		db := &meeting{tool: `"describe_table"`, size: 3, all: make(chan struct{})}
 		url := serve(t, db)
-		plugin, err := dbplugin.New(db, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		model := httptest.NewServer(script.Handler(plugin.Functions(), slog.Default()))
+		model := httptest.NewServer(script.Handler(functions(t, db), slog.Default()))
 		t.Cleanup(model.Close)
 		t.Setenv(a.Provider+"_API_KEY", script.Key)
 		t.Setenv(a.Provider+"_BASE_URL", model.URL)
@@ -200,15 +196,33 @@ const Reason = "the line is dead"
 // Unreachable returns functions of a database that cannot be reached.
 func Unreachable(t *testing.T) []dbplugin.Function {
 	t.Helper()
-	plugin, err := dbplugin.New(dead{}, nil)
+	server, err := program.SampleServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return functions(t, dead{server})
+}
+
+// A dead server tells which tools it has, and no more.
+type dead struct{ rpc.Handler }
+
+func (d dead) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
+	if call.Method == "tools/call" {
+		return rpc.Answer{}, errors.New(Reason)
+	}
+	return d.Handler.Do(ctx, call)
+}
+
+func functions(t *testing.T, server rpc.Handler) []dbplugin.Function {
+	t.Helper()
+	plugin, err := dbplugin.New(server, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return plugin.Functions()
-}
-
-type dead struct{}
-
-func (dead) Do(context.Context, rpc.Call) (rpc.Answer, error) {
-	return rpc.Answer{}, errors.New(Reason)
 }

@@ -1,7 +1,6 @@
 package script
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -11,25 +10,16 @@ import (
 	"testing"
 
 	"github.com/mcpool-dev/mcpool/dbplugin"
-	"github.com/mcpool-dev/mcpool/rpc"
 )
 
-// nobody is a handler that is never called: the functions are only named.
-type nobody struct{}
-
-func (nobody) Do(context.Context, rpc.Call) (rpc.Answer, error) { panic("called") }
-
-func functions(t *testing.T) []dbplugin.Function {
-	t.Helper()
-	plugin, err := dbplugin.New(nobody{}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return plugin.Functions()
+var functions = []dbplugin.Function{
+	{Name: "list_database_tables", Description: "List.", Parameters: json.RawMessage(`{"type":"object"}`)},
+	{Name: "describe_table_schema", Description: "Describe.", Parameters: json.RawMessage(`{"type":"object","required":["table_name"]}`)},
+	{Name: "execute_sql_query", Description: "Run.", Parameters: json.RawMessage(`{"type":"object","required":["query"]}`)},
 }
 
 // conversation returns a request that is as it should be, after so many turns.
-func conversation(functions []dbplugin.Function, turns int) request {
+func conversation(turns int) request {
 	r := request{model: Model, question: Question}
 	for _, f := range functions {
 		r.tools = append(r.tools, tool{f.Name, f.Description, f.Parameters})
@@ -46,14 +36,14 @@ func conversation(functions []dbplugin.Function, turns int) request {
 }
 
 func TestConversation(t *testing.T) {
-	m := model{functions(t)}
+	m := model{functions}
 	for n := range len(script) {
-		said, err := m.reply(conversation(m.functions, n))
+		said, err := m.reply(conversation(n))
 		if err != nil || said.answer != "" || checkCalls(said.calls, script[n].calls) != nil {
 			t.Errorf("turn %d is %+v, %v", n+1, said, err)
 		}
 	}
-	r := conversation(m.functions, len(script))
+	r := conversation(len(script))
 	r.turns[2].results[0].isError = true // it may be said to be one: it is
 	said, err := m.reply(r)
 	if err != nil || said.calls != nil || !strings.Contains(said.answer, " 12345 ") {
@@ -62,7 +52,7 @@ func TestConversation(t *testing.T) {
 }
 
 func TestConversationsThatAreRefused(t *testing.T) {
-	m := model{functions(t)}
+	m := model{functions}
 	for _, test := range []struct {
 		name   string
 		change func(*request)
@@ -70,7 +60,7 @@ func TestConversationsThatAreRefused(t *testing.T) {
 	}{
 		{"another model", func(r *request) { r.model = "gpt" }, `no model "gpt"`},
 		{"another question", func(r *request) { r.question = "Why?" }, `"Why?"`},
-		{"a tool is missing", func(r *request) { r.tools = r.tools[1:] }, "3 tools, want 4"},
+		{"a tool is missing", func(r *request) { r.tools = r.tools[1:] }, "2 tools, want 3"},
 		{"tools have changed places", func(r *request) { r.tools[0], r.tools[1] = r.tools[1], r.tools[0] }, `tool 0 is "describe_table_schema"`},
 		{"no description", func(r *request) { r.tools[1].description = "" }, `the description ""`},
 		{"parameters without one", func(r *request) { r.tools[1].parameters = json.RawMessage(`{"type":"object"}`) }, `the parameters {"type":"object"}`},
@@ -91,7 +81,7 @@ func TestConversationsThatAreRefused(t *testing.T) {
 		{"there are two figures", func(r *request) { r.turns[3].results[0].text += " 54321" }, `["12345" "54321"]`},
 		{"it goes on after the answer", func(r *request) { r.turns = append(r.turns, turn{answer: "12345"}) }, "goes on"},
 	} {
-		r := conversation(m.functions, len(script))
+		r := conversation(len(script))
 		test.change(&r)
 		if said, err := m.reply(r); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %+v, %v\nwant an error that says %q", test.name, said, err, test.want)
@@ -100,7 +90,7 @@ func TestConversationsThatAreRefused(t *testing.T) {
 }
 
 func TestRequestsThatAreRefused(t *testing.T) {
-	server := httptest.NewServer(Handler(functions(t), slog.New(slog.DiscardHandler)))
+	server := httptest.NewServer(Handler(functions, slog.New(slog.DiscardHandler)))
 	defer server.Close()
 	const openAI, anthropic = "/chat/completions", "/v1/messages"
 	for _, test := range []struct {
