@@ -51,7 +51,7 @@ func open(url string) (functions []dbplugin.Function, closeAll func(context.Cont
 // SampleServer returns an MCP database server with the sample, which the first
 // call makes and opens.
 func SampleServer() (*dbserver.Server, error) {
-	return dbserver.New(dbserver.Options{Prepare: Sample})
+	return dbserver.New(dbserver.Options{Databases: []dbserver.Database{{Prepare: Sample}}})
 }
 
 // Sample makes the sample database, where it is not there yet, in the folder
