@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -52,6 +53,7 @@ var serves = map[string]func(r *request, ctx context.Context) ([]byte, error){
 	"list_tables":    (*request).listTables,
 	"describe_table": (*request).describeTable,
 	"read_data":      (*request).readData,
+	"fetch_rows":     (*request).fetchRows,
 	"explain_query":  (*request).explainQuery,
 	"database_info":  (*request).databaseInfo,
 }
@@ -63,8 +65,12 @@ func newToolset(databases []*database) *toolset {
 		Tools []definition `json:"tools"`
 	}
 	for _, d := range builtIn() {
-		one := &tool{serve: serves[d.Name], anyDatabase: d.Name == "database_info"}
-		if len(databases) > 1 {
+		handled := d.Name == "fetch_rows" // its handle says which database
+		if handled && !keeping(databases) {
+			continue
+		}
+		one := &tool{serve: serves[d.Name], anyDatabase: handled || d.Name == "database_info"}
+		if len(databases) > 1 && !handled {
 			d.InputSchema = choosing(d.InputSchema, databases, one.anyDatabase)
 		}
 		t.add(d, one)
@@ -72,6 +78,11 @@ func newToolset(databases []*database) *toolset {
 	}
 	t.list = mustMarshal(list)
 	return t
+}
+
+// keeping reports whether rows of any database are kept for fetch_rows.
+func keeping(databases []*database) bool {
+	return slices.ContainsFunc(databases, func(d *database) bool { return d.SpoolRows >= 0 })
 }
 
 func (t *toolset) add(d definition, one *tool) {

@@ -80,6 +80,8 @@ type answer struct {
 		Truncated   bool   `json:"truncated"`
 		TruncatedBy string `json:"truncated_by"`
 		Notices     []string
+		Handle      string
+		Complete    *bool
 		Status      string
 		LastError   string `json:"last_error"`
 		Error       struct {
@@ -101,7 +103,7 @@ var outputs = sync.OnceValue(func() map[string]*jsonschema.Resolved {
 			OutputSchema *jsonschema.Schema
 		}
 	}
-	if err := json.Unmarshal(newToolset(make([]*database, 1)).list, &list); err != nil {
+	if err := json.Unmarshal(newToolset([]*database{{}}).list, &list); err != nil {
 		panic(err)
 	}
 	schemas := map[string]*jsonschema.Resolved{}
@@ -116,11 +118,15 @@ var outputs = sync.OnceValue(func() map[string]*jsonschema.Resolved {
 })
 
 func try(ctx context.Context, s *Server, tool string, arguments any) (*answer, error) {
+	return tryAs(ctx, s, "", tool, arguments)
+}
+
+func tryAs(ctx context.Context, s *Server, principal, tool string, arguments any) (*answer, error) {
 	params, err := json.Marshal(map[string]any{"name": tool, "arguments": arguments})
 	if err != nil {
 		return nil, err
 	}
-	got, err := s.Do(ctx, rpc.Call{Method: "tools/call", Params: params})
+	got, err := s.Do(ctx, rpc.Call{Method: "tools/call", Params: params, Caller: rpc.Caller{Principal: principal}})
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +189,7 @@ func wantCode(t testing.TB, a *answer, code string) {
 func TestDiscoverOpensNoDatabase(t *testing.T) {
 	s := serve(t, Database{DSN: "/nowhere.db"})
 	got, err := s.Do(t.Context(), rpc.Call{Method: "server/discover"})
-	if want := `{"supportedVersions":[],"capabilities":{"tools":{}}}`; err != nil || string(got.Bytes()) != want {
+	if want := `{"supportedVersions":[],"capabilities":{"tools":{},"resources":{}}}`; err != nil || string(got.Bytes()) != want {
 		t.Errorf("got %s, %v, want %s", got.Bytes(), err, want)
 	}
 }
@@ -225,7 +231,7 @@ func TestToolsList(t *testing.T) {
 			}
 		}
 	}
-	if got := strings.Join(names, " "); got != "list_tables describe_table read_data explain_query database_info" {
+	if got := strings.Join(names, " "); got != "list_tables describe_table read_data fetch_rows explain_query database_info" {
 		t.Errorf("tools are %s", got)
 	}
 }
@@ -236,7 +242,7 @@ func TestWrongCallsAreProtocolErrors(t *testing.T) {
 		method, params string
 		code           int
 	}{
-		{"resources/list", `{}`, rpc.CodeMethodNotFound},
+		{"prompts/list", `{}`, rpc.CodeMethodNotFound},
 		{"", ``, rpc.CodeMethodNotFound},
 		{"tools/call", `{"name":"write_data","arguments":{}}`, rpc.CodeInvalidParams},
 		{"tools/call", `{"name":7}`, rpc.CodeInvalidParams},
