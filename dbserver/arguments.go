@@ -21,11 +21,14 @@ type arguments struct {
 	Detail     string   `json:"detail"`
 	Cursor     string   `json:"cursor"`
 	Query      string   `json:"query"`
-	Params     params   `json:"params"`
+	Handle     string   `json:"handle"`
 	Limit      integer  `json:"limit"`
 	Timeout    integer  `json:"timeout_ms"`
 	Shape      string   `json:"shape"`
 	Token      string   `json:"token"`
+
+	Given  json.RawMessage `json:"params"`
+	Params params          `json:"-"` // those of Given, in the order of the placeholders of Query
 }
 
 // An integer is one that the schema has found to be such, which JSON may write

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -55,6 +56,7 @@ var serves = map[string]func(r *request, ctx context.Context) ([]byte, error){
 	"list_tables":    (*request).listTables,
 	"describe_table": (*request).describeTable,
 	"read_data":      (*request).readData,
+	"fetch_rows":     (*request).fetchRows,
 	"explain_query":  (*request).explainQuery,
 	"write_data":     (*request).writeData,
 	"database_info":  (*request).databaseInfo,
@@ -70,18 +72,25 @@ func newToolset(databases []*database) *toolset {
 		}
 	}
 	for _, d := range builtIn() {
-		one, these := &tool{serve: serves[d.Name], anyDatabase: d.Name == "database_info"}, databases
+		handled := d.Name == "fetch_rows" // its handle says which database
+		one, these := &tool{serve: serves[d.Name], anyDatabase: handled || d.Name == "database_info"}, databases
 		if d.Name == "write_data" {
-			if these = writable; len(writable) == 0 {
-				continue
-			}
+			these = writable
 		}
-		if len(databases) > 1 {
+		if len(these) == 0 || handled && !keeping(databases) {
+			continue
+		}
+		if len(databases) > 1 && !handled {
 			d.InputSchema = choosing(d.InputSchema, these, one.anyDatabase)
 		}
 		t.add(d, one)
 	}
 	return t
+}
+
+// keeping reports whether rows of any database are kept for fetch_rows.
+func keeping(databases []*database) bool {
+	return slices.ContainsFunc(databases, func(d *database) bool { return d.SpoolRows >= 0 })
 }
 
 func (t *toolset) add(d definition, one *tool) {

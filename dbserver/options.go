@@ -13,15 +13,20 @@ import (
 	"github.com/mcpool-dev/mcpool/dbserver/internal/mysql"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/sqlite"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/sqlserver"
-	"github.com/mcpool-dev/mcpool/dbserver/internal/sqltext"
+	"github.com/mcpool-dev/mcpool/internal/seal"
 )
 
-// What a Database leaves at zero.
+// What Options and a Database leave at zero.
 const (
+	DefaultMaxCallsPerPrincipal = 4
+	DefaultHandleTTL            = 5 * time.Minute
+
 	DefaultName           = "main"
 	DefaultMaxRows        = 1000
 	DefaultMaxBytes       = 64 << 10
 	DefaultMaxCellBytes   = 4 << 10
+	DefaultSpoolRows      = 10000
+	DefaultSpoolBytes     = 16 << 20
 	DefaultTimeout        = 30 * time.Second
 	DefaultLockTimeout    = 2 * time.Second
 	DefaultMaxConnections = 8
@@ -58,13 +63,36 @@ type Options struct {
 	Tools []Tool
 	// Audit is where each call is written down; nil for nowhere.
 	Audit *Audit
-	// Key seals what clients hold for the server: 32 bytes, the same on all
-	// servers that are to know each other's. Nil means one that lives as long
-	// as the server.
+	// MaxCallsPerPrincipal is how many calls of one principal run at a time in
+	// each database; more wait, and principals that wait take turns. It is never
+	// more than all connections but one, so that one is left for others. Zero
+	// means DefaultMaxCallsPerPrincipal.
+	MaxCallsPerPrincipal int
+	// Key seals what callers hold for the server, of 32 bytes: handles of
+	// fetch_rows, and tokens of write_data. A server with the same key as another
+	// tells the caller where the result is when it gets a handle of that one. Nil
+	// means one that is made up.
 	Key []byte
+	// HandleTTL is how long a handle is good; zero means DefaultHandleTTL.
+	HandleTTL time.Duration
 	// Log receives what happens to databases, never SQL or data; nil means no
 	// log.
 	Log *slog.Logger
+}
+
+// check fills in what is left at zero, or says what makes no sense.
+func (o *Options) check() error {
+	switch {
+	case len(o.Databases) == 0:
+		return errors.New("dbserver: at least one database is needed")
+	case o.Key != nil && len(o.Key) != seal.KeySize:
+		return fmt.Errorf("dbserver: the Key has %d bytes: want %d", len(o.Key), seal.KeySize)
+	case o.HandleTTL < 0 || o.MaxCallsPerPrincipal < 0:
+		return errors.New("dbserver: HandleTTL and MaxCallsPerPrincipal cannot be negative")
+	}
+	orDefault(&o.HandleTTL, DefaultHandleTTL)
+	orDefault(&o.MaxCallsPerPrincipal, DefaultMaxCallsPerPrincipal)
+	return nil
 }
 
 // A Database says how a database is reached and what may be done with it.
@@ -146,6 +174,13 @@ type Database struct {
 	// MaxBytes is the most bytes of JSON that the rows of an answer take up;
 	// zero means DefaultMaxBytes.
 	MaxBytes int
+	// SpoolRows is how many rows behind those of an answer are kept for
+	// fetch_rows; zero means DefaultSpoolRows. A negative number means none: an
+	// answer that is full then ends the statement.
+	SpoolRows int
+	// SpoolBytes is the most bytes that these rows take up, up to 64 MiB; zero
+	// means DefaultSpoolBytes.
+	SpoolBytes int
 	// MaxCellBytes is how much is shown of one text; zero means
 	// DefaultMaxCellBytes.
 	MaxCellBytes int
@@ -206,11 +241,16 @@ func (d Database) withDefaults() (Database, error) {
 	if err := engine.CheckPatterns(d.DenyTables); err != nil {
 		return d, err
 	}
-	for _, n := range []*int{&d.MaxConnections, &d.MaxRows, &d.MaxBytes, &d.MaxCellBytes} {
+	for _, n := range []*int{&d.MaxConnections, &d.MaxRows, &d.MaxBytes, &d.MaxCellBytes, &d.SpoolBytes} {
 		if *n < 0 {
-			return d, errors.New("MaxConnections, MaxRows, MaxBytes and MaxCellBytes cannot be negative")
+			return d, errors.New("MaxConnections, MaxRows, MaxBytes, MaxCellBytes and SpoolBytes cannot be negative")
 		}
 	}
+	if d.SpoolBytes > maxSpoolBytesEach {
+		return d, fmt.Errorf("SpoolBytes is %d: want at most %d", d.SpoolBytes, maxSpoolBytesEach)
+	}
+	orDefault(&d.SpoolRows, DefaultSpoolRows)
+	orDefault(&d.SpoolBytes, DefaultSpoolBytes)
 	orDefault(&d.MaxConnections, DefaultMaxConnections)
 	orDefault(&d.MaxRows, DefaultMaxRows)
 	orDefault(&d.MaxBytes, DefaultMaxBytes)
@@ -285,17 +325,4 @@ func (d *Database) newEngine(log *slog.Logger) (engine.Database, error) {
 		return sqlserver.New(options)
 	}
 	return nil, fmt.Errorf("engine %q: want %s, %s, %s or %s", d.Engine, SQLite, Postgres, MySQL, SQLServer)
-}
-
-// dialect is how the engine writes SQL.
-func (d *Database) dialect() sqltext.Dialect {
-	switch d.Engine {
-	case Postgres:
-		return sqltext.Postgres
-	case MySQL:
-		return sqltext.MySQL
-	case SQLServer:
-		return sqltext.SQLServer
-	}
-	return sqltext.SQLite
 }

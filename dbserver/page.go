@@ -17,18 +17,32 @@ type pageAnswer struct {
 	elapsed           time.Duration
 	maxBytes, maxCell int
 	notices           []string
+	fetched           bool          // it is none of read_data
+	before            int           // rows of the result before the page
+	handle            string        // of the rows behind it, empty for none
+	ttl               time.Duration // how long that is good
+	complete          *bool         // whether all rows behind it are kept, nil if not known yet
 }
 
 // notes returns what a reader of the page should know besides.
 func (a *pageAnswer) notes() []string {
 	notes := a.notices
+	here := fmt.Sprintf("only the first %d rows are here", a.Count)
+	if a.fetched {
+		here = fmt.Sprintf("rows %d to %d are here", a.before+1, a.before+a.Count)
+	}
+	next := ""
+	if a.handle != "" {
+		next = fmt.Sprintf(", or call fetch_rows with this handle within %v", a.ttl)
+	}
 	switch {
+	case a.fetched && a.handle == "": // the end of what was kept, of which fetch_rows tells
 	case a.TruncatedBy == result.ByRows:
-		notes = append(notes, fmt.Sprintf("only the first %d rows are here, there are more: aggregate or filter in SQL", a.Count))
+		notes = append(notes, here+", there are more: aggregate or filter in SQL"+next)
 	case a.TruncatedBy == result.ByBytes && a.Count == 0:
-		notes = append(notes, fmt.Sprintf("the first row alone has more than %d bytes: select fewer columns", a.maxBytes))
+		notes = append(notes, fmt.Sprintf("the first row alone has more than %d bytes: select fewer columns", a.maxBytes)+next)
 	case a.TruncatedBy == result.ByBytes:
-		notes = append(notes, fmt.Sprintf("only the first %d rows are here, more would be over %d bytes: aggregate, filter or select fewer columns", a.Count, a.maxBytes))
+		notes = append(notes, fmt.Sprintf("%s, more would be over %d bytes: aggregate, filter or select fewer columns%s", here, a.maxBytes, next))
 	}
 	if a.Cut > 0 {
 		notes = append(notes, fmt.Sprintf("values cut: %d, texts at %d bytes and blobs at %d; read on with substr()", a.Cut, a.maxCell, result.BlobBytes))
@@ -55,6 +69,9 @@ func (a *pageAnswer) encode() []byte {
 	for _, n := range notes {
 		dst, _ = result.AppendText(dst, "Notice: "+n+"\n")
 	}
+	if a.handle != "" {
+		dst, _ = result.AppendText(dst, "Handle: "+a.handle+"\n")
+	}
 	dst, _ = result.AppendText(append(dst, `"}],"structuredContent":{"database":"`...), a.database)
 	dst = append(a.appendColumns(append(dst, `","columns":[`...)), `],"rows":[`...)
 	dst = append(a.appendRows(dst), ']')
@@ -71,7 +88,14 @@ func (a *pageAnswer) encode() []byte {
 		dst, _ = result.AppendText(append(dst, '"'), n)
 		dst = append(dst, '"')
 	}
-	return append(dst, `]}}`...)
+	dst = append(dst, ']')
+	if a.handle != "" {
+		dst = append(append(append(dst, `,"handle":"`...), a.handle...), '"')
+	}
+	if a.complete != nil {
+		dst = strconv.AppendBool(append(dst, `,"complete":`...), *a.complete)
+	}
+	return append(dst, `}}`...)
 }
 
 // appendColumns appends what is told of the columns.

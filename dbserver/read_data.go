@@ -2,6 +2,7 @@ package dbserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,20 +10,107 @@ import (
 	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
 )
 
+// spoolTime is how long a statement may go on yielding rows behind its answer,
+// though no longer than half of what others wait for its connection.
+const spoolTime = 5 * time.Second
+
+// errSpoolTime is the cause with which that time ends.
+var errSpoolTime = errors.New("the time for reading on is up")
+
 // readData serves read_data.
 func (r *request) readData(ctx context.Context) ([]byte, error) {
 	limit, notice := r.rowLimit()
-	out := result.NewWriter(result.Limits{Rows: limit, Bytes: r.MaxBytes, Cell: r.MaxCellBytes}, nil)
 	start := time.Now()
-	if err := r.engine.Read(ctx, r.who, engine.Statement{SQL: r.args.Query, Params: r.args.Params, Timeout: r.timeout()}, out); err != nil {
+	page, kept, err := r.read(ctx, r.pageLimits(limit))
+	if err != nil {
 		return nil, err
 	}
-	a := pageAnswer{Page: out.Page(), database: r.Name, shape: r.args.Shape, elapsed: time.Since(start), maxBytes: r.MaxBytes, maxCell: r.MaxCellBytes}
-	r.rows = int64(a.Count)
+	a := r.newAnswer(page, start, notice)
+	if kept != nil {
+		a.handle = r.server.spools.handle(kept, position{})
+	}
+	return a.encode(), nil
+}
+
+func (r *request) pageLimits(rows int) result.Limits {
+	return result.Limits{Rows: rows, Bytes: r.MaxBytes, Cell: r.MaxCellBytes}
+}
+
+func (r *request) newAnswer(page result.Page, start time.Time, notice string) *pageAnswer {
+	r.rows = int64(page.Count)
+	a := &pageAnswer{Page: page, database: r.Name, shape: r.args.Shape, elapsed: time.Since(start), maxBytes: r.MaxBytes, maxCell: r.MaxCellBytes,
+		ttl: r.server.spools.ttl}
 	if notice != "" {
 		a.notices = append(a.notices, notice)
 	}
-	return a.encode(), nil
+	return a
+}
+
+// read runs the statement of the request and returns the first page of its
+// rows, as soon as that is there. If there are more, the reading goes on behind
+// the answer, and they are kept.
+func (r *request) read(ctx context.Context, limits result.Limits) (result.Page, *spool, error) {
+	statement := engine.Statement{SQL: r.args.Query, Params: r.args.Params, Timeout: r.timeout()}
+	if r.SpoolRows < 0 {
+		out := result.NewWriter(limits, nil)
+		err := r.engine.Read(ctx, r.who, statement, out)
+		return out.Page(), nil, err
+	}
+	reading, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	unlive := context.AfterFunc(r.server.life, func() { end(ErrClosed) })
+	unfollow := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
+
+	type first struct {
+		page result.Page
+		kept *spool
+		err  error
+	}
+	answer := make(chan first, 1)
+	r.server.work.Go(func() { // this call is under way, so Close still waits
+		defer end(nil)
+		defer unlive()
+		var kept *spool
+		var timer *time.Timer
+		var out *result.Writer
+		out = result.NewWriter(limits, func(row, text []byte) bool {
+			if kept == nil {
+				if !unfollow() {
+					return false // ctx has ended before the page was full
+				}
+				kept = r.server.spools.open(r, out.Page())
+				timer = time.AfterFunc(min(spoolTime, r.AcquireTimeout/2), func() { end(errSpoolTime) })
+				answer <- first{out.Page(), kept, nil}
+			}
+			cut, invalid := out.Flaws()
+			return kept.add(row, text, cut, invalid)
+		})
+		err := r.engine.Read(reading, r.who, statement, out)
+		if kept == nil {
+			if unfollow(); err == nil && ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			answer <- first{out.Page(), nil, err}
+			return
+		}
+		timer.Stop()
+		kept.finish(r.endOf(reading, err))
+	})
+	got := <-answer
+	return got.page, got.kept, got.err
+}
+
+// endOf says why reading on behind the answer has ended.
+func (r *request) endOf(reading context.Context, err error) (cut string, _ error) {
+	switch {
+	case err == nil:
+		return result.ByNone, nil
+	case errors.Is(context.Cause(reading), errSpoolTime):
+		return byTime, nil
+	}
+	if told, _ := explain(reading, r, err); told != nil {
+		err = told
+	}
+	return byError, err
 }
 
 // rowLimit returns the limit of a call, and what to say if it is not the one

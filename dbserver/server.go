@@ -22,15 +22,17 @@ const (
 	keyTool     = "tool"
 	keyCode     = "code"
 	keyElapsed  = "elapsed"
+	keyError    = "error"
 )
 
 // A Server is the database server. It is an [rpc.Handler].
 type Server struct {
 	databases []*database
 	tools     *toolset
+	spools    *spools
+	sealer    seal.Sealer
 	log       *slog.Logger
 	audit     *auditLog // nil for none
-	sealer    seal.Sealer
 	spent     spentTokens
 
 	life context.Context // ends with Close, with the cause ErrClosed
@@ -56,19 +58,17 @@ var _ rpc.Handler = (*Server)(nil)
 // database is opened by the first call that needs it. The error says which
 // option makes no sense.
 func New(options Options) (*Server, error) {
-	if options.Key != nil && len(options.Key) != seal.KeySize {
-		return nil, fmt.Errorf("dbserver: Key has %d bytes, want %d", len(options.Key), seal.KeySize)
+	if err := options.check(); err != nil {
+		return nil, err
 	}
 	s := &Server{log: options.Log, sealer: seal.New(options.Key)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.spools = newSpools(s, s.sealer, options.HandleTTL)
 	s.life, s.end = context.WithCancelCause(context.Background())
-	if len(options.Databases) == 0 {
-		return nil, errors.New("dbserver: at least one database is needed")
-	}
 	for _, d := range options.Databases {
-		if err := s.add(d); err != nil {
+		if err := s.add(d, options.MaxCallsPerPrincipal); err != nil {
 			return nil, errors.Join(fmt.Errorf("dbserver: database %s: %w", d.Name, err), s.Close())
 		}
 	}
@@ -88,7 +88,7 @@ func New(options Options) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) add(options Database) error {
+func (s *Server) add(options Database, each int) error {
 	d, err := options.withDefaults()
 	if err != nil {
 		return err
@@ -99,9 +99,11 @@ func (s *Server) add(options Database) error {
 		}
 	}
 	db := &database{Database: d}
-	if db.engine, err = db.newEngine(s.log); err != nil {
+	opened, err := db.newEngine(s.log)
+	if err != nil {
 		return err
 	}
+	db.engine = inTurns{opened, newTurns(d.MaxConnections, each, d.AcquireTimeout)}
 	s.databases = append(s.databases, db)
 	return nil
 }
@@ -116,8 +118,8 @@ func (s *Server) Connections() int {
 	return n
 }
 
-// Do serves server/discover, tools/list and tools/call; any other method, and a
-// tool that does not exist, is an [*rpc.Error]. ctx ends a running statement:
+// Do serves server/discover, tools/list, tools/call, and the methods of
+// resources; any other method, and a tool that does not exist, is an [*rpc.Error]. ctx ends a running statement:
 // the error is then its cause. After Close the error is [ErrClosed].
 func (s *Server) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 	if err := s.begin(); err != nil {
@@ -131,14 +133,20 @@ func (s *Server) Do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 		return rpc.Result(s.tools.list), nil
 	case "tools/call":
 		return s.callTool(ctx, call)
+	case "resources/list":
+		return rpc.Result(s.resources()), nil
+	case "resources/templates/list":
+		return rpc.Result(s.resourceTemplates()), nil
+	case "resources/read":
+		return s.readResource(ctx, call)
 	}
 	return rpc.Answer{}, rpc.Errorf(rpc.CodeMethodNotFound,
-		"method %q is unknown: a database server has server/discover, tools/list and tools/call", call.Method)
+		"method %q is unknown: a database server has server/discover, tools and resources", call.Method)
 }
 
 // introduction is what the server says that it can do. It speaks no version of
 // the protocol itself: whoever serves it does.
-var introduction = json.RawMessage(`{"supportedVersions":[],"capabilities":{"tools":{}}}`)
+var introduction = json.RawMessage(`{"supportedVersions":[],"capabilities":{"tools":{},"resources":{}}}`)
 
 // begin counts one more piece of work, unless the server is closed.
 func (s *Server) begin() error {
@@ -161,7 +169,7 @@ func (s *Server) Close() error {
 		s.mu.Unlock()
 		s.end(ErrClosed)
 		s.work.Wait()
-		var errs []error
+		errs := []error{s.spools.close()}
 		for _, d := range s.databases {
 			errs = append(errs, d.engine.Close())
 		}

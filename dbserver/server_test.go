@@ -80,6 +80,8 @@ type answer struct {
 		Truncated   bool   `json:"truncated"`
 		TruncatedBy string `json:"truncated_by"`
 		Notices     []string
+		Handle      string
+		Complete    *bool
 		Status      string
 		LastError   string `json:"last_error"`
 		Error       struct {
@@ -134,6 +136,10 @@ func do(t testing.TB, s *Server, c rpc.Call, tool string, arguments any) *answer
 		t.Fatal(err)
 	}
 	return a
+}
+
+func tryAs(ctx context.Context, s *Server, principal, tool string, arguments any) (*answer, error) {
+	return tryCall(ctx, s, rpc.Call{Caller: rpc.Caller{Principal: principal}}, tool, arguments)
 }
 
 func tryCall(ctx context.Context, s *Server, c rpc.Call, tool string, arguments any) (*answer, error) {
@@ -211,7 +217,7 @@ func wantCode(t testing.TB, a *answer, code string) {
 func TestDiscoverOpensNoDatabase(t *testing.T) {
 	s := serve(t, Database{DSN: "/nowhere.db"})
 	got, err := s.Do(t.Context(), rpc.Call{Method: "server/discover"})
-	if want := `{"supportedVersions":[],"capabilities":{"tools":{}}}`; err != nil || string(got.Bytes()) != want {
+	if want := `{"supportedVersions":[],"capabilities":{"tools":{},"resources":{}}}`; err != nil || string(got.Bytes()) != want {
 		t.Errorf("got %s, %v, want %s", got.Bytes(), err, want)
 	}
 }
@@ -253,7 +259,7 @@ func TestToolsList(t *testing.T) {
 			}
 		}
 	}
-	if got := strings.Join(names, " "); got != "list_tables describe_table read_data explain_query database_info" {
+	if got := strings.Join(names, " "); got != "list_tables describe_table read_data fetch_rows explain_query database_info" {
 		t.Errorf("tools are %s", got)
 	}
 }
@@ -264,7 +270,7 @@ func TestWrongCallsAreProtocolErrors(t *testing.T) {
 		method, params string
 		code           int
 	}{
-		{"resources/list", `{}`, rpc.CodeMethodNotFound},
+		{"prompts/list", `{}`, rpc.CodeMethodNotFound},
 		{"", ``, rpc.CodeMethodNotFound},
 		{"tools/call", `{"name":"write_data","arguments":{}}`, rpc.CodeInvalidParams},
 		{"tools/call", `{"name":7}`, rpc.CodeInvalidParams},

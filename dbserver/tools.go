@@ -43,6 +43,9 @@ func (s *Server) callTool(ctx context.Context, call rpc.Call) (rpc.Answer, error
 	if err == nil && r.database == nil && (r.args.Database != "" || !tool.anyDatabase || len(s.databases) == 1) {
 		r.database, err = s.choose(r.args.Database)
 	}
+	if err == nil {
+		err = r.bindParams()
+	}
 	var result []byte
 	if err == nil {
 		result, err = tool.serve(r, ctx)

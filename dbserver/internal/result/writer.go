@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -99,9 +100,11 @@ func (w *Writer) SetColumns(columns []Column) {
 	w.page.Columns = columns
 }
 
-// Page returns the page. It does not change once spill has been called.
+// Page returns the page. Once spill has been called it does not change, and can
+// be used while the Writer goes on.
 func (w *Writer) Page() Page {
 	p := w.page
+	p.Columns = slices.Clone(p.Columns) // whose types are found as values come
 	if p.TruncatedBy == "" {
 		p.TruncatedBy = ByNone
 		if p.Cut > 0 {
@@ -110,6 +113,10 @@ func (w *Writer) Page() Page {
 	}
 	return p
 }
+
+// Flaws returns how many values of the row that spill is called with were cut,
+// and how many were not UTF-8.
+func (w *Writer) Flaws() (cut, invalid int) { return w.cut, w.bad }
 
 // Wants reports whether another row is wanted.
 func (w *Writer) Wants() bool { return !w.ended }
