@@ -86,8 +86,10 @@
 //	}
 //
 // The keys of database_server are for all of them: name, "db" where not given;
-// audit, see [dbserver.Audit]; tools, see [dbserver.Tool]; and pool, allow, deny
-// and max_calls, as of any server.
+// audit, see [dbserver.Audit]; tools, see [dbserver.Tool];
+// max_calls_per_principal and handle_ttl, see [dbserver.Options]; and pool,
+// allow, deny and max_calls, as of any server. spool_rows of a database can be
+// "none".
 //
 // A name is made of letters, digits, '-' and '_', at most 64. Where a file has
 // others, as in "My Server", each run of them becomes one '-': My-Server.

@@ -20,7 +20,7 @@ var databaseKeys = keys{
 		"mode", "write_dsn", "require_where", "max_affected", "allow_ddl", "allow_unsafe_role", "role", "principal_setting",
 		"schemas", "deny_tables", "allow_functions", "masks",
 		"max_connections", "max_idle_time", "max_lifetime", "acquire_timeout", "connect_timeout",
-		"max_rows", "max_bytes", "max_cell_bytes", "timeout", "lock_timeout",
+		"max_rows", "max_bytes", "max_cell_bytes", "spool_rows", "spool_bytes", "timeout", "lock_timeout",
 	},
 	ignored: []string{"_comment", "//"},
 	refused: map[string]string{
@@ -34,7 +34,7 @@ var databaseKeys = keys{
 
 var (
 	databaseServerKeys = keys{
-		read:    []string{"name", "tools", "audit", "pool", "allow", "deny", "max_calls"},
+		read:    []string{"name", "tools", "audit", "max_calls_per_principal", "handle_ttl", "pool", "allow", "deny", "max_calls"},
 		ignored: []string{"_comment", "//"},
 	}
 	maskKeys  = keys{read: []string{"columns", "with"}, ignored: []string{"_comment", "//"}}
@@ -75,6 +75,10 @@ func (r *reader) databases(root *node, common settings, taken map[string]*node) 
 				options.Tools = r.tools(n)
 			case "audit":
 				options.Audit = r.audit(n)
+			case "max_calls_per_principal":
+				options.MaxCallsPerPrincipal = r.count(n, maxLimit, "the default")
+			case "handle_ttl":
+				options.HandleTTL = r.period(n)
 			default:
 				r.shared(n, s)
 			}
@@ -152,6 +156,14 @@ func (r *reader) database(entry *node, taken map[string]*node) dbserver.Database
 			d.MaxBytes = r.count(n, mostBytes, "the default")
 		case "max_cell_bytes":
 			d.MaxCellBytes = r.count(n, mostBytes, "the default")
+		case "spool_rows":
+			if n.text == "none" {
+				d.SpoolRows = -1
+			} else {
+				d.SpoolRows = r.count(n, mostRows, "the default")
+			}
+		case "spool_bytes":
+			d.SpoolBytes = r.count(n, mostBytes, "the default")
 		case "timeout":
 			d.Timeout = r.period(n)
 		case "lock_timeout":

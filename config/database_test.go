@@ -53,6 +53,8 @@ func databaseKeys(folder string) map[string]struct {
 		"max_rows":        {"5", dbserver.Database{MaxRows: 5}},
 		"max_bytes":       {"6", dbserver.Database{MaxBytes: 6}},
 		"max_cell_bytes":  {"7", dbserver.Database{MaxCellBytes: 7}},
+		"spool_rows":      {"none", dbserver.Database{SpoolRows: -1}},
+		"spool_bytes":     {"8", dbserver.Database{SpoolBytes: 8}},
 		"timeout":         {"0.5", dbserver.Database{Timeout: 500 * time.Millisecond}},
 		"lock_timeout":    {"100ms", dbserver.Database{LockTimeout: 100 * time.Millisecond}},
 	}
@@ -118,6 +120,8 @@ database_server:
   name: data
   allow: ["read_*"]
   max_calls: 9
+  max_calls_per_principal: 2
+  handle_ttl: 1m
   audit: {file: audit.jsonl, statements: full, max_bytes: 1000}
   tools:
     rename:
@@ -138,7 +142,7 @@ database_server:
 	if len(c.Servers) != 1 || s.Name != "data" || s.MaxCalls != 9 || !slices.Equal(s.Allow, []string{"read_*"}) {
 		t.Errorf("got %+v", s)
 	}
-	want := &dbserver.Options{
+	want := &dbserver.Options{MaxCallsPerPrincipal: 2, HandleTTL: time.Minute,
 		Databases: []dbserver.Database{{Name: "a", DSN: "a.db", Mode: dbserver.Write}, {Name: "b", DSN: "b.db"}},
 		Audit:     &dbserver.Audit{File: "/etc/audit.jsonl", Statements: "full", MaxBytes: 1000},
 		Tools: []dbserver.Tool{{Name: "rename", Description: "Renames.", Database: "a", Write: true, MaxRows: 3,
@@ -171,6 +175,7 @@ func TestDatabasesThatMakeNoSense(t *testing.T) {
 		"databases: {x: {dsn: a, masks: {}}}":                                                                 "databases.x.masks: want a list",
 		"databases: {x: {dsn: a, password: s3cret}}":                                                          "databases.x.password: write it to a file, and give that as password_file",
 		"databases: {x: {dsn: a, max_rows: -1}}":                                                              `databases.x.max_rows: value "-1": want a whole number`,
+		"databases: {x: {dsn: a, spool_rows: some}}":                                                          `databases.x.spool_rows: value "some": want a whole number`,
 		"databases: {x: {dsn: a, timeout: soon}}":                                                             "databases.x.timeout: value",
 		"databases: {a b: {dsn: a}, a-b: {dsn: b}}":                                                           "databases.a-b: its name would be a-b",
 		"mcpServers: {a: {url: https://a}}\ndatabase_server: {name: x}":                                       "database_server: goes with databases, and there are none",

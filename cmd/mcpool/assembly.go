@@ -23,22 +23,25 @@ type assembly struct {
 	fronts    []gateway.Server
 }
 
-// assemble makes the pools. It does no I/O, so nothing has to be undone but
-// what an error leaves half made.
-func assemble(servers []config.Server, log *slog.Logger) (*assembly, error) {
+// assemble makes the pools. The key is that which clients' sessions are sealed
+// with; it seals what they hold of databases, too. It does no I/O, so nothing
+// has to be undone but what an error leaves half made.
+func assemble(servers []config.Server, key []byte, log *slog.Logger) (*assembly, error) {
 	a := &assembly{}
 	for _, s := range servers {
-		if err := a.add(s, log); err != nil {
+		if err := a.add(s, key, log); err != nil {
 			return nil, errors.Join(err, a.close(context.Background()))
 		}
 	}
 	return a, nil
 }
 
-func (a *assembly) add(s config.Server, log *slog.Logger) error {
+func (a *assembly) add(s config.Server, key []byte, log *slog.Logger) error {
 	s.Pool.Logger = log
 	if s.Databases != nil {
-		db, err := newDatabases(*s.Databases, log.With("server", s.Name))
+		options := *s.Databases
+		options.Key = key
+		db, err := newDatabases(options, log.With("server", s.Name))
 		if err != nil {
 			return err
 		}

@@ -50,7 +50,7 @@ func TestServersOfAFileAreServed(t *testing.T) {
 			own := map[string][]string{
 				"web":      {"echo", "put", "write", "sleep", "progress", "ask"},
 				"My-Child": {"echo", "put", "write", "sleep", "progress", "ask"},
-				"sales":    {"list_tables", "describe_table", "read_data", "explain_query", "database_info"},
+				"sales":    {"list_tables", "describe_table", "read_data", "fetch_rows", "explain_query", "database_info"},
 			}
 			var all []string
 			for _, server := range []string{"web", "My-Child", "sales"} {

@@ -36,7 +36,7 @@ func sdkRows(t *testing.T, transport mcp.Transport, version string) {
 	for _, tool := range list.Tools {
 		names = append(names, tool.Name)
 	}
-	if got := fmt.Sprint(names); got != "[list_tables describe_table read_data explain_query database_info]" {
+	if got := fmt.Sprint(names); got != "[list_tables describe_table read_data fetch_rows explain_query database_info]" {
 		t.Errorf("%s: listed %s", version, got)
 	}
 	var params mcp.CallToolParams

@@ -115,7 +115,7 @@ type opened struct {
 // open makes the pools and the gateway. joined is what programs that join it
 // are told.
 func (s *service) open(joined http.Header) (*opened, error) {
-	a, err := assemble(s.conf.Servers, s.log)
+	a, err := assemble(s.conf.Servers, s.key, s.log)
 	if err != nil {
 		return nil, err
 	}
