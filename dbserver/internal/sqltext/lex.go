@@ -96,7 +96,12 @@ func (d Dialect) word(rest string, i int) (Kind, int) {
 	if n == 1 && len(rest) > 1 && rest[1] == '\'' {
 		switch c := rest[0] | 0x20; {
 		case d == Postgres && c == 'e':
-			return String, i + 1 + quoted(rest[1:], '\'', true)
+			n := 1 + quoted(rest[1:], '\'', true)
+			for more := continued(rest[n:]); more > 0; more = continued(rest[n:]) {
+				n += more
+				n += quoted(rest[n:], '\'', true)
+			}
+			return String, i + n
 		case d == Postgres && (c == 'b' || c == 'x' || c == 'n'), d == SQLServer && c == 'n', d == SQLite && c == 'x',
 			d == MySQL && (c == 'n' || c == 'b' || c == 'x'):
 			return String, i + 1 + quoted(rest[1:], '\'', d == MySQL)
@@ -200,6 +205,33 @@ func quoted(rest string, quote byte, escapes bool) int {
 		}
 	}
 	return len(rest)
+}
+
+// continued returns how far behind a text of PostgreSQL its next part starts: a
+// quote on a later line, with nothing but space and comments in between. In that
+// part backslashes mean what they do in the first one
+// (https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS).
+// It is 0 if the text is over.
+func continued(rest string) int {
+	line := false
+	for n := 0; n < len(rest); {
+		switch c := rest[n]; {
+		case c == '\'' && line:
+			return n
+		case strings.HasPrefix(rest[n:], "--") && line:
+			end := strings.IndexAny(rest[n:], "\r\n")
+			if end < 0 {
+				return 0
+			}
+			n += end
+		case isSpace(c):
+			line = line || c == '\n' || c == '\r'
+			n++
+		default:
+			return 0
+		}
+	}
+	return 0
 }
 
 // until returns the length of s up to and with end, or of all of it.
