@@ -47,13 +47,27 @@ func (d *Database) explain(ctx context.Context, err error) error {
 	var start *startError
 	switch {
 	case errors.As(err, &statement):
-		told.Position = engine.PositionAt(statement.sql, int(pg.Position)-statement.prefix)
+		at := int(pg.Position) - statement.prefix
+		told.Position = engine.PositionAt(statement.sql, at)
+		if word := wordAt(statement.sql, at); told.Code == engine.SyntaxError && writes[word] && dialect.Keyword(statement.sql) == "WITH" {
+			told = readOnly("the database is read-only, and the statement is WITH … " + word)
+		}
 		d.suggest(ctx, told, pg, statement.sql)
 	case errors.As(err, &start) && told.Layer != engine.LayerPool:
 		told.Code, told.Layer = engine.AccessDenied, engine.LayerPolicy
 		told.Next = "ask whoever runs the server which callers the database knows"
 	}
 	return told
+}
+
+// wordAt returns the word with that offset, in characters from 1, in upper case.
+func wordAt(sql string, offset int) string {
+	for i := range sql {
+		if offset--; offset == 0 {
+			return dialect.Keyword(sql[i:])
+		}
+	}
+	return ""
 }
 
 // tell tells an error by its SQLSTATE

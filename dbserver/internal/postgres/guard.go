@@ -130,7 +130,7 @@ var harmful = regexp.MustCompile(`^(pg_read_.*|pg_ls_.*|pg_stat_file|pg_file_.*|
 	`|pg_replication_.*|pg_create_.*|pg_drop_.*|pg_switch_.*|pg_rotate_.*|pg_reload_conf|pg_stat_reset.*|pg_stat_statements_reset` +
 	`|pg_stat_clear_.*|pg_import_.*|pg_promote|pg_(wal|xact)_.*pause.*|pg_wal_replay_.*|pg_(start|stop)_backup|pg_backup_.*` +
 	`|(query|table|cursor|schema|database)_to_xml.*|ts_stat|crosstab.*|connectby|xpath_table|brin_.*summarize.*|gin_clean_.*` +
-	`|binary_upgrade_.*|pg_nextoid|pg_log_.*|pg_restore_.*|pg_clear_.*|cron_.*|pg_stop_.*|pg_prewarm|autoprewarm_.*` +
+	`|binary_upgrade_.*|pg_nextoid|txid_current|pg_current_xact_id|pg_log_.*|pg_restore_.*|pg_clear_.*|cron_.*|pg_stop_.*|pg_prewarm|autoprewarm_.*` +
 	`|plpgsql_.*handler|currtid.*|http.*|pg_background.*)$`)
 
 // sequences are what a statement that writes may call besides.
