@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/mysql"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/postgres"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/sqlite"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/sqlserver"
 	"github.com/mcpool-dev/mcpool/internal/seal"
@@ -319,6 +320,8 @@ func (d *Database) newEngine(log *slog.Logger) (engine.Database, error) {
 	switch d.Engine {
 	case SQLite:
 		return sqlite.New(options)
+	case Postgres:
+		return postgres.New(options)
 	case MySQL:
 		return mysql.New(options)
 	case SQLServer:

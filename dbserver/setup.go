@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/mysql"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/postgres"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/sqlserver"
 )
 
@@ -35,6 +36,8 @@ func SetupSQL(s Setup) (string, error) {
 	switch s.Engine {
 	case SQLite:
 		return "", errors.New("a SQLite file has no roles: give the process a file that it may only read")
+	case Postgres:
+		return postgres.SetupSQL(s.Role, s.Database, postgres.Setup{Schemas: s.Schemas, Limit: s.MaxConnections}), nil
 	case MySQL:
 		return mysql.SetupSQL(s.Role, s.Database, s.MaxConnections), nil
 	case SQLServer:

@@ -64,6 +64,8 @@ type Writer struct {
 	full  bool // the page takes no more rows; they go to spill
 	ended bool // nobody takes rows any more
 
+	whole int64 // length of the value that comes, of which there is a part; zero for none
+
 	at   int // the column whose value comes next
 	rows int // where the row begun starts in page.Rows
 	text int // and in page.Text
@@ -140,6 +142,9 @@ func (w *Writer) begin(class string) (masked bool) {
 			c.Type = class
 		}
 		masked = c.Mask == MaskNull && class != ""
+		if c.Mask != Unmasked {
+			w.whole = 0 // the length of a secret is part of it
+		}
 	}
 	w.at++
 	if masked {
@@ -157,6 +162,10 @@ func (w *Writer) null() {
 	w.page.Rows = append(w.page.Rows, "null"...)
 	w.page.Text = append(w.page.Text, `\\N`...)
 }
+
+// Whole says that of the text, JSON or blob that comes next only the beginning is
+// given, and how many bytes all of it has.
+func (w *Writer) Whole(bytes int64) { w.whole = bytes }
 
 // Null adds a NULL.
 func (w *Writer) Null() {
@@ -275,7 +284,12 @@ func (w *Writer) partial(v string) {
 
 // quote appends a value as a string.
 func (w *Writer) quote(v string) {
-	shown, cut := Cut(v, w.limits.Cell)
+	most := w.limits.Cell
+	if w.whole > int64(len(v)) { // so it may end within a character
+		most = min(most, max(len(v)-1, 0))
+	}
+	w.whole = 0
+	shown, cut := Cut(v, most)
 	start := len(w.page.Rows) + 1
 	var invalid bool
 	w.page.Rows, invalid = AppendText(append(w.page.Rows, '"'), shown)
@@ -304,21 +318,23 @@ func (w *Writer) Bytes(v []byte) {
 		w.partial("") // the length of a secret is part of it
 		return
 	}
+	whole := max(w.whole, int64(len(v)))
+	w.whole = 0
 	shown := v[:min(len(v), BlobBytes, w.limits.Cell)]
-	if len(shown) < len(v) {
+	if int64(len(shown)) < whole {
 		w.cut++
 	}
-	w.page.Rows = strconv.AppendInt(append(w.page.Rows, `{"$bytes":`...), int64(len(v)), 10)
+	w.page.Rows = strconv.AppendInt(append(w.page.Rows, `{"$bytes":`...), whole, 10)
 	w.page.Rows = base64.StdEncoding.AppendEncode(append(w.page.Rows, `,"base64":"`...), shown)
 	w.page.Rows = append(w.page.Rows, `"}`...)
-	w.page.Text = strconv.AppendInt(append(w.page.Text, '<'), int64(len(v)), 10)
+	w.page.Text = strconv.AppendInt(append(w.page.Text, '<'), whole, 10)
 	w.page.Text = append(w.page.Text, " bytes>"...)
 }
 
 // JSON adds a JSON document as it is, or as a text if it is not valid JSON,
 // holds numbers that readers would round, or is longer than a cell may be.
 func (w *Writer) JSON(v []byte) {
-	if len(v) > w.limits.Cell || !json.Valid(v) || !exact(v) {
+	if len(v) > w.limits.Cell || w.whole > int64(len(v)) || !json.Valid(v) || !exact(v) {
 		w.string("JSON", string(v))
 		return
 	}
