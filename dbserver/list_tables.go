@@ -19,6 +19,8 @@ type tableList struct {
 	Count      int            `json:"table_count"` // in this answer
 	Truncated  bool           `json:"truncated"`
 	NextCursor string         `json:"next_cursor,omitempty"`
+
+	names bool // and types are all that is told
 }
 
 var details = map[string]engine.Detail{"names": engine.Names, "": engine.Summary, "summary": engine.Summary, "full": engine.Full}
@@ -40,6 +42,7 @@ func (r *request) listTables(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	list := tableList{Database: r.Name, Tables: found.Tables, Truncated: found.More}
+	list.names = f.Detail == engine.Names
 	list.cap(r.MaxBytes)
 	if list.Count = len(list.Tables); list.Truncated && list.Count > 0 {
 		last := list.Tables[list.Count-1]
@@ -80,10 +83,17 @@ func readCursor(cursor string) (engine.Name, error) {
 
 func (l *tableList) text() string {
 	var b strings.Builder
-	b.WriteString(untrusted + "name\ttype\tcolumns\trows_estimate\tcomment\n")
+	b.WriteString(untrusted + "name\ttype")
+	if !l.names {
+		b.WriteString("\tcolumns\trows_estimate\tcomment")
+	}
+	b.WriteByte('\n')
 	for _, t := range l.Tables {
 		name := engine.Name{Schema: t.Schema, Table: t.Name}
-		fmt.Fprintf(&b, "%s\t%s\t%s\t%s\t%s", result.TSV(name.String()), t.Type, numberText(t.ColumnCount), numberText(t.Estimate), result.TSV(t.Comment))
+		fmt.Fprintf(&b, "%s\t%s", result.TSV(name.String()), t.Type)
+		if !l.names {
+			fmt.Fprintf(&b, "\t%s\t%s\t%s", numberText(t.ColumnCount), numberText(t.Estimate), result.TSV(t.Comment))
+		}
 		if len(t.Columns) > 0 {
 			b.WriteString("\t" + listText(t.Columns))
 		}
