@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -90,7 +91,7 @@ func TestResultGoesOnToItsEnd(t *testing.T) {
 
 func TestFetchedPagesHaveTheCapsOfAnswers(t *testing.T) {
 	// [["xxxxx"],["xxxxx"]] has 9 bytes a row, a comma between, two brackets.
-	s := serveSample(t, Database{MaxBytes: 31, MaxCellBytes: 5})
+	s := serveSample(t, Database{MaxBytes: 31})
 	a := read(t, s, "SELECT 'xxxxx' FROM sales LIMIT 7")
 	for _, want := range []struct {
 		rows int
@@ -101,7 +102,13 @@ func TestFetchedPagesHaveTheCapsOfAnswers(t *testing.T) {
 			t.Errorf("got %d rows, truncated by %s, want %+v", c.RowCount, c.TruncatedBy, want)
 		}
 	}
+	s = serveSample(t, Database{MaxBytes: 40}) // one byte short of four rows
+	a = read(t, s, "SELECT 'xxxxx' FROM sales LIMIT 7")
+	if a = fetch(t, s, a.StructuredContent.Handle); a.StructuredContent.RowCount != 3 {
+		t.Errorf("got %s", a.structured)
+	}
 	// A cut value is told on the page that it is on.
+	s = serveSample(t, Database{MaxBytes: 31, MaxCellBytes: 5})
 	a = read(t, s, "SELECT 'aaa' UNION ALL SELECT 'bbb' UNION ALL SELECT 'ccc' UNION ALL SELECT 'ddd' UNION ALL SELECT 'eeeeeee'")
 	a = fetch(t, s, a.StructuredContent.Handle)
 	if c := a.StructuredContent; c.TruncatedBy != result.ByCell || firstColumn(a) != "ddd eeeee…" {
@@ -134,11 +141,19 @@ func TestARowThatNeverFitsIsLeftOut(t *testing.T) {
 
 func TestAnswerComesBeforeTheRestWhichIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		proceed := make(chan struct{})
+		proceed, end := make(chan struct{}), make(chan struct{})
 		s := serveFake(t, Options{}, Database{}, func(ctx context.Context, _ engine.Statement, out *result.Writer) error {
 			numbers(out, 3)
-			<-proceed
-			numbers(out, 2)
+			for _, event := range []chan struct{}{proceed, end} {
+				select {
+				case <-event:
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+				if event == proceed {
+					numbers(out, 2)
+				}
+			}
 			return nil
 		})
 		ctx, leave := context.WithCancel(t.Context())
@@ -155,14 +170,14 @@ func TestAnswerComesBeforeTheRestWhichIsWaitedFor(t *testing.T) {
 			t.Errorf("who gave up got %v", err)
 		}
 		// One row is there, and whether it is the last is not known.
-		var wg sync.WaitGroup
-		wg.Go(func() {
+		var one, all sync.WaitGroup
+		one.Go(func() {
 			a := call(t, s, "fetch_rows", object{"handle": handle, "limit": 1})
-			if c := a.StructuredContent; firstColumn(a) != "3" || c.TruncatedBy != result.ByRows || c.Complete != nil && !*c.Complete {
+			if c := a.StructuredContent; firstColumn(a) != "3" || c.TruncatedBy != result.ByRows || c.Complete != nil {
 				t.Errorf("got %s", a.structured)
 			}
 		})
-		wg.Go(func() {
+		all.Go(func() {
 			a := fetch(t, s, handle)
 			if c := a.StructuredContent; firstColumn(a) != "3 1 2" || !*c.Complete {
 				t.Errorf("got %s", a.structured)
@@ -170,7 +185,10 @@ func TestAnswerComesBeforeTheRestWhichIsWaitedFor(t *testing.T) {
 		})
 		synctest.Wait()
 		close(proceed)
-		wg.Wait()
+		one.Wait()
+		synctest.Wait()
+		close(end)
+		all.Wait()
 	})
 }
 
@@ -393,8 +411,13 @@ func TestHandlesOpenForWhomTheyWereGiven(t *testing.T) {
 		if n := keptResults(s); n != 1 {
 			t.Fatalf("%d results are kept", n)
 		}
+		kept := s.spools.kept[0].spool
 		time.Sleep(21 * time.Second)
 		synctest.Wait()
+		if kept.mu.Lock(); !kept.gone {
+			t.Error("what has expired was not let go of")
+		}
+		kept.mu.Unlock()
 		if n := keptResults(s); n != 0 {
 			t.Errorf("%d results are kept", n)
 		}
@@ -500,9 +523,9 @@ func TestOldResultsMakeRoom(t *testing.T) {
 }
 
 func TestManyReadWhileOneWrites(t *testing.T) {
-	s := serveFake(t, Options{}, Database{MaxBytes: 8 << 10}, func(_ context.Context, q engine.Statement, out *result.Writer) error {
+	s := serveFake(t, Options{}, Database{SpoolRows: 30000}, func(_ context.Context, q engine.Statement, out *result.Writer) error {
 		out.SetColumns([]result.Column{{Name: "n"}, {Name: "late"}})
-		for i := range 3000 {
+		for i := range 30000 {
 			out.Int(int64(i))
 			if i < 50 {
 				out.Null()
@@ -523,7 +546,7 @@ func TestManyReadWhileOneWrites(t *testing.T) {
 				next := 5
 				for a := a; a.StructuredContent.Handle != ""; {
 					var err error
-					if a, err = try(t.Context(), s, "fetch_rows", object{"handle": a.StructuredContent.Handle}); err != nil || a.IsError {
+					if a, err = try(t.Context(), s, "fetch_rows", object{"handle": a.StructuredContent.Handle, "limit": 1000}); err != nil || a.IsError {
 						t.Errorf("got %v, %v", a, err)
 						return
 					}
@@ -535,11 +558,36 @@ func TestManyReadWhileOneWrites(t *testing.T) {
 						next++
 					}
 				}
-				if next != 3000 {
+				if next != 30000 {
 					t.Errorf("%d rows", next)
 				}
 			})
 		}
 	}
 	wg.Wait()
+}
+
+func TestWhatIsReadDoesNotChangeAsRowsAreAdded(t *testing.T) {
+	s := serveFake(t, Options{}, Database{}, nil)
+	kept := s.spools.open(&request{server: s, database: s.databases[0]}, result.Page{})
+	add := func(c byte, n int) {
+		t.Helper()
+		if row := bytes.Repeat([]byte{c}, n); !kept.add(row, nil, 0, 0) {
+			t.Fatal("no row is wanted")
+		}
+	}
+	add('b', tailBytes) // so that there is a file, and memory that is used again
+	for i, at := range []position{{1, headerBytes + tailBytes}, {}} { // what is in memory, then what is in both
+		add('a', 100)
+		_, from, err := kept.await(t.Context(), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add('b', tailBytes-headerBytes-100)
+		add('c', 200)
+		got, err := io.ReadAll(from)
+		if err != nil || !bytes.HasSuffix(got, bytes.Repeat([]byte("a"), 100)) {
+			t.Errorf("%d: got %d bytes that end in %.20q, %v", i, len(got), got[max(0, len(got)-20):], err)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package dbserver
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -38,7 +39,11 @@ func readURI(t *testing.T, s *Server, principal, tool, uri string) (*answer, err
 
 func TestResources(t *testing.T) {
 	one := Database{Name: "shop", DSN: newDatabase(t, `CREATE TABLE "a/b %41" (x); CREATE TABLE t (y); INSERT INTO t VALUES (1), (2), (3)`), MaxRows: 1}
-	two := Database{Name: "other", DSN: newDatabase(t, "CREATE TABLE u (z)")}
+	var many strings.Builder
+	for i := range DefaultLimit + 1 {
+		fmt.Fprintf(&many, "CREATE TABLE u%03d (z);", i)
+	}
+	two := Database{Name: "other", DSN: newDatabase(t, many.String())}
 	s, err := New(Options{Databases: []Database{one, two}})
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +76,7 @@ func TestResources(t *testing.T) {
 
 	for uri, c := range map[string]struct{ tool, says string }{
 		"db://shop/schema":                    {"list_tables", `"tables":[{"name":"a/b %41"`},
-		"db://other/schema":                   {"list_tables", `"tables":[{"name":"u"`},
+		"db://other/schema":                   {"list_tables", `"truncated":false`},
 		"db://shop/status":                    {"database_info", `"database":"shop"`},
 		"db://shop/table/t":                   {"describe_table", `"columns":[{"name":"y"`},
 		"db://shop/table/main.t":              {"describe_table", `"columns":[{"name":"y"`},
@@ -117,7 +122,7 @@ func TestResources(t *testing.T) {
 	} {
 		_, err := readURI(t, s, "", "", c.uri)
 		var e *rpc.Error
-		if !errors.As(err, &e) || e.Code != rpc.CodeInvalidParams || c.code != "" && !strings.Contains(string(e.Data), `"code":"`+c.code+`"`) {
+		if !errors.As(err, &e) || e.Code != rpc.CodeInvalidParams || c.code != "" && !strings.Contains(string(e.Data), `"code":"`+c.code+`"`) || c.code == "" && e.Data != nil {
 			t.Errorf("%s: got %v", c.uri, err)
 		}
 	}

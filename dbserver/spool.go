@@ -234,8 +234,6 @@ func (s *spool) page(ctx context.Context, at position, limits result.Limits) (*k
 	}
 	switch {
 	case p.more:
-	case s.cut == byError && p.Count+p.large == 0:
-		return nil, s.err
 	case s.cut != result.ByNone:
 		p.TruncatedBy, p.err = s.cut, s.err
 	case p.large > 0:

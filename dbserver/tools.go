@@ -91,7 +91,7 @@ func explain(ctx context.Context, r *request, err error) (*engine.Error, error) 
 		return told, nil
 	}
 	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, ErrClosed):
+	case errors.Is(cause, ErrClosed), errors.Is(err, ErrClosed): // which a statement can be told of before ctx
 		return &engine.Error{Code: engine.Cancelled, Layer: engine.LayerPool, Retryable: true,
 			Message: "the database server was stopped before the call ended", Next: "try again"}, nil
 	case cause != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -160,5 +161,65 @@ func TestManyCallersShareFewConnections(t *testing.T) {
 	defer q.mu.Unlock()
 	if most.Load() > 8 || q.waiting != 0 || len(q.next) != 0 {
 		t.Errorf("%d ran at a time; left over: %+v", most.Load(), q)
+	}
+}
+
+func TestATurnIsNotOneThatMayNotRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newTurns(3, 2, time.Hour)
+		enter := func(who string) (leave func()) {
+			leave, err := q.enter(t.Context(), who)
+			if err != nil {
+				t.Error(err)
+			}
+			return leave
+		}
+		firstOfA, secondOfA, b := enter("a"), enter("a"), enter("b")
+		var order []string
+		var wg sync.WaitGroup
+		for _, who := range []string{"a", "c"} {
+			wg.Go(func() {
+				leave := enter(who)
+				order = append(order, who)
+				leave()
+			})
+			synctest.Wait()
+		}
+		b() // a, whose turn it is, runs two
+		synctest.Wait()
+		if got := strings.Join(order, " "); got != "c" {
+			t.Errorf("%s came in", got)
+		}
+		firstOfA()
+		wg.Wait()
+		secondOfA()
+	})
+}
+
+func TestATurnThatComesAsItsCallerGoesIsPassedOn(t *testing.T) {
+	q := newTurns(1, 1, time.Hour)
+	for range 200 {
+		leave, err := q.enter(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if leave, err := q.enter(ctx, "b"); err == nil {
+				leave()
+			}
+		})
+		for waits := 0; waits == 0; runtime.Gosched() {
+			q.mu.Lock()
+			waits = q.waiting
+			q.mu.Unlock()
+		}
+		cancel()
+		leave()
+		wg.Wait()
+		if q.running != 0 || len(q.lines) != 0 {
+			t.Fatalf("left over: %+v", q)
+		}
 	}
 }
