@@ -72,21 +72,23 @@ type Position struct {
 }
 
 // PositionAt is the position of the character with that offset, in characters
-// from 1, which is how engines tell it; nil if there is none.
+// from 1, which is how engines tell it. The end of the text has one, too, right
+// behind its last character; it is nil for any other offset.
 func PositionAt(sql string, offset int) *Position {
 	if offset < 1 {
 		return nil
 	}
 	p := Position{Line: 1, Column: 1}
 	for _, c := range sql {
-		if offset--; offset == 0 {
-			break
+		if offset == 1 {
+			return &p
 		}
+		offset--
 		if p.Column++; c == '\n' {
 			p = Position{Line: p.Line + 1, Column: 1}
 		}
 	}
-	if offset > 0 && p.Column == 1 && p.Line == 1 {
+	if offset > 1 {
 		return nil
 	}
 	return &p

@@ -331,8 +331,9 @@ func (w *Writer) Bytes(v []byte) {
 	w.page.Text = append(w.page.Text, " bytes>"...)
 }
 
-// JSON adds a JSON document as it is, or as a text if it is not valid JSON,
-// holds numbers that readers would round, or is longer than a cell may be.
+// JSON adds a JSON document as it is, but in one line, or as a text if it is not
+// valid JSON, holds numbers that readers would round, or is longer than a cell
+// may be.
 func (w *Writer) JSON(v []byte) {
 	if len(v) > w.limits.Cell || w.whole > int64(len(v)) || !json.Valid(v) || !exact(v) {
 		w.string("JSON", string(v))
@@ -345,7 +346,13 @@ func (w *Writer) JSON(v []byte) {
 		w.partial("")
 		return
 	}
+	start := len(w.page.Rows)
 	w.page.Rows = append(w.page.Rows, v...)
+	for i, c := range w.page.Rows[start:] {
+		if c == '\n' || c == '\r' { // between tokens, and what ends a message over stdio
+			w.page.Rows[start+i] = ' '
+		}
+	}
 	w.page.Text, _ = AppendText(w.page.Text, TSV(string(v)))
 }
 

@@ -136,23 +136,24 @@ func (d *Database) find(ctx context.Context, q *session, n engine.Name) (found, 
 	if err != nil {
 		return found{}, err
 	}
-	if len(fits) > 1 { // of several cases the one that was asked for, of several schemas the role's own
-		best := slices.IndexFunc(fits, func(t found) bool {
-			return t.Name == n.Table && (n.Schema == "" || t.Schema == n.Schema) && (n.Schema != "" || strings.EqualFold(t.Schema, q.facts.one(factSchema)))
-		})
-		if best < 0 {
-			best = slices.IndexFunc(fits, func(t found) bool { return n.Schema == "" && strings.EqualFold(t.Schema, q.facts.one(factSchema)) })
+	rank := func(t found) (rank int) {
+		if strings.EqualFold(t.Schema, q.facts.one(factSchema)) {
+			rank += 2
 		}
-		if best >= 0 {
-			return fits[best], nil
+		if t.Name == n.Table { // names that differ in case alone are others on some servers
+			rank++
 		}
+		return rank
+	}
+	slices.SortStableFunc(fits, func(a, b found) int { return rank(b) - rank(a) })
+	if len(fits) > 1 && rank(fits[0]) == rank(fits[1]) {
 		e := &engine.Error{Code: engine.AmbiguousObject, Layer: engine.LayerInput, Message: fmt.Sprintf("several tables have the name %s", n), Next: "write the schema before the name"}
 		for _, t := range fits {
 			e.DidYouMean = append(e.DidYouMean, t.Schema+"."+t.Name)
 		}
 		return found{}, e
 	}
-	if len(fits) == 1 {
+	if len(fits) > 0 {
 		return fits[0], nil
 	}
 	return found{}, &engine.Error{Code: engine.UnknownObject, Layer: engine.LayerInput, Message: fmt.Sprintf("no such table: %s", n),
