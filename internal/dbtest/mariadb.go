@@ -67,7 +67,7 @@ func startMariaDB(t testing.TB, args ...string) *MariaDBServer {
 		"ALTER USER root@localhost IDENTIFIED BY '%s';\n"+
 		"RENAME USER root@localhost TO root@'%%';\n", s.Password))
 	s.home.run(t, install, "--no-defaults", "--datadir="+s.data(), "--auth-root-authentication-method=normal",
-		"--skip-name-resolve", "--skip-test-db", "--extra-file="+accounts)
+		"--skip-name-resolve", "--skip-test-db", "--tmpdir="+s.home.dir, "--extra-file="+accounts)
 	var err error
 	for range 3 { // somebody else may take the port before the server does
 		s.Port = freePort(t)
@@ -89,7 +89,7 @@ func (s *MariaDBServer) start() error {
 		return nil
 	}
 	args := append([]string{"--no-defaults", "--datadir=" + s.data(), "--bind-address=" + s.Host, "--port=" + s.Port,
-		"--socket=" + filepath.Join(s.home.dir, "socket"), "--skip-name-resolve", "--skip-log-bin", "--secure-file-priv=",
+		"--tmpdir=" + s.home.dir, "--socket=" + filepath.Join(s.home.dir, "socket"), "--skip-name-resolve", "--skip-log-bin", "--secure-file-priv=",
 		"--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--innodb-doublewrite=0",
 		"--performance-schema=off", "--character-set-server=utf8mb4", "--max-connections=100"}, s.args...)
 	p, err := s.home.start(syscall.SIGTERM, "ready for connections", s.program, args...)

@@ -115,8 +115,9 @@ func refused(format string, args ...any) *engine.Error {
 var reading = map[string]bool{"SELECT": true, "WITH": true, "VALUES": true, "TABLE": true, "SHOW": true,
 	"EXPLAIN": true, "DESCRIBE": true, "DESC": true}
 
-// parserPosition is where the parser stopped.
-var parserPosition = regexp.MustCompile(`^line (\d+) column (\d+) near "`)
+// parserNear is where the parser stopped; its column is that of the end of a
+// token.
+var parserNear = regexp.MustCompile(`(?s)^line (\d+) column \d+ near "(.*)"`)
 
 // notUnderstood is the error about a statement that the parser has refused. The
 // server has not seen it.
@@ -135,10 +136,9 @@ func notUnderstood(sql string, err error) error {
 	e := &engine.Error{Code: engine.SyntaxError, Layer: engine.LayerGuard,
 		Message: "the statement is not understood: " + cutMessage(message),
 		Next:    "correct the statement, or say it in plainer SQL: what is not understood cannot be shown to only read"}
-	if m := parserPosition.FindStringSubmatch(message); m != nil {
+	if m := parserNear.FindStringSubmatch(message); m != nil {
 		line, _ := strconv.Atoi(m[1])
-		column, _ := strconv.Atoi(m[2])
-		e.Position = &engine.Position{Line: line, Column: column}
+		e.Position = near(sql, line, m[2])
 	}
 	return e
 }
