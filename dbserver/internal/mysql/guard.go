@@ -56,16 +56,32 @@ func parse(sql string) (*statement, error) {
 			Message: "the text has no statement", Next: "send one SELECT"}
 	}
 	p := parsers.Get().(*parser.Parser)
-	defer parsers.Put(p)
-	nodes, _, err := p.ParseSQL(first)
-	if err != nil {
-		return nil, notUnderstood(first, err)
+	var nodes []ast.StmtNode
+	var parseErr error
+	if err := safely(func() { nodes, _, parseErr = p.ParseSQL(first) }); err != nil {
+		return nil, err // and p is not used again
+	}
+	parsers.Put(p)
+	if parseErr != nil {
+		return nil, notUnderstood(first, parseErr)
 	}
 	if len(nodes) != 1 {
 		return nil, &engine.Error{Code: engine.MultiStatement, Layer: engine.LayerGuard,
 			Message: "the text has more than one statement", Next: "send one statement a call"}
 	}
 	return &statement{sql: first, node: nodes[0]}, nil
+}
+
+// safely runs code of the parser's on what a stranger wrote: where it panics the
+// statement is refused.
+func safely(fn func()) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = refused("syntax that the parser fails on")
+		}
+	}()
+	fn()
+	return nil
 }
 
 // uncomment returns a text with spaces in place of comments, so that nothing in
@@ -195,7 +211,9 @@ type guard struct {
 
 // check walks a statement.
 func (g *guard) check(s *statement) error {
-	s.node.Accept(g)
+	if err := safely(func() { s.node.Accept(g) }); err != nil {
+		return err
+	}
 	s.tables, s.params = g.tables, g.params
 	return g.err
 }
