@@ -90,7 +90,7 @@ func (s *MariaDBServer) start() error {
 	}
 	args := append([]string{"--no-defaults", "--datadir=" + s.data(), "--bind-address=" + s.Host, "--port=" + s.Port,
 		"--tmpdir=" + s.home.dir, "--socket=" + filepath.Join(s.home.dir, "socket"), "--skip-name-resolve", "--skip-log-bin", "--secure-file-priv=",
-		"--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--innodb-doublewrite=0",
+		"--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--innodb-doublewrite=0", "--sync-frm=0", "--innodb-flush-method=nosync",
 		"--performance-schema=off", "--character-set-server=utf8mb4", "--max-connections=100"}, s.args...)
 	p, err := s.home.start(syscall.SIGTERM, "ready for connections", s.program, args...)
 	s.process = p
