@@ -25,10 +25,10 @@ type MariaDBServer struct {
 	Password   string // of root
 	home       *home
 	program    string
-	args       []string
 
-	mu      sync.Mutex // guards process
-	process *process   // nil while it is stopped
+	mu      sync.Mutex // guards what follows
+	args    []string
+	process *process // nil while it is stopped
 }
 
 // mariadb is the server that the tests of a process share; guarded by shared.
@@ -95,6 +95,13 @@ func (s *MariaDBServer) start() error {
 	p, err := s.home.start(syscall.SIGTERM, "ready for connections", s.program, args...)
 	s.process = p
 	return err
+}
+
+// Args adds arguments for mariadbd, for when it is started again.
+func (s *MariaDBServer) Args(args ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.args = append(s.args, args...)
 }
 
 // Start starts a server that was stopped.

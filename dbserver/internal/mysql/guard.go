@@ -56,20 +56,27 @@ func parse(sql string) (*statement, error) {
 			Message: "the text has no statement", Next: "send one SELECT"}
 	}
 	p := parsers.Get().(*parser.Parser)
-	var nodes []ast.StmtNode
+	s := &statement{sql: first}
+	count := 0
 	var parseErr error
-	if err := safely(func() { nodes, _, parseErr = p.ParseSQL(first) }); err != nil {
+	err = safely(func() {
+		var nodes []ast.StmtNode // of the parser, which puts the next one's in their place
+		if nodes, _, parseErr = p.ParseSQL(first); len(nodes) > 0 {
+			s.node, count = nodes[0], len(nodes)
+		}
+	})
+	if err != nil {
 		return nil, err // and p is not used again
 	}
 	parsers.Put(p)
 	if parseErr != nil {
 		return nil, notUnderstood(first, parseErr)
 	}
-	if len(nodes) != 1 {
+	if count != 1 {
 		return nil, &engine.Error{Code: engine.MultiStatement, Layer: engine.LayerGuard,
 			Message: "the text has more than one statement", Next: "send one statement a call"}
 	}
-	return &statement{sql: first, node: nodes[0]}, nil
+	return s, nil
 }
 
 // safely runs code of the parser's on what a stranger wrote: where it panics the
