@@ -25,10 +25,10 @@ type MariaDBServer struct {
 	Password   string // of root
 	home       *home
 	program    string
-	args       []string
 
-	mu      sync.Mutex // guards process
-	process *process   // nil while it is stopped
+	mu      sync.Mutex // guards what follows
+	args    []string
+	process *process // nil while it is stopped
 }
 
 // mariadb is the server that the tests of a process share; guarded by shared.
@@ -67,7 +67,7 @@ func startMariaDB(t testing.TB, args ...string) *MariaDBServer {
 		"ALTER USER root@localhost IDENTIFIED BY '%s';\n"+
 		"RENAME USER root@localhost TO root@'%%';\n", s.Password))
 	s.home.run(t, install, "--no-defaults", "--datadir="+s.data(), "--auth-root-authentication-method=normal",
-		"--skip-name-resolve", "--skip-test-db", "--extra-file="+accounts)
+		"--skip-name-resolve", "--skip-test-db", "--tmpdir="+s.home.dir, "--extra-file="+accounts)
 	var err error
 	for range 3 { // somebody else may take the port before the server does
 		s.Port = freePort(t)
@@ -89,12 +89,19 @@ func (s *MariaDBServer) start() error {
 		return nil
 	}
 	args := append([]string{"--no-defaults", "--datadir=" + s.data(), "--bind-address=" + s.Host, "--port=" + s.Port,
-		"--socket=" + filepath.Join(s.home.dir, "socket"), "--skip-name-resolve", "--skip-log-bin", "--secure-file-priv=",
-		"--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--innodb-doublewrite=0",
+		"--tmpdir=" + s.home.dir, "--socket=" + filepath.Join(s.home.dir, "socket"), "--skip-name-resolve", "--skip-log-bin", "--secure-file-priv=",
+		"--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--innodb-doublewrite=0", "--sync-frm=0", "--innodb-flush-method=nosync",
 		"--performance-schema=off", "--character-set-server=utf8mb4", "--max-connections=100"}, s.args...)
 	p, err := s.home.start(syscall.SIGTERM, "ready for connections", s.program, args...)
 	s.process = p
 	return err
+}
+
+// Args adds arguments for mariadbd, for when it is started again.
+func (s *MariaDBServer) Args(args ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.args = append(s.args, args...)
 }
 
 // Start starts a server that was stopped.

@@ -69,7 +69,7 @@ func (k *connector) open(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: raw, wire: *w, place: config.Addr + "/" + config.DBName}
+	c := &conn{Conn: raw, wire: *w, place: config.Addr + "/" + config.DBName, database: config.DBName}
 	if c.link, err = linkOf(raw); err == nil {
 		// From here on a deadline ends what ctx does not reach.
 		stop := context.AfterFunc(ctx, func() { _ = c.wire.Close() }) // who waits for it is told by its read
@@ -142,24 +142,38 @@ func (k *connector) config(ctx context.Context) (*mysql.Config, **wire, error) {
 // A conn is a connection to the database, of one call at a time.
 type conn struct {
 	driver.Conn
-	wire    *wire
-	link    net.Conn // what the driver writes to: the wire, or TLS over it
-	server  server
-	id      string // of the connection in the server
-	account string
-	place   string
-	checks  []engine.Check // of the role
-	expires time.Time      // zero for never
-	used    bool           // a call has been made on it
-	broken  bool           // it is not to be used again
+	wire     *wire
+	link     net.Conn // what the driver writes to: the wire, or TLS over it
+	server   server
+	id       string // of the connection in the server
+	account  string
+	place    string
+	database string
+	setRole  string         // the statement that takes the role that a new session has, empty for servers without roles
+	checks   []engine.Check // of the role
+	expires  time.Time      // zero for never
+	used     bool           // a call has been made on it
+	broken   bool           // it is not to be used again
 }
 
 // greet asks the server what it is.
 func (c *conn) greet() error {
-	return c.query("SELECT VERSION(), CONNECTION_ID(), CURRENT_USER()", nil, func(row []driver.Value) error {
+	err := c.query("SELECT VERSION(), CONNECTION_ID(), CURRENT_USER()", nil, func(row []driver.Value) error {
 		c.server, c.id, c.account = parseServer(text(row[0])), text(row[1]), text(row[2])
 		return nil
 	})
+	switch {
+	case err != nil:
+	case !c.server.maria && c.server.atLeast(8, 0, 0):
+		c.setRole = "SET ROLE DEFAULT"
+	case c.server.maria: // which has no DEFAULT there
+		var role string
+		role, err = c.one("SELECT CURRENT_ROLE()")
+		if c.setRole = "SET ROLE NONE"; role != "" {
+			c.setRole = "SET ROLE " + quoteName(role)
+		}
+	}
+	return err
 }
 
 // IsValid reports whether the connection may be used again. It is asked when a

@@ -90,7 +90,7 @@ func (d *Database) run(ctx context.Context, t task, s *statement, fn func(contex
 	}
 	err := d.do(ctx, p, t, func(ctx context.Context, c *conn) error {
 		if err := fn(ctx, c); err != nil {
-			return d.near(ctx, c, s, err)
+			return d.suggest(ctx, c, s, err)
 		}
 		return nil
 	})

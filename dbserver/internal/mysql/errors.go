@@ -168,6 +168,11 @@ func position(sql, message string) *engine.Position {
 		return nil
 	}
 	line, _ := strconv.Atoi(m[2])
+	return near(sql, line, m[1])
+}
+
+// near finds the position of what starts with rest in a line of a statement.
+func near(sql string, line int, rest string) *engine.Position {
 	start := 0
 	for range line - 1 {
 		i := strings.IndexByte(sql[start:], '\n')
@@ -177,8 +182,8 @@ func position(sql, message string) *engine.Position {
 		start += i + 1
 	}
 	at := len(sql)
-	if m[1] != "" {
-		i := strings.Index(sql[start:], m[1])
+	if rest != "" {
+		i := strings.Index(sql[start:], rest)
 		if i < 0 {
 			return &engine.Position{Line: line, Column: 1}
 		}
@@ -190,9 +195,9 @@ func position(sql, message string) *engine.Position {
 // quotedName matches the names in the messages about what does not exist.
 var quotedName = regexp.MustCompile(`^(?:Table|Unknown table|Unknown column) '([^']+)'`)
 
-// near adds the names that are near to one that does not exist, while there is a
+// suggest adds the names that are near to one that does not exist, while there is a
 // session to ask in.
-func (d *Database) near(ctx context.Context, c *conn, s *statement, err error) error {
+func (d *Database) suggest(ctx context.Context, c *conn, s *statement, err error) error {
 	number := numberOf(err)
 	var e *mysql.MySQLError
 	if s == nil || ctx.Err() != nil || c.dead() || !errors.As(err, &e) || number != erBadColumn && number != erNoSuchTable {

@@ -56,16 +56,39 @@ func parse(sql string) (*statement, error) {
 			Message: "the text has no statement", Next: "send one SELECT"}
 	}
 	p := parsers.Get().(*parser.Parser)
-	defer parsers.Put(p)
-	nodes, _, err := p.ParseSQL(first)
+	s := &statement{sql: first}
+	count := 0
+	var parseErr error
+	err = safely(func() {
+		var nodes []ast.StmtNode // of the parser, which puts the next one's in their place
+		if nodes, _, parseErr = p.ParseSQL(first); len(nodes) > 0 {
+			s.node, count = nodes[0], len(nodes)
+		}
+	})
 	if err != nil {
-		return nil, notUnderstood(first, err)
+		return nil, err // and p is not used again
 	}
-	if len(nodes) != 1 {
+	parsers.Put(p)
+	if parseErr != nil {
+		return nil, notUnderstood(first, parseErr)
+	}
+	if count != 1 {
 		return nil, &engine.Error{Code: engine.MultiStatement, Layer: engine.LayerGuard,
 			Message: "the text has more than one statement", Next: "send one statement a call"}
 	}
-	return &statement{sql: first, node: nodes[0]}, nil
+	return s, nil
+}
+
+// safely runs code of the parser's on what a stranger wrote: where it panics the
+// statement is refused.
+func safely(fn func()) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = refused("syntax that the parser fails on")
+		}
+	}()
+	fn()
+	return nil
 }
 
 // uncomment returns a text with spaces in place of comments, so that nothing in
@@ -115,8 +138,9 @@ func refused(format string, args ...any) *engine.Error {
 var reading = map[string]bool{"SELECT": true, "WITH": true, "VALUES": true, "TABLE": true, "SHOW": true,
 	"EXPLAIN": true, "DESCRIBE": true, "DESC": true}
 
-// parserPosition is where the parser stopped.
-var parserPosition = regexp.MustCompile(`^line (\d+) column (\d+) near "`)
+// parserNear is where the parser stopped; its column is that of the end of a
+// token.
+var parserNear = regexp.MustCompile(`(?s)^line (\d+) column \d+ near "(.*)"`)
 
 // notUnderstood is the error about a statement that the parser has refused. The
 // server has not seen it.
@@ -135,10 +159,9 @@ func notUnderstood(sql string, err error) error {
 	e := &engine.Error{Code: engine.SyntaxError, Layer: engine.LayerGuard,
 		Message: "the statement is not understood: " + cutMessage(message),
 		Next:    "correct the statement, or say it in plainer SQL: what is not understood cannot be shown to only read"}
-	if m := parserPosition.FindStringSubmatch(message); m != nil {
+	if m := parserNear.FindStringSubmatch(message); m != nil {
 		line, _ := strconv.Atoi(m[1])
-		column, _ := strconv.Atoi(m[2])
-		e.Position = &engine.Position{Line: line, Column: column}
+		e.Position = near(sql, line, m[2])
 	}
 	return e
 }
@@ -195,7 +218,9 @@ type guard struct {
 
 // check walks a statement.
 func (g *guard) check(s *statement) error {
-	s.node.Accept(g)
+	if err := safely(func() { s.node.Accept(g) }); err != nil {
+		return err
+	}
 	s.tables, s.params = g.tables, g.params
 	return g.err
 }

@@ -3,6 +3,7 @@
 package mysql
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -118,4 +119,12 @@ func codeOf(err error) string {
 		return engine.StatementTimeout
 	}
 	return fmt.Sprintf("%T %v", err, err)
+}
+
+func number64(digits string) json.Number { return json.Number(digits) }
+
+type ctx = context.Context
+
+func caller(principal, tool string) engine.Caller {
+	return engine.Caller{Principal: principal, Tool: tool}
 }

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"database/sql/driver"
 	"fmt"
 	"strings"
@@ -28,14 +29,15 @@ func (r *resolver) mask(s *statement) (string, error) {
 		return "", err
 	}
 	m := &masker{r: r}
-	again.node.Accept(m)
-	if m.err != nil {
-		return "", m.err
+	if err := safely(func() { again.node.Accept(m) }); err != nil || m.err != nil {
+		return "", cmp.Or(m.err, err)
 	}
 	var b strings.Builder
 	flags := format.DefaultRestoreFlags | format.RestoreStringEscapeBackslash | format.RestoreStringWithoutDefaultCharset |
 		format.RestoreSpacesAroundBinaryOperation
-	if err := again.node.Restore(format.NewRestoreCtx(flags, &b)); err != nil {
+	var restoreErr error
+	err = safely(func() { restoreErr = again.node.Restore(format.NewRestoreCtx(flags, &b)) })
+	if err != nil || restoreErr != nil {
 		return "", unmaskable("the statement")
 	}
 	masked, err := r.d.read(b.String())
@@ -74,11 +76,13 @@ func (m *masker) Enter(n ast.Node) (_ ast.Node, skipChildren bool) {
 		}
 	case *ast.ColumnName:
 		m.qualified(n.Schema.O, n.Table.O)
-	case *ast.WildCardField:
-		m.qualified(n.Schema.O, n.Table.O)
+	case *ast.SelectField: // the wildcard in it is not visited
+		if w := n.WildCard; w != nil {
+			m.qualified(w.Schema.O, w.Table.O)
+		}
 	case *ast.SelectStmt:
 		if n.Kind == ast.SelectStmtKindTable {
-			n.Kind = ast.SelectStmtKindSelect // TABLE takes no derived one
+			n.Kind, n.SelectStmtOpts = ast.SelectStmtKindSelect, &ast.SelectStmtOpts{SQLCache: true} // TABLE takes no derived one
 		}
 	}
 	return n, m.err != nil

@@ -28,7 +28,7 @@ func (d *Database) Read(ctx context.Context, who engine.Caller, s engine.Stateme
 		if err != nil {
 			return err
 		}
-		return d.rows(c, marked(who)+sql, params, prepared(parsed), out)
+		return d.rows(ctx, c, marked(who)+sql, params, prepared(parsed), out)
 	})
 }
 
@@ -59,7 +59,7 @@ func marked(who engine.Caller) string {
 }
 
 // rows runs a statement and hands its rows to out.
-func (d *Database) rows(c *conn, sql string, params []any, prepared bool, out *result.Writer) error {
+func (d *Database) rows(ctx context.Context, c *conn, sql string, params []any, prepared bool, out *result.Writer) error {
 	c.wire.allow(maxRow)
 	rows, close, err := c.start(sql, params, prepared)
 	if err != nil {
@@ -80,6 +80,8 @@ func (d *Database) rows(c *conn, sql string, params []any, prepared bool, out *r
 			return nil
 		case err != nil:
 			return c.whole(err)
+		case ctx.Err() != nil: // what is on the way is left to close
+			return context.Cause(ctx)
 		}
 		for i, v := range row {
 			columns[i].write(out, v)

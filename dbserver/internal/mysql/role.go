@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
@@ -32,20 +33,13 @@ var (
 
 // checkRole reads what the account may do, with all roles that it may take.
 func (c *conn) checkRole(allowUnsafe bool) error {
-	var dangers, warnings []string
-	seen := map[string]bool{}
-	todo := []string{"SHOW GRANTS"}
-	for len(todo) > 0 {
-		statement := todo[0]
-		todo = todo[1:]
-		err := c.query(statement, nil, func(row []driver.Value) error {
+	var dangers, warnings, roles []string
+	look := func(statement string) error {
+		return c.query(statement, nil, func(row []driver.Value) error {
 			grant := text(row[0])
-			if m := grantRole.FindStringSubmatch(grant); m != nil && !strings.Contains(grant, " ON ") {
+			if m := grantRole.FindStringSubmatch(grant); m != nil {
 				for role := range strings.SplitSeq(m[1], ",") {
-					if role = strings.TrimSpace(role); !seen[role] {
-						seen[role] = true
-						todo = append(todo, c.grantsOf(role))
-					}
+					roles = append(roles, strings.TrimSpace(role))
 				}
 				return nil
 			}
@@ -53,9 +47,24 @@ func (c *conn) checkRole(allowUnsafe bool) error {
 			dangers, warnings = append(dangers, danger...), append(warnings, warning...)
 			return nil
 		})
+	}
+	err := look("SHOW GRANTS")
+	// Roles that roles have are shown with them.
+	for _, role := range slices.Compact(slices.Sorted(slices.Values(roles))) {
 		if err != nil {
-			return fmt.Errorf("what the account may do cannot be found out: %w", err)
+			break
 		}
+		if !c.server.maria {
+			err = look("SHOW GRANTS FOR CURRENT_USER() USING " + role)
+		} else if err = c.exec("SET ROLE " + role); err == nil { // of others an account is not told
+			err = look("SHOW GRANTS FOR CURRENT_ROLE")
+		}
+	}
+	if err == nil && len(roles) > 0 {
+		err = c.exec(c.setRole)
+	}
+	if err != nil {
+		return fmt.Errorf("what the account may do cannot be found out: %w", err)
 	}
 	safe := engine.Check{Name: "the account may only read", OK: len(dangers) == 0}
 	if !safe.OK {
@@ -69,14 +78,6 @@ func (c *conn) checkRole(allowUnsafe bool) error {
 		return &roleError{c.account, "may do more than read: " + safe.Detail}
 	}
 	return nil
-}
-
-// grantsOf is the statement that shows what a role may do.
-func (c *conn) grantsOf(role string) string {
-	if c.server.maria {
-		return "SHOW GRANTS FOR " + role
-	}
-	return "SHOW GRANTS FOR CURRENT_USER() USING " + role
 }
 
 // judge says what of a grant is more than reading, and what is to be warned of.
@@ -98,7 +99,7 @@ func judge(grant string) (dangers, warnings []string) {
 			warnings = append(warnings, privilege+" on "+m[2])
 		}
 	}
-	if strings.Contains(m[3], " WITH GRANT OPTION") {
+	if strings.Contains(m[3], " GRANT OPTION") {
 		dangers = append(dangers, "GRANT OPTION on "+m[2])
 	}
 	return dangers, warnings

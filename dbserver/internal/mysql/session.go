@@ -114,11 +114,19 @@ func (c *conn) reset() {
 		c.broken = true
 		return
 	}
+	// The database and the role are not of what a reset resets.
+	commands := []string{string([]byte{comReset})}
+	if c.database != "" {
+		commands = append(commands, string([]byte{comUse})+c.database)
+	}
+	if c.setRole != "" {
+		commands = append(commands, string([]byte{comQuery})+c.setRole)
+	}
 	// A KILL that came late is for the reset, then, and for nothing of the next
 	// caller.
 	for range 3 {
 		c.wire.allow(maxRow)
-		err := command(c.link, comReset, patience)
+		err := send(c.link, patience, commands...)
 		if err == nil {
 			return
 		}

@@ -4,7 +4,6 @@ import (
 	"database/sql/driver"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"reflect"
@@ -60,19 +59,43 @@ func linkOf(c driver.Conn) (net.Conn, error) {
 	return link, nil
 }
 
-// comReset is COM_RESET_CONNECTION, of MySQL 5.7.3 and MariaDB 10.2.4
-// (https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_reset_connection.html).
-const comReset = 0x1f
+// Commands of the protocol
+// (https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_command_phase.html).
+const (
+	comUse   = 0x02
+	comQuery = 0x03
+	comReset = 0x1f // of MySQL 5.7.3 and MariaDB 10.2.4
+)
 
-// command sends a command without arguments between two of the driver's, and
-// reads the answer.
-func command(link net.Conn, code byte, timeout time.Duration) error {
+// send sends commands of which each is answered by an OK, at once and between two
+// of the driver's. The error is that of the first that is not.
+func send(link net.Conn, timeout time.Duration, commands ...string) error {
 	if err := link.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
-	if _, err := link.Write([]byte{1, 0, 0, 0, code}); err != nil {
+	var packets []byte
+	for _, c := range commands {
+		packets = append(packets, byte(len(c)), byte(len(c)>>8), byte(len(c)>>16), 0)
+		packets = append(packets, c...)
+	}
+	if _, err := link.Write(packets); err != nil {
 		return err
 	}
+	var first error
+	for range commands {
+		err := readOK(link)
+		if err != nil && numberOf(err) == 0 {
+			return err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return errors.Join(first, link.SetDeadline(time.Time{}))
+}
+
+// readOK reads the answer to a command.
+func readOK(link net.Conn) error {
 	var header [4]byte
 	if _, err := io.ReadFull(link, header[:]); err != nil {
 		return err
@@ -83,10 +106,9 @@ func command(link net.Conn, code byte, timeout time.Duration) error {
 	}
 	switch {
 	case len(answer) > 0 && answer[0] == 0:
-		return link.SetDeadline(time.Time{})
+		return nil
 	case len(answer) > 8 && answer[0] == 0xff:
-		return errors.Join(&mysql.MySQLError{Number: binary.LittleEndian.Uint16(answer[1:]), Message: string(answer[9:])},
-			link.SetDeadline(time.Time{}))
+		return &mysql.MySQLError{Number: binary.LittleEndian.Uint16(answer[1:]), Message: string(answer[9:])}
 	}
-	return fmt.Errorf("the answer to command %#x is not understood", code)
+	return errors.New("an answer of the server is not understood")
 }

@@ -1,0 +1,411 @@
+//go:build unix
+
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
+	"github.com/mcpool-dev/mcpool/internal/dbtest"
+)
+
+// busy are statements that take long: one waits, one computes, one sends, one
+// waits for a lock.
+var busy = map[string]string{
+	"waits":    "SELECT SLEEP(60)",
+	"computes": "SELECT COUNT(*) FROM seq_1_to_1000000 a JOIN seq_1_to_1000000 b ON a.seq * 7 % 11 <> b.seq % 13",
+	"sends":    "SELECT seq FROM seq_1_to_1000000000",
+}
+
+// unhurried lets busy statements in.
+func unhurried(o engine.Options) engine.Options {
+	o.Policy.Functions = []string{"sleep"}
+	o.Pool.MaxOpen = 1
+	return o
+}
+
+// all reads without end.
+func all() *result.Writer {
+	return result.NewWriter(limits(), func(_, _ []byte) bool { return true })
+}
+
+func TestCancelEndsTheStatement(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "cancelled")
+	d := open(t, unhurried(options(reader)))
+	for name, sql := range busy {
+		t.Run(name, func(t *testing.T) {
+			id := mustRead(t, d, "SELECT CONNECTION_ID()")
+			gone := errors.New("the caller went away")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			began := make(chan time.Time, 1)
+			time.AfterFunc(300*time.Millisecond, func() { began <- time.Now(); cancel(gone) })
+			err := d.Read(ctx, who, engine.Statement{SQL: sql}, all())
+			took := time.Since(<-began)
+			if !errors.Is(err, gone) || took > time.Second {
+				t.Errorf("got %v %v after the end of ctx", err, took)
+			}
+			noneRuns(t, s)
+			if now := mustRead(t, d, "SELECT CONNECTION_ID()"); now != id {
+				t.Errorf("the connection was not kept: %s, then %s", id, now)
+			}
+		})
+		t.Run(name+" too long", func(t *testing.T) {
+			err := d.Read(t.Context(), who, engine.Statement{SQL: sql, Timeout: 300 * time.Millisecond}, all())
+			if !errors.Is(err, engine.ErrTimeout) {
+				t.Errorf("got %v", err)
+			}
+			noneRuns(t, s)
+		})
+	}
+}
+
+// A KILL may come when the statement has just ended. It must not hit what the
+// next caller does.
+func TestLateCancelHarmsNobody(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "late")
+	d := open(t, unhurried(options(reader)))
+	for i := range 300 {
+		ctx, cancel := context.WithCancel(t.Context())
+		stop := time.AfterFunc(time.Duration(i%30)*50*time.Microsecond, cancel)
+		_ = d.Read(ctx, who, engine.Statement{SQL: "SELECT COUNT(*) FROM customers"}, all())
+		stop.Stop()
+		cancel()
+		if _, err := read(t, d, "SELECT COUNT(*) FROM customers"); err != nil {
+			t.Fatalf("round %d: the next caller got %v", i, err)
+		}
+	}
+}
+
+func TestSessionOfOneCallerIsNotSeenByTheNext(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	_, root := sample(t, s, "hygiene")
+	s.Exec(t, "", "CREATE ROLE other_role")
+	t.Cleanup(func() { s.Exec(t, "", "DROP ROLE other_role") })
+	o := options(root)
+	o.AllowUnsafeRole = true
+	o.Pool.MaxOpen = 1
+	d := open(t, o)
+	id, clean := mustRead(t, d, "SELECT CONNECTION_ID()"), session(t, d)
+	db := s.Open(t, "hygiene")
+	for _, left := range []string{
+		"SET @left = 1",
+		"SET SESSION sql_mode = 'ANSI_QUOTES', SESSION max_statement_time = 1, SESSION sql_select_limit = 1, NAMES latin1",
+		"SET SESSION TRANSACTION READ WRITE",
+		"SET SESSION tx_read_only = 0",
+		"ROLLBACK",
+		"DO GET_LOCK('left', 0)",
+		"CREATE TEMPORARY TABLE customers (other INT)",
+		"SET ROLE other_role",
+		"USE mysql",
+		"LOCK TABLES customers READ",
+		"PREPARE left_over FROM 'SELECT 1'",
+		"SET autocommit = 0",
+		"DO LAST_INSERT_ID(77)",
+	} {
+		err := d.do(t.Context(), d.reads, task{who: who}, func(_ context.Context, c *conn) error {
+			if err := c.exec("ROLLBACK"); err != nil { // out of what protects
+				return err
+			}
+			if err := c.exec("SET SESSION tx_read_only = 0"); err != nil {
+				return err
+			}
+			return c.exec(left)
+		})
+		if err != nil {
+			t.Errorf("%s: %v", left, err)
+		}
+		if now := session(t, d); now != clean {
+			t.Errorf("after %s the session is\n%s\nwant\n%s", left, now, clean)
+		}
+		var free int
+		if err := db.QueryRow("SELECT IS_FREE_LOCK('left')").Scan(&free); err != nil || free != 1 {
+			t.Errorf("after %s the lock is held (%v)", left, err)
+		}
+		if _, err := db.Exec("UPDATE customers SET name = name WHERE id = 1"); err != nil {
+			t.Error(err)
+		}
+	}
+	if now := mustRead(t, d, "SELECT CONNECTION_ID()"); now != id {
+		t.Errorf("the connection was not kept: %s, then %s", id, now)
+	}
+}
+
+func TestSessionHasItsSettings(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "settings")
+	o := options(reader)
+	o.LockTimeout, o.StatementTimeout = 1500*time.Millisecond, 7*time.Second
+	d := open(t, o)
+	got := mustRead(t, d, `SELECT @@tx_read_only, @@lock_wait_timeout, @@innodb_lock_wait_timeout, @@max_statement_time, @@time_zone,
+		@@character_set_client, @@character_set_results, @@autocommit`)
+	if want := `[[1,2,2,8.0,"+00:00","utf8mb4","utf8mb4",1]]`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := mustRead(t, d, "SELECT @@sql_mode"); got != `[["`+sqlMode+`"]]` {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestLockTimeout(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "locked")
+	o := options(reader)
+	o.LockTimeout = time.Second
+	d := open(t, o)
+	holder := s.Open(t, "locked")
+	holder.SetMaxOpenConns(1)
+	if _, err := holder.Exec("LOCK TABLES customers WRITE"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read(t, d, "SELECT * FROM customers"); codeOf(err) != engine.LockTimeout {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestManyCallersShareFewConnections(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "many")
+	o := options(reader)
+	o.Pool.MaxOpen, o.Pool.AcquireTimeout = 8, time.Minute
+	d := open(t, o)
+	var callers sync.WaitGroup
+	for i := range 200 {
+		callers.Go(func() {
+			for n := range 5 {
+				want := fmt.Sprintf("[[%d]]", i*1000+n)
+				if n == 3 { // some go away
+					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*20*time.Microsecond)
+					_ = d.Read(ctx, who, engine.Statement{SQL: "SELECT SLEEP(1)"}, all())
+					cancel()
+					continue
+				}
+				if got, err := read(t, d, "SELECT ?", number64(fmt.Sprint(i*1000+n))); err != nil || got != want {
+					t.Errorf("caller %d got %s, %v", i, got, err)
+				}
+			}
+		})
+	}
+	callers.Wait()
+	if stats := d.reads.stats(); stats["open"] > 8 || stats["in_use"] != 0 || stats["waited"] == 0 || stats["waiting"] != 0 {
+		t.Errorf("the pool has %v", stats)
+	}
+}
+
+func TestBusyPoolSaysSo(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "exhausted")
+	o := unhurried(options(reader))
+	o.Pool.AcquireTimeout = 100 * time.Millisecond
+	d := open(t, o)
+	ctx, cancel := context.WithCancel(t.Context())
+	var holder sync.WaitGroup
+	holder.Go(func() { _ = d.Read(ctx, who, engine.Statement{SQL: "SELECT SLEEP(60)"}, all()) })
+	for d.reads.stats()["in_use"] == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	_, err := read(t, d, "SELECT 1")
+	var e *engine.Error
+	if !errors.As(err, &e) || e.Code != engine.PoolExhausted || !e.Retryable || !strings.Contains(e.Message, "all 1 connections") {
+		t.Errorf("got %v", err)
+	}
+	if info, err := d.Info(t.Context(), who); err != nil || info.Status != "busy" {
+		t.Errorf("got %+v, %v", info, err)
+	}
+	cancel()
+	holder.Wait()
+	mustRead(t, d, "SELECT 1")
+}
+
+func TestLostConnections(t *testing.T) {
+	s := dbtest.OwnMariaDB(t)
+	reader, _ := sample(t, s, "chaos")
+	d := open(t, unhurried(options(reader)))
+	kill := func() { s.Exec(t, "", "KILL CONNECTION "+strings.Trim(mustRead(t, d, "SELECT CONNECTION_ID()"), "[]")) }
+
+	mustRead(t, d, "SELECT 1")
+	kill() // while nobody uses it
+	mustRead(t, d, "SELECT 2")
+
+	id := strings.Trim(mustRead(t, d, "SELECT CONNECTION_ID()"), "[]")
+	time.AfterFunc(200*time.Millisecond, func() { s.Exec(t, "", "KILL CONNECTION "+id) })
+	_, err := read(t, d, "SELECT SLEEP(60)")
+	var e *engine.Error
+	if !errors.As(err, &e) || e.Code != engine.Unreachable && e.Code != engine.Cancelled || !e.Retryable {
+		t.Errorf("killed while it ran: %v", err)
+	}
+	mustRead(t, d, "SELECT 3")
+
+	s.Restart(t)
+	mustRead(t, d, "SELECT 4")
+
+	s.Stop()
+	began := time.Now()
+	for range 3 {
+		_, err = read(t, d, "SELECT 5")
+		if !errors.As(err, &e) || e.Code != engine.Unreachable || !e.Retryable || e.RetryAfter > 1000 {
+			t.Errorf("while it is down: %v", err)
+		}
+	}
+	if info, err := d.Info(t.Context(), who); err != nil || info.Status != "down" || info.LastError == "" {
+		t.Errorf("got %+v, %v", info, err)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("four calls took %v", took)
+	}
+	s.Start(t)
+	for {
+		_, err := read(t, d, "SELECT 6")
+		if err == nil {
+			break
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("it did not recover: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func TestServersConnectionsUsedUp(t *testing.T) {
+	s := dbtest.OwnMariaDB(t, "--max-connections=10", "--extra-max-connections=1")
+	reader, _ := sample(t, s, "crowded")
+	d := open(t, options(reader))
+	db := s.Open(t, "")
+	var taken []*sql.Conn
+	for { // until there is none
+		c, err := db.Conn(t.Context())
+		if err != nil {
+			break
+		}
+		taken = append(taken, c)
+	}
+	_, err := read(t, d, "SELECT 1")
+	var e *engine.Error
+	if !errors.As(err, &e) || e.Code != engine.Unreachable || e.EngineCode != "1040" || !e.Retryable {
+		t.Errorf("got %v", err)
+	}
+	for _, c := range taken {
+		c.Close()
+	}
+	db.Close()
+	for late := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := read(t, d, "SELECT 1"); err == nil {
+			break
+		} else if time.Now().After(late) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestServerThatDoesNotAnswer(t *testing.T) {
+	hole, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hole.Close()
+	o := options("mysql://ada:secret@" + hole.Addr().String() + "/db")
+	o.Pool.ConnectTimeout = 200 * time.Millisecond
+	d := open(t, o)
+	began := time.Now()
+	_, err = read(t, d, "SELECT 1")
+	var e *engine.Error
+	if !errors.As(err, &e) || e.Code != engine.Unreachable || !strings.Contains(e.Message, "200ms") || strings.Contains(e.Message, "secret") {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	d = open(t, options("mysql://ada:secret@"+hole.Addr().String()+"/db"))
+	if err := d.Read(ctx, who, engine.Statement{SQL: "SELECT 1"}, all()); !errors.Is(err, context.DeadlineExceeded) || codeOf(err) == engine.Unreachable {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The network may go away while a statement runs: neither it nor the KILL is
+// answered, then.
+func TestNetworkThatGoesAway(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "gone")
+	proxy := newRelay(t, net.JoinHostPort(s.Host, s.Port))
+	o := unhurried(options(strings.Replace(reader, net.JoinHostPort(s.Host, s.Port), proxy.listener.Addr().String(), 1)))
+	d := open(t, o)
+	mustRead(t, d, "SELECT 1")
+	ctx, cancel := context.WithCancel(t.Context())
+	began := make(chan time.Time, 1)
+	time.AfterFunc(200*time.Millisecond, func() { proxy.stalled.Store(true); began <- time.Now(); cancel() })
+	err := d.Read(ctx, who, engine.Statement{SQL: "SELECT SLEEP(5)"}, all())
+	if took := time.Since(<-began); !errors.Is(err, context.Canceled) || took > 1500*time.Millisecond {
+		t.Errorf("got %v after %v", err, took)
+	}
+}
+
+// A relay hands on what is sent to a server, until it stalls.
+type relay struct {
+	listener net.Listener
+	stalled  atomic.Bool
+}
+
+func newRelay(t *testing.T, to string) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{listener: l}
+	var running sync.WaitGroup
+	var conns []net.Conn
+	running.Go(func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				from.Close()
+				continue
+			}
+			conns = append(conns, from, server)
+			running.Go(func() { r.copy(server, from) })
+			running.Go(func() { r.copy(from, server) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		for _, c := range conns {
+			c.Close()
+		}
+		running.Wait()
+	})
+	return r
+}
+
+func (r *relay) copy(to, from net.Conn) {
+	defer to.Close()
+	buffer := make([]byte, 4096)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		if r.stalled.Load() {
+			continue
+		}
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
