@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"modernc.org/sqlite"
-
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/sqltext"
@@ -16,18 +14,20 @@ import (
 // A cover is what the policy hides of a database, as its schema was when the
 // connection was opened. All names are in lower case.
 //
-// On a connection that reads, each table or view with masked columns lies
-// behind a temporary view of its name, which has NULL or the first character
-// in their place, and each that may not be read behind one that is denied.
-// SQLite looks for a name in temp first, so a statement can only get past them
-// by writing main. before a name, which check refuses, or through a view of
-// the database, where the guard sees each column that is read.
+// On a connection that reads, each table with masked columns lies behind a
+// temporary view of its name, which has NULL or the first character in their
+// place, and what may not be read behind one that is denied. Views of the
+// database that read such a table are made again as temporary views, so that
+// they read what lies in front. SQLite looks for a name in temp first: a
+// statement can only get past that by writing main. before a name, which check
+// refuses.
 //
-// It sees all but one: columns that a join compares because of USING or
-// NATURAL, and what a FULL JOIN returns of them, are never asked about (as of
-// SQLite 3.54, select.c, sqlite3ProcessJoin, and resolve.c, extendFJMatch). That
-// is why main. is refused, and views of the database that join a masked table
-// in this way are denied.
+// The guard sees each column that is read, and denies those of a masked table
+// that are read by another way than its temporary view. It is not enough
+// alone: columns that a join compares because of USING or NATURAL, and what a
+// FULL JOIN returns of them, are never asked about (SQLite 3.54, select.c,
+// sqlite3ProcessJoin, and resolve.c, extendFJMatch), and a CTE can have the
+// name of the temporary view.
 type cover struct {
 	version  int64                             // of the schema
 	masks    map[string]map[string]engine.With // by table and column
@@ -72,7 +72,7 @@ func (c *conn) protectColumns(ctx context.Context) error {
 			return err
 		}
 	}
-	k.close(objects, columns)
+	k.close(objects, columns, c.writing)
 	k.reserve()
 	c.cover, c.guard.cover = k, k
 	if !c.writing {
@@ -127,8 +127,8 @@ func (c *conn) cover1(ctx context.Context, k *cover, o *object) (columns []strin
 
 // close hides what would show what is hidden: virtual tables with a column of
 // the name of a masked one, as that of a full-text index has, their shadow
-// tables, indexes, and views that the guard does not see through.
-func (k *cover) close(objects []object, columns map[string][]string) {
+// tables, indexes, and views that read what is hidden, or get past it.
+func (k *cover) close(objects []object, columns map[string][]string, writing bool) {
 	secret := map[string]bool{}
 	for _, masks := range k.masks {
 		for column := range masks {
@@ -159,7 +159,7 @@ func (k *cover) close(objects []object, columns map[string][]string) {
 		more = false
 		for _, o := range objects {
 			name := strings.ToLower(o.name)
-			if !k.hidden[name] && (o.kind == "view" && k.blind(o.sql) || o.kind == "index" && k.hidden[o.table]) {
+			if !k.hidden[name] && (o.kind == "view" && k.past(o.sql, writing) || o.kind == "index" && k.hidden[o.table]) {
 				k.hidden[name], more = true, true
 				delete(k.masks, name)
 			}
@@ -167,14 +167,18 @@ func (k *cover) close(objects []object, columns map[string][]string) {
 	}
 }
 
-// blind reports whether a view may read what is hidden without the guard being
-// asked.
-func (k *cover) blind(sql string) bool {
+// past reports whether a view reads what may not be read, or may get past what
+// lies in front of a masked table; where writing is set nothing does.
+func (k *cover) past(sql string, writing bool) bool {
 	masked, unseen := false, false
-	for token := range names(sql) {
-		masked = masked || k.masks[token.name] != nil
-		unseen = unseen || token.word && (token.name == "using" || token.name == "natural" || token.name == "with")
-		if k.hidden[token.name] {
+	for n := range names(sql) {
+		masked = masked || k.masks[n.name] != nil
+		if writing {
+			unseen = unseen || n.word && (n.name == "using" || n.name == "natural")
+		} else {
+			unseen = unseen || n.name == "main" && n.qualifies
+		}
+		if k.hidden[n.name] {
 			return true
 		}
 	}
@@ -196,24 +200,104 @@ func (k *cover) reserve() {
 
 // shadow makes the temporary views.
 func (c *conn) shadow(ctx context.Context, k *cover, objects []object, columns map[string][]string) error {
+	again := k.readers(objects)
 	for _, o := range objects {
 		name := strings.ToLower(o.name)
-		var body string
+		from, body := "main."+quoteName(o.name), ""
 		switch {
 		case o.kind == "index" || o.kind == "trigger" || strings.HasPrefix(name, "sqlite_"):
 			continue
 		case k.hidden[name]:
 			body = "SELECT name FROM main.sqlite_schema"
+		case again[name] && k.masks[name] != nil:
+			inner := "mcpool behind " + o.name
+			k.reserved[strings.ToLower(inner)] = true
+			if err := c.tempView(ctx, inner, afterName(o.sql)); err != nil {
+				return err
+			}
+			from = quoteName(inner)
+			body = "SELECT " + shown(columns[o.name], k.masks[name]) + " FROM " + from
+		case again[name]:
+			if err := c.tempView(ctx, o.name, afterName(o.sql)); err != nil {
+				return err
+			}
+			continue
 		case k.masks[name] != nil:
-			body = "SELECT " + shown(columns[o.name], k.masks[name]) + " FROM main." + quoteName(o.name)
+			ordered, err := c.ordersBy(ctx, o.name, k.masks[name])
+			if err != nil {
+				return err
+			}
+			if ordered {
+				from += " NOT INDEXED"
+			}
+			body = "SELECT " + shown(columns[o.name], k.masks[name]) + " FROM " + from
 		default:
 			continue
 		}
-		if err := c.each(ctx, "CREATE TEMP VIEW "+quoteName(o.name)+" AS "+body, nil); err != nil {
-			return fmt.Errorf("hide %s: %w", o.name, err)
+		if err := c.tempView(ctx, o.name, " AS "+body); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (c *conn) tempView(ctx context.Context, name, rest string) error {
+	if err := c.each(ctx, "CREATE TEMP VIEW "+quoteName(name)+rest, nil); err != nil {
+		return fmt.Errorf("hide what the policy hides of %s: %w", name, err)
+	}
+	return nil
+}
+
+// readers are the views that read a table with masked columns, or another such
+// view.
+func (k *cover) readers(objects []object) map[string]bool {
+	list := map[string]bool{}
+	for more := true; more; {
+		more = false
+		for _, o := range objects {
+			view := strings.ToLower(o.name)
+			if o.kind != "view" || list[view] || k.hidden[view] {
+				continue
+			}
+			for n := range names(afterName(o.sql)) {
+				if k.masks[n.name] != nil || list[n.name] {
+					list[view], more = true, true
+					break
+				}
+			}
+		}
+	}
+	return list
+}
+
+// afterName is what stands behind the name in a CREATE VIEW statement, which
+// SQLite stores as CREATE VIEW, the name without its schema, and the rest as it
+// was written.
+func afterName(create string) string {
+	words := 0
+	for i := 0; i < len(create); {
+		kind, next := sqltext.SQLite.Next(create, i)
+		i = next
+		if kind == sqltext.Space || kind == sqltext.Comment {
+			continue
+		}
+		if words++; words == 3 {
+			return " " + create[i:]
+		}
+	}
+	return ""
+}
+
+// ordersBy reports whether an index has masked values in it, or expressions,
+// which may be of some. Rows read by it would come in their order.
+func (c *conn) ordersBy(ctx context.Context, table string, masks map[string]engine.With) (bool, error) {
+	found := false
+	err := c.each(ctx, `SELECT x.name, i.partial FROM pragma_index_list(?1, 'main') i JOIN pragma_index_xinfo(i.name, 'main') x WHERE x.key`,
+		func(row *stmt) error {
+			found = found || row.integer(1) != 0 || row.null(0) || masks[strings.ToLower(row.text(0))] != ""
+			return nil
+		}, table)
+	return found, err
 }
 
 // shown are the columns of a table as they may be read.
@@ -337,18 +421,15 @@ func (k *cover) with(table, column string) engine.With {
 	return k.masks[strings.ToLower(table)][strings.ToLower(column)]
 }
 
-// readPolicy answers the guard about reading a column: deny with a code, NULL in
-// its place, or all right.
-func (g *guard) readPolicy(table, column, schema, within string) (sqlite.AuthorizerReturnCode, string) {
+// readPolicy says with which code it is denied to read a column, "" for not at
+// all.
+func (g *guard) readPolicy(table, column, schema, within string) (code string) {
 	k, t, w := g.cover, strings.ToLower(table), strings.ToLower(within)
-	switch {
-	case k.hidden[w], k.hidden[t] && schema != "temp", k.reserved[t]:
-		return sqlite.AuthorizerDeny, engine.AccessDenied
-	case k.masks[t] == nil:
-		return sqlite.AuthorizerOK, ""
-	}
 	with := k.masks[t][strings.ToLower(column)]
 	switch {
+	case k.hidden[w], k.hidden[t] && schema != "temp", k.reserved[t] && (schema != "temp" || k.masks[w] == nil):
+		return engine.AccessDenied
+	case k.masks[t] == nil:
 	case schema == "temp":
 		if with != "" {
 			if g.shown == nil {
@@ -356,15 +437,10 @@ func (g *guard) readPolicy(table, column, schema, within string) (sqlite.Authori
 			}
 			g.shown[strings.ToLower(column)] = with
 		}
-	case column == "", w == t && !g.writing: // nothing of it, or by its temporary view
-	case w == "" && !g.writing:
-		return sqlite.AuthorizerDeny, engine.ColumnMasked
-	case with == engine.WithRefuse, with != "" && g.writing:
-		return sqlite.AuthorizerDeny, engine.ColumnMasked
-	case with != "":
-		return sqlite.AuthorizerIgnore, ""
+	case g.writing && with != "", !g.writing && column != "" && w != t:
+		return engine.ColumnMasked
 	}
-	return sqlite.AuthorizerOK, ""
+	return ""
 }
 
 // tells reports whether a pragma may tell what it is asked about.

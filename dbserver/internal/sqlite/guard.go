@@ -69,9 +69,8 @@ func (g *guard) authorize(action sqlite.AuthorizerActionCode, arg1, arg2, schema
 		if g.cover == nil || g.mode == own {
 			return sqlite.AuthorizerOK
 		}
-		var answer sqlite.AuthorizerReturnCode
-		if answer, code = g.readPolicy(arg1, arg2, schema, within); answer != sqlite.AuthorizerDeny {
-			return answer
+		if code = g.readPolicy(arg1, arg2, schema, within); code == "" {
+			return sqlite.AuthorizerOK
 		}
 	case sqlite.AuthFunction:
 		if !deniedFunctions[strings.ToLower(arg2)] {
