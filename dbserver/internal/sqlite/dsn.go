@@ -67,7 +67,7 @@ func (t *target) parameters(path string) (string, error) {
 	}
 	for name, v := range values {
 		switch {
-		case name == "mode" && len(v) == 1 && v[0] == "ro":
+		case name == "mode" && len(v) == 1 && (v[0] == "ro" || v[0] == "rw"): // which of both is not for the DSN to say
 		case name == "immutable" && len(v) == 1 && (v[0] == "0" || v[0] == "1"):
 			t.immutable = v[0] == "1"
 		default:
@@ -81,11 +81,16 @@ func (t *target) parameters(path string) (string, error) {
 	return path, nil
 }
 
-// uri returns the name to open the file by. It starts with file:, without
-// which mode=ro has no effect. _dqs=0 makes "name" an identifier always, so a
-// misspelt column is an error and not a text; _busy_timeout is in ms.
-func (t target) uri() string {
-	uri := "file:" + (&url.URL{Path: t.file}).EscapedPath() + "?mode=ro&_defensive=1&_dqs=0&_busy_timeout=3000"
+// uri returns the name to open the file by, to read or to write; it is never
+// created. It starts with file:, without which the mode has no effect. _dqs=0
+// makes "name" an identifier always, so a misspelt column is an error and not a
+// text.
+func (t target) uri(writing bool) string {
+	mode := "ro"
+	if writing {
+		mode = "rw"
+	}
+	uri := "file:" + (&url.URL{Path: t.file}).EscapedPath() + "?mode=" + mode + "&_defensive=1&_dqs=0"
 	if t.immutable {
 		uri += "&immutable=1"
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
-	"strings"
+	"unicode/utf8"
 
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -15,7 +15,10 @@ import (
 )
 
 // A connectError is a failure to get a connection.
-type connectError struct{ err error }
+type connectError struct {
+	err   error
+	inUse int // connections that others had
+}
 
 func (e *connectError) Error() string { return e.err.Error() }
 func (e *connectError) Unwrap() error { return e.err }
@@ -23,7 +26,8 @@ func (e *connectError) Unwrap() error { return e.err }
 // A compileError is SQLite's refusal of a statement before it ran.
 type compileError struct {
 	err     error
-	denied  *guard   // what the guard denied, nil for nothing
+	sql     string
+	denied  *denial  // what the guard denied, nil for nothing
 	similar []string // names like the one that is unknown
 }
 
@@ -42,15 +46,14 @@ func (d *Database) explain(ctx context.Context, err error) error {
 	}
 	var unconnected *connectError
 	var refused *compileError
-	switch {
+	switch isUnconnected := errors.As(err, &unconnected); {
 	case errors.Is(err, engine.ErrTimeout):
 		return err
 	case errors.Is(err, engine.ErrExhausted):
-		stats := d.current().Stats()
 		return &engine.Error{Code: engine.PoolExhausted, Layer: engine.LayerPool, Retryable: true,
-			Message: fmt.Sprintf("all %d connections were busy for %v", stats.InUse, d.options.Pool.AcquireTimeout),
+			Message: fmt.Sprintf("all %d connections were busy for %v", unconnected.inUse, d.options.Pool.AcquireTimeout),
 			Next:    "try again in some seconds, with fewer calls at a time"}
-	case errors.As(err, &unconnected):
+	case isUnconnected:
 		return &engine.Error{Code: engine.Unreachable, Layer: engine.LayerPool, Retryable: true, EngineCode: engineCode(err),
 			Message: fmt.Sprintf("database %s cannot be opened: %s", d.options.Name, engineMessage(err)),
 			Next:    "call database_info for its status, and try again later"}
@@ -62,18 +65,14 @@ func (d *Database) explain(ctx context.Context, err error) error {
 
 // explain tells why a statement was refused.
 func (e *compileError) explain() *engine.Error {
-	if g := e.denied; g != nil {
-		told := &engine.Error{Code: engine.ReadOnly, Layer: engine.LayerGuard, EngineCode: engineCode(e.err),
-			Message: fmt.Sprintf("the database is read-only, and the statement asks for %s", g),
-			Next:    "send one SELECT (also WITH, VALUES, EXPLAIN) that only reads"}
-		if g.action == sqlite.AuthFunction {
-			told.Code = engine.FunctionDenied
-			told.Message = fmt.Sprintf("%s is not allowed", g)
-			told.Next = "leave it out of the statement"
-		}
-		return told
+	if e.denied != nil {
+		return e.denied.explain(engineCode(e.err))
 	}
 	told := explainEngine(e.err, engine.SyntaxError)
+	var f *failure
+	if errors.As(e.err, &f) && f.offset >= 0 && f.offset <= len(e.sql) {
+		told.Position = engine.PositionAt(e.sql, utf8.RuneCountInString(e.sql[:f.offset])+1)
+	}
 	if m := noSuch.FindStringSubmatch(told.Message); m != nil && told.Code == engine.SyntaxError {
 		told.Code, told.DidYouMean = engine.UnknownObject, e.similar
 		switch m[1] {
@@ -97,14 +96,10 @@ var noSuch = regexp.MustCompile(`^no such (table|column|function): "?(.+?)"?(?: 
 // about the statement and nothing else.
 func explainEngine(err error, other string) *engine.Error {
 	told := &engine.Error{Code: other, Layer: engine.LayerEngine, EngineCode: engineCode(err), Message: engineMessage(err)}
-	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		told.Next = "correct the statement"
-		return told
-	}
-	switch e.Code() & 0xff {
+	code := codeOf(err)
+	switch code & 0xff {
 	case lib.SQLITE_READONLY, lib.SQLITE_AUTH:
-		if e.Code() > 0xff { // not a statement that writes, but a file that cannot be read without writing
+		if code > 0xff { // not a statement that writes, but a file that cannot be read without writing
 			told.Code, told.Retryable = engine.Unreachable, true
 			told.Message = "the database was not closed well and has to be recovered"
 			told.Next = "a program that may write has to open the database once"
@@ -121,8 +116,8 @@ func explainEngine(err error, other string) *engine.Error {
 		told.Message = "the statement needs more memory or instructions than it may use"
 		told.Next = "simplify the statement; a long list can be one JSON text in params, read with json_each(?)"
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
-		told.Code, told.Retryable = engine.Unreachable, true
-		told.Next = "another program is writing to the database: try again"
+		told.Code, told.Retryable = engine.LockTimeout, true
+		told.Next = "another program is using the database: try again"
 	case lib.SQLITE_CANTOPEN, lib.SQLITE_NOTADB, lib.SQLITE_CORRUPT, lib.SQLITE_IOERR, lib.SQLITE_PERM, lib.SQLITE_PROTOCOL:
 		told.Code, told.Retryable = engine.Unreachable, true
 		told.Next = "call database_info for the status of the database"
@@ -132,25 +127,31 @@ func explainEngine(err error, other string) *engine.Error {
 	return told
 }
 
+// codeOf returns SQLite's result code, zero for an error of another kind.
+func codeOf(err error) int {
+	var f *failure
+	var opening *sqlite.Error
+	switch {
+	case errors.As(err, &f):
+		return f.code
+	case errors.As(err, &opening):
+		return opening.Code()
+	}
+	return 0
+}
+
 func engineCode(err error) string {
-	var e *sqlite.Error
-	if errors.As(err, &e) {
-		return strconv.Itoa(e.Code())
+	if code := codeOf(err); code != 0 {
+		return strconv.Itoa(code)
 	}
 	return ""
 }
 
-// engineMessage returns SQLite's own message, without the words of its result
-// code around it.
+// engineMessage returns SQLite's own message.
 func engineMessage(err error) string {
-	message := err.Error()
-	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return message
+	var f *failure
+	if errors.As(err, &f) {
+		return f.message
 	}
-	message = e.Error()
-	if i := strings.LastIndex(message, " ("); i > 0 {
-		message = message[:i]
-	}
-	return strings.TrimPrefix(message, "SQL logic error: ")
+	return err.Error()
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 
-	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
@@ -19,8 +18,8 @@ var enforcedBy = []string{
 // Info tells how the database is.
 func (d *Database) Info(ctx context.Context, _ engine.Caller) (engine.Info, error) {
 	info := engine.Info{Engine: "sqlite", Version: lib.SQLITE_VERSION, Status: "ready"}
-	err := d.withSession(ctx, 0, func(ctx context.Context, q *session) error {
-		denied, err := q.deniesWriting(ctx)
+	err := d.read.with(ctx, 0, func(ctx context.Context, c *conn) error {
+		denied, err := c.deniesWriting(ctx)
 		info.Proof = &engine.Proof{Verified: denied, EnforcedBy: enforcedBy}
 		return err
 	})
@@ -28,7 +27,7 @@ func (d *Database) Info(ctx context.Context, _ engine.Caller) (engine.Info, erro
 		return info, cause
 	}
 	info.Pool = map[string]int64{"max_connections": int64(d.options.Pool.MaxOpen)}
-	if db := d.current(); db != nil {
+	if db := d.read.current(); db != nil {
 		info.Place = db.file
 		if stat, err := os.Stat(db.file); err == nil {
 			info.Size = stat.Size()
@@ -51,12 +50,15 @@ func (d *Database) Info(ctx context.Context, _ engine.Caller) (engine.Info, erro
 
 // deniesWriting reports whether a statement that writes is denied. It is
 // compiled and not run.
-func (q *session) deniesWriting(ctx context.Context) (bool, error) {
-	_, err := q.prepare(ctx, "CREATE TABLE mcpool_probe(x)")
-	var e *sqlite.Error
-	if errors.As(err, &e) && e.Code() == lib.SQLITE_AUTH {
-		_, err = q.single(ctx, "SELECT count(*) FROM sqlite_schema") // and reading works
-		return true, err
+func (c *conn) deniesWriting(ctx context.Context) (bool, error) {
+	s, err := c.compile(ctx, "CREATE TABLE mcpool_probe(x)")
+	if err == nil {
+		s.close()
+		return false, nil
 	}
-	return false, err
+	if c.guard.denied == nil {
+		return false, err
+	}
+	_, err = c.single(ctx, "SELECT count(*) FROM sqlite_schema") // and reading works
+	return err == nil, err
 }

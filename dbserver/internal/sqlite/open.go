@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
+
+	lib "modernc.org/sqlite/lib"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
@@ -21,6 +24,17 @@ const (
 	keyError    = "error"
 	keyElapsed  = "elapsed"
 )
+
+// An access is one way to the database, with connections of its own: to read,
+// or to write.
+type access struct {
+	*Database
+	writing bool
+
+	mu      sync.Mutex // guards what follows; nothing waits under it
+	open    *handle    // nil until opened
+	opening *opening   // nil while nobody opens
+}
 
 // A handle is an opened database: its file and the connections to it.
 type handle struct {
@@ -37,19 +51,19 @@ type opening struct {
 
 // connect returns the opened database, opening it if need be. The opening
 // belongs to the database: it goes on if ctx ends, which ends only the waiting.
-func (d *Database) connect(ctx context.Context) (*handle, error) {
-	d.mu.Lock()
-	if db := d.open; db != nil {
-		d.mu.Unlock()
+func (a *access) connect(ctx context.Context) (*handle, error) {
+	a.mu.Lock()
+	if db := a.open; db != nil {
+		a.mu.Unlock()
 		return db, nil
 	}
-	o := d.opening
+	o := a.opening
 	if o == nil {
 		o = &opening{done: make(chan struct{})}
-		d.opening = o
-		d.work.Go(func() { d.doOpen(o) }) // the caller is under way, so Close still waits
+		a.opening = o
+		a.work.Go(func() { a.doOpen(o) }) // the caller is under way, so Close still waits
 	}
-	d.mu.Unlock()
+	a.mu.Unlock()
 	select {
 	case <-o.done:
 		return o.db, o.err
@@ -58,18 +72,18 @@ func (d *Database) connect(ctx context.Context) (*handle, error) {
 	}
 }
 
-func (d *Database) doOpen(o *opening) {
-	ctx, cancel := context.WithTimeout(d.life, openTimeout)
+func (a *access) doOpen(o *opening) {
+	ctx, cancel := context.WithTimeout(a.life, openTimeout)
 	defer cancel()
 	start := time.Now()
-	o.db, o.err = d.openDatabase(ctx)
-	d.mu.Lock()
-	d.open, d.opening, d.opened = o.db, nil, true
-	d.mu.Unlock()
+	o.db, o.err = a.openDatabase(ctx)
+	a.mu.Lock()
+	a.open, a.opening = o.db, nil
+	a.mu.Unlock()
 	if o.err != nil {
-		d.options.Log.Warn("database not opened", slog.String(keyDatabase, d.options.Name), slog.Any(keyError, o.err))
+		a.options.Log.Warn("database not opened", slog.String(keyDatabase, a.options.Name), slog.Any(keyError, o.err))
 	} else {
-		d.options.Log.Info("database opened", slog.String(keyDatabase, d.options.Name),
+		a.options.Log.Info("database opened", slog.String(keyDatabase, a.options.Name),
 			slog.String(keyFile, o.db.file), slog.Duration(keyElapsed, time.Since(start)))
 	}
 	close(o.done)
@@ -77,11 +91,13 @@ func (d *Database) doOpen(o *opening) {
 
 // openDatabase opens the database and one connection, which proves that the
 // file is there and is a database.
-func (d *Database) openDatabase(ctx context.Context) (*handle, error) {
-	dsn := d.options.DSN
-	if d.options.Resolve != nil {
+func (a *access) openDatabase(ctx context.Context) (*handle, error) {
+	dsn := a.options.DSN
+	if a.writing && a.options.WriteDSN != "" {
+		dsn = a.options.WriteDSN
+	} else if a.options.Resolve != nil {
 		var err error
-		if dsn, err = d.options.Resolve(ctx); err != nil {
+		if dsn, err = a.options.Resolve(ctx); err != nil {
 			return nil, fmt.Errorf("prepare the database: %w", err)
 		}
 	}
@@ -89,13 +105,17 @@ func (d *Database) openDatabase(ctx context.Context) (*handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := sql.OpenDB(connector{target})
-	db.SetMaxOpenConns(d.options.Pool.MaxOpen)
-	db.SetMaxIdleConns(d.options.Pool.MaxOpen)
-	db.SetConnMaxIdleTime(d.options.Pool.MaxIdleTime)
+	db := sql.OpenDB(connector{target, a.writing, &a.options})
+	most := a.options.Pool.MaxOpen
+	if a.writing {
+		most = 1 // SQLite has one writer at a time
+	}
+	db.SetMaxOpenConns(most)
+	db.SetMaxIdleConns(most)
+	db.SetConnMaxIdleTime(a.options.Pool.MaxIdleTime)
 	// A file that was replaced by another of its name is seen after that long at
 	// the latest.
-	db.SetConnMaxLifetime(d.options.Pool.MaxLifetime)
+	db.SetConnMaxLifetime(a.options.Pool.MaxLifetime)
 	if err := db.PingContext(ctx); err != nil {
 		_ = db.Close() // it holds no connection
 		return nil, err
@@ -105,57 +125,76 @@ func (d *Database) openDatabase(ctx context.Context) (*handle, error) {
 
 // forget drops a database whose file cannot be opened any more, so that the
 // next call opens, and if need be prepares, it anew.
-func (d *Database) forget(db *handle, err error) {
-	d.mu.Lock()
-	mine := d.open == db
+func (a *access) forget(db *handle, err error) {
+	a.mu.Lock()
+	mine := a.open == db
 	if mine {
-		d.open = nil
+		a.open = nil
 	}
-	d.mu.Unlock()
+	a.mu.Unlock()
 	if mine {
-		d.options.Log.Warn("database lost", slog.String(keyDatabase, d.options.Name), slog.Any(keyError, err))
+		a.options.Log.Warn("database lost", slog.String(keyDatabase, a.options.Name), slog.Any(keyError, err))
 		_ = db.Close() // connections in use are closed as they come back
 	}
 }
 
 // current returns the opened database, nil if it is not open.
-func (d *Database) current() *handle {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.open
+func (a *access) current() *handle {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.open
 }
 
-// withSession runs fn with a connection of its own, for no longer than timeout
-// once it has one; zero is the most that a statement may take.
-func (d *Database) withSession(ctx context.Context, timeout time.Duration, fn func(context.Context, *session) error) error {
-	db, err := d.connect(ctx)
-	if err != nil {
-		return &connectError{err}
+// close closes the connections. No call is under way.
+func (a *access) close() error {
+	if a.open == nil {
+		return nil
 	}
-	conn, err := d.acquire(ctx, db)
-	if err != nil {
-		if context.Cause(ctx) == nil && !errors.Is(err, engine.ErrExhausted) {
-			d.forget(db, err)
-		}
-		return &connectError{err}
+	return a.open.Close()
+}
+
+// with runs fn with a connection of its own, for no longer than timeout once it
+// has one; zero is the most that a statement may take. What fn leaves of a
+// transaction is rolled back.
+func (a *access) with(ctx context.Context, timeout time.Duration, fn func(context.Context, *conn) error) error {
+	if timeout == 0 || timeout > a.options.StatementTimeout {
+		timeout = a.options.StatementTimeout
 	}
-	defer conn.Close() // back to the pool; what was interrupted is thrown away there
-	if timeout == 0 {
-		timeout = d.options.StatementTimeout
-	}
-	if err := limit(conn); err != nil {
-		return &connectError{err}
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, engine.ErrTimeout)
-	defer cancel()
-	err = conn.Raw(func(raw any) error {
-		q, err := newSession(raw)
-		if err != nil {
+	for tries := 0; ; tries++ {
+		err := a.try(ctx, timeout, fn)
+		if !errors.Is(err, errSchemaChanged) || tries == 3 {
 			return err
 		}
-		stop := q.interruptOnDone(ctx)
+	}
+}
+
+func (a *access) try(ctx context.Context, timeout time.Duration, fn func(context.Context, *conn) error) error {
+	db, err := a.connect(ctx)
+	if err != nil {
+		return &connectError{err: err}
+	}
+	sc, err := a.acquire(ctx, db)
+	if err != nil {
+		if context.Cause(ctx) == nil && !errors.Is(err, engine.ErrExhausted) {
+			a.forget(db, err)
+		}
+		return &connectError{err, db.Stats().InUse}
+	}
+	defer sc.Close() // back to the pool; what was interrupted is thrown away there
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, engine.ErrTimeout)
+	defer cancel()
+	err = sc.Raw(func(raw any) error {
+		c, ok := raw.(*conn)
+		if !ok {
+			return errDriver
+		}
+		defer c.clean()
+		stop := c.interruptOnDone(ctx)
 		defer stop()
-		return fn(ctx, q)
+		if err := c.begin(ctx); err != nil {
+			return err
+		}
+		return fn(ctx, c)
 	})
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -163,9 +202,20 @@ func (d *Database) withSession(ctx context.Context, timeout time.Duration, fn fu
 	return err
 }
 
+// clean ends a transaction that is left open. A connection that it cannot be
+// ended on is not used again.
+func (c *conn) clean() {
+	if lib.Xsqlite3_get_autocommit(c.tls, c.db) != 0 {
+		return
+	}
+	if err := c.each(context.Background(), "ROLLBACK", nil); err != nil {
+		c.lost = true
+	}
+}
+
 // acquire takes a connection from the pool or opens one.
-func (d *Database) acquire(ctx context.Context, db *handle) (*sql.Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, d.options.Pool.AcquireTimeout, engine.ErrExhausted)
+func (a *access) acquire(ctx context.Context, db *handle) (*sql.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, a.options.Pool.AcquireTimeout, engine.ErrExhausted)
 	defer cancel()
 	conn, err := db.Conn(ctx)
 	if err != nil && ctx.Err() != nil {

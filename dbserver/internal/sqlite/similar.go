@@ -2,23 +2,34 @@ package sqlite
 
 import (
 	"context"
-	"database/sql/driver"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
 
-// similar returns names of tables, or of all columns, that are like name. It
-// helps with an error, so an error of its own is none.
-func (q *session) similar(ctx context.Context, name string, columns bool) []string {
-	statement := "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type <> 'shadow'"
+// maxNames is among how many names near ones are looked for.
+const maxNames = 10_000
+
+// similar returns names of tables, or of columns, that are like name. It helps
+// with an error, so an error of its own is none.
+func (c *conn) similar(ctx context.Context, name string, columns bool) []string {
+	statement := "SELECT name, name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' LIMIT ?1"
 	if columns {
-		statement = `SELECT DISTINCT c.name FROM pragma_table_list l JOIN pragma_table_xinfo(l.name) c
-			WHERE l.schema = 'main' AND l.type <> 'shadow'`
+		statement = `SELECT DISTINCT s.name, x.name FROM (SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\' LIMIT ?1) s
+			JOIN pragma_table_xinfo(s.name, 'main') x LIMIT ?1`
 	}
 	var names []string
-	_ = q.each(ctx, statement, func(row []driver.Value) error {
-		names = append(names, text(row[0]))
+	seen := map[string]bool{}
+	_ = c.each(ctx, statement, func(row *stmt) error {
+		if n := row.text(1); !seen[n] && c.readable(row.text(0)) {
+			seen[n] = true
+			names = append(names, n)
+		}
 		return nil
-	})
+	}, int64(maxNames))
 	return engine.Near(name, names)
+}
+
+// readable reports whether the policy lets a table be read.
+func (c *conn) readable(table string) bool {
+	return c.options.Policy.Readable(engine.Name{Schema: "main", Table: table})
 }

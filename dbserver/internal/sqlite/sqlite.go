@@ -19,10 +19,10 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
-	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
 )
 
 // A Database is a SQLite file.
@@ -31,12 +31,9 @@ type Database struct {
 
 	life context.Context // ends with Close
 	end  context.CancelFunc
-	work sync.WaitGroup // the opening under way
+	work sync.WaitGroup // openings under way
 
-	mu      sync.Mutex // guards what follows; nothing waits under it
-	open    *handle    // nil until opened
-	opening *opening   // nil while nobody opens
-	opened  bool       // there has been an opening
+	read, write access
 }
 
 var _ engine.Database = (*Database)(nil)
@@ -50,7 +47,13 @@ func New(options engine.Options) (*Database, error) {
 			return nil, err
 		}
 	}
+	if options.WriteDSN != "" {
+		if _, err := parseDSN(options.WriteDSN); err != nil {
+			return nil, err
+		}
+	}
 	d := &Database{options: options}
+	d.read.Database, d.write.Database, d.write.writing = d, d, true
 	d.life, d.end = context.WithCancel(context.Background())
 	return d, nil
 }
@@ -59,13 +62,5 @@ func New(options engine.Options) (*Database, error) {
 func (d *Database) Close() error {
 	d.end()
 	d.work.Wait()
-	if d.open == nil {
-		return nil
-	}
-	return d.open.Close()
-}
-
-// Write is not served yet.
-func (d *Database) Write(context.Context, engine.Caller, engine.Statement, engine.Write, *result.Writer) (engine.Written, error) {
-	return engine.Written{}, &engine.Error{Code: engine.ReadOnly, Layer: engine.LayerPolicy, Message: "the database is opened for reading", Next: "read"}
+	return errors.Join(d.read.close(), d.write.close())
 }

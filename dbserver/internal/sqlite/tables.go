@@ -2,7 +2,7 @@ package sqlite
 
 import (
 	"context"
-	"database/sql/driver"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,13 +10,11 @@ import (
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
 
-// A table is a table or view as the catalog has it.
+// A table is a table or view as the schema has it.
 type table struct {
-	name    string
-	kind    string // table, view or virtual
-	columns int64
-	noRowID bool
-	create  string // the statement that made it
+	name   string
+	kind   string // table, view or virtual
+	create string // the statement that made it
 }
 
 // Tables lists tables and views, without those that SQLite and its virtual
@@ -26,73 +24,117 @@ func (d *Database) Tables(ctx context.Context, _ engine.Caller, f engine.Filter)
 	if f.Schema != "" && !strings.EqualFold(f.Schema, "main") {
 		return list, nil
 	}
-	err := d.withSession(ctx, 0, func(ctx context.Context, q *session) error {
-		all, err := q.tables(ctx)
+	err := d.read.with(ctx, 0, func(ctx context.Context, c *conn) error {
+		names, err := c.names(ctx, f)
 		if err != nil {
 			return err
 		}
-		for i := range all {
-			t := &all[i]
-			if t.name <= f.After.Table || !fits(f, t) || !d.options.Policy.Readable(engine.Name{Schema: "main", Table: t.name}) {
-				continue
-			}
-			if len(list.Tables) == f.Limit {
-				list.More = true
-				break
-			}
-			told, err := q.tell(ctx, t, f.Detail)
-			if err != nil {
+		if list.More = len(names) > f.Limit; list.More {
+			names = names[:f.Limit]
+		}
+		page, err := c.tables(ctx, names)
+		if err != nil {
+			return err
+		}
+		list.Tables = make([]engine.Table, len(page))
+		for i := range page {
+			if list.Tables[i], err = c.tell(ctx, &page[i], f.Detail); err != nil {
 				return err
 			}
-			list.Tables = append(list.Tables, told)
 		}
 		return nil
 	})
 	return list, d.explain(ctx, err)
 }
 
-// fits reports whether a table is one of those that are asked for.
-func fits(f engine.Filter, t *table) bool {
-	if len(f.Kinds) > 0 && !slices.Contains(f.Kinds, t.kind) {
-		return false
+// kindOf is the expression for the kind of an entry of the schema. A virtual
+// table has no pages of its own.
+const kindOf = "CASE WHEN type = 'table' AND rootpage = 0 THEN 'virtual' ELSE type END"
+
+// names returns the first names that a filter lets through, and one more than
+// its limit if there is one, in order.
+func (c *conn) names(ctx context.Context, f engine.Filter) ([]string, error) {
+	shadows, err := c.shadows(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return engine.Matches(f.Pattern, t.name)
+	var list []string
+	err = c.each(ctx, "SELECT name, "+kindOf+" FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+		func(row *stmt) error {
+			name := row.view(0)
+			if name > f.After.Table && (len(f.Kinds) == 0 || slices.Contains(f.Kinds, row.view(1))) &&
+				(f.Pattern == "" || engine.Matches(f.Pattern, name)) && c.readable(name) && !shadows[name] {
+				list = append(list, row.text(0))
+			}
+			return nil
+		})
+	slices.Sort(list)
+	return list[:min(len(list), f.Limit+1)], err
+}
+
+// shadows are the tables in which virtual tables keep what they hold.
+func (c *conn) shadows(ctx context.Context) (map[string]bool, error) {
+	list := map[string]bool{}
+	err := c.each(ctx, `SELECT s.name FROM sqlite_schema v JOIN sqlite_schema s ON s.type = 'table' AND s.name LIKE replace(v.name, '_', '\_') || '\_%' ESCAPE '\'
+		JOIN pragma_table_list(s.name) l ON l.schema = 'main' AND l.type = 'shadow' WHERE v.type = 'table' AND v.rootpage = 0`,
+		func(row *stmt) error {
+			list[row.text(0)] = true
+			return nil
+		})
+	return list, err
+}
+
+// tables returns tables by their names, which are in order.
+func (c *conn) tables(ctx context.Context, names []string) ([]table, error) {
+	wanted, err := json.Marshal(names)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]table, 0, len(names))
+	err = c.each(ctx, "SELECT name, "+kindOf+", sql FROM sqlite_schema WHERE type IN ('table', 'view') AND name IN (SELECT value FROM json_each(?1)) ORDER BY name",
+		func(row *stmt) error {
+			list = append(list, table{row.text(0), row.text(1), row.text(2)})
+			return nil
+		}, string(wanted))
+	return list, err
+}
+
+// find returns the table of a name, whatever its case; nil if there is none.
+func (c *conn) find(ctx context.Context, name string) (t *table, err error) {
+	if !c.readable(name) {
+		return nil, nil
+	}
+	err = c.each(ctx, "SELECT name, "+kindOf+", sql FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE",
+		func(row *stmt) error {
+			t = &table{row.text(0), row.text(1), row.text(2)}
+			return nil
+		}, name)
+	return t, err
 }
 
 // tell tells as much of a table as is asked for.
-func (q *session) tell(ctx context.Context, t *table, detail engine.Detail) (told engine.Table, err error) {
+func (c *conn) tell(ctx context.Context, t *table, detail engine.Detail) (told engine.Table, err error) {
 	told = engine.Table{Name: t.name, Type: t.kind}
 	if detail == engine.Names {
 		return told, nil
 	}
-	told.ColumnCount = &t.columns
 	told.Comment, _ = comments(t.create)
-	told.Comment = shown(told.Comment)
-	if told.Estimate, err = q.estimate(ctx, t); err != nil || detail == engine.Summary {
-		return told, err
-	}
-	err = q.each(ctx, "SELECT name, type FROM pragma_table_xinfo(?1) WHERE hidden <> 1", func(row []driver.Value) error {
-		told.Columns = append(told.Columns, strings.TrimSpace(text(row[0])+" "+text(row[1])))
+	told.Comment = shownComment(told.Comment)
+	var columns []string
+	err = c.each(ctx, "SELECT name, type FROM pragma_table_xinfo(?1, 'main') WHERE hidden <> 1", func(row *stmt) error {
+		columns = append(columns, strings.TrimSpace(row.text(0)+" "+row.text(1)))
 		return nil
 	}, t.name)
+	if err != nil && t.kind == "table" {
+		return told, err
+	} else if err == nil { // a view may read what is not there any more
+		n := int64(len(columns))
+		told.ColumnCount = &n
+	}
+	if told.Estimate, err = c.estimate(ctx, t); detail == engine.Full {
+		told.Columns = columns
+	}
 	return told, err
-}
-
-// tables returns the tables and views of the database in the order of their
-// names.
-func (q *session) tables(ctx context.Context) ([]table, error) {
-	var list []table
-	err := q.each(ctx, `
-		SELECT l.name, l.type, l.ncol, l.wr, s.sql
-		FROM pragma_table_list l LEFT JOIN sqlite_schema s ON s.name = l.name AND s.type IN ('table', 'view')
-		WHERE l.schema = 'main' AND l.type <> 'shadow' AND l.name NOT LIKE 'sqlite\_%' ESCAPE '\'
-		ORDER BY l.name`,
-		func(row []driver.Value) error {
-			list = append(list, table{name: text(row[0]), kind: text(row[1]), columns: integer(row[2]),
-				noRowID: integer(row[3]) != 0, create: text(row[4])})
-			return nil
-		})
-	return list, err
 }
 
 // countedRows is up to how many rows a table's estimate is a count, which
@@ -103,33 +145,34 @@ const countedRows = 10_000
 // what ANALYZE found, else the span of row numbers, which is right unless rows
 // were deleted or numbered by hand. A span that the file has no room for is no
 // estimate.
-func (q *session) estimate(ctx context.Context, t *table) (*int64, error) {
+func (c *conn) estimate(ctx context.Context, t *table) (*int64, error) {
 	if t.kind != "table" {
 		return nil, nil
 	}
-	name := quoteName(t.name)
-	rows, err := q.single(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s LIMIT %d)", name, countedRows))
+	name := "main." + quoteName(t.name)
+	rows, err := c.single(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s LIMIT %d)", name, countedRows))
 	if err != nil || *rows < countedRows {
 		return rows, err
 	}
-	analyzed, err := q.single(ctx, "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'")
+	analyzed, err := c.single(ctx, "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'")
 	if err != nil {
 		return nil, err
 	}
 	if analyzed != nil {
-		rows, err = q.single(ctx, "SELECT max(CAST(stat AS INTEGER)) FROM sqlite_stat1 WHERE tbl = ?1 COLLATE NOCASE", t.name)
+		rows, err = c.single(ctx, "SELECT max(CAST(stat AS INTEGER)) FROM sqlite_stat1 WHERE tbl = ?1 COLLATE NOCASE", t.name)
 		if err != nil || rows != nil {
 			return rows, err
 		}
 	}
-	if t.noRowID {
-		return nil, nil
+	keyed, err := c.single(ctx, "SELECT 1 FROM pragma_table_list(?1) WHERE schema = 'main' AND wr <> 0", t.name)
+	if err != nil || keyed != nil { // without row numbers
+		return nil, err
 	}
-	rows, err = q.single(ctx, fmt.Sprintf("SELECT (SELECT max(rowid) FROM %s) - (SELECT min(rowid) FROM %[1]s) + 1", name))
+	rows, err = c.single(ctx, fmt.Sprintf("SELECT (SELECT max(rowid) FROM %s) - (SELECT min(rowid) FROM %[1]s) + 1", name))
 	if err != nil || rows == nil {
 		return nil, err
 	}
-	pages, err := q.single(ctx, "PRAGMA page_count")
+	pages, err := c.single(ctx, "PRAGMA page_count")
 	if err != nil || *rows > *pages*maxRowsOfPage {
 		return nil, err
 	}
@@ -139,14 +182,7 @@ func (q *session) estimate(ctx context.Context, t *table) (*int64, error) {
 // maxRowsOfPage is more than a page of the largest size, 64 KiB, has room for.
 const maxRowsOfPage = 1 << 14
 
-// single returns the single integer of a statement, nil for none or NULL.
-func (q *session) single(ctx context.Context, statement string, args ...driver.Value) (*int64, error) {
-	var value *int64
-	err := q.each(ctx, statement, func(row []driver.Value) error {
-		if n, ok := row[0].(int64); ok {
-			value = &n
-		}
-		return nil
-	}, args...)
-	return value, err
+// quoteName writes a name as an SQL identifier.
+func quoteName(name string) string {
+	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }

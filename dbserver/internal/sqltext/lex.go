@@ -45,6 +45,8 @@ func (d Dialect) Next(sql string, i int) (Kind, int) {
 		return Space, i + n
 	case c == ';':
 		return Semicolon, i + 1
+	case d == SQLite && strings.HasPrefix(rest, "\ufeff"):
+		return Space, i + len("\ufeff") // a byte-order mark, wherever it stands
 	case strings.HasPrefix(rest, "--"):
 		// MySQL wants a space or control character behind it (https://dev.mysql.com/doc/refman/8.4/en/comments.html).
 		if d != MySQL || len(rest) == 2 || rest[2] <= ' ' || rest[2] == 0x7f {

@@ -1,0 +1,186 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"modernc.org/sqlite"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
+	"github.com/mcpool-dev/mcpool/internal/dbtest"
+)
+
+const corpora = "../../testdata/corpus/"
+
+// attacked makes the database that the corpora are against, alone in a
+// directory that is written to only by who holds the file for his own.
+func attacked(t testing.TB) (file, dir string) {
+	t.Helper()
+	schema, err := os.ReadFile(corpora + "sqlite-attacked.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = newDatabase(t, string(schema))
+	return file, filepath.Dir(file)
+}
+
+// corpus reads a corpus, with the directory in its place.
+func corpus(t testing.TB, name, dir string) []dbtest.Case {
+	t.Helper()
+	list := dbtest.Corpus(t, corpora+name)
+	for i := range list {
+		list[i].SQL = strings.ReplaceAll(list[i].SQL, "{dir}", dir)
+	}
+	return list
+}
+
+// snapshot is the content of every file of a directory.
+func snapshot(t testing.TB, dir string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[e.Name()] = data
+	}
+	return files
+}
+
+func sameFiles(a, b map[string][]byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for name, data := range a {
+		if other, ok := b[name]; !ok || !bytes.Equal(data, other) {
+			return false
+		}
+	}
+	return true
+}
+
+// rows reads and returns the rows as JSON.
+func rows(t testing.TB, d *Database, sql string, params ...any) (string, error) {
+	t.Helper()
+	out := result.NewWriter(result.Limits{Rows: 1000, Bytes: 1 << 20, Cell: 4 << 10}, nil)
+	err := d.Read(t.Context(), engine.Caller{}, engine.Statement{SQL: sql, Params: params}, out)
+	return "[" + string(out.Page().Rows) + "]", err
+}
+
+// code is the code of an error, empty if it has none.
+func code(err error) string {
+	var told *engine.Error
+	if errors.As(err, &told) {
+		return told.Code
+	}
+	return ""
+}
+
+// TestAttacksChangeNothing runs the attacks as the owner of the file, who may
+// write to it: what keeps it as it is are this package and SQLite.
+func TestAttacksChangeNothing(t *testing.T) {
+	file, dir := attacked(t)
+	before := snapshot(t, dir)
+	// One connection: what an attack changes in it, the next reader sees.
+	d := newEngine(t, engine.Options{DSN: file})
+	const session = `SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM docs), (SELECT count(*) FROM boxes), (SELECT count(*) FROM sqlite_temp_schema),
+		(SELECT group_concat(name) FROM pragma_table_list WHERE schema <> 'main')`
+	clean, err := rows(t, d, session)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range corpus(t, "sqlite-attack.txt", dir) {
+		_, err := rows(t, d, c.SQL)
+		if code(err) != c.Want {
+			t.Errorf("line %d: %s: got %v, want %s", c.Line, c.SQL, err, c.Want)
+		}
+		if !sameFiles(before, snapshot(t, dir)) {
+			t.Fatalf("line %d: %s changed the files", c.Line, c.SQL)
+		}
+		if got, err := rows(t, d, session); got != clean || err != nil {
+			t.Fatalf("after line %d, %s, the next reader gets %s, %v", c.Line, c.SQL, got, err)
+		}
+	}
+}
+
+// TestEachLineHoldsAlone runs the attacks with the authorizer taken away: the
+// lines behind it keep the files as they are.
+func TestEachLineHoldsAlone(t *testing.T) {
+	file, dir := attacked(t)
+	before := snapshot(t, dir)
+	d := newEngine(t, engine.Options{DSN: file})
+	for _, c := range corpus(t, "sqlite-attack.txt", dir) {
+		if strings.Contains(strings.ToLower(c.SQL), "query_only") || strings.Contains(c.SQL, "_directory") || strings.Contains(c.SQL, "heap_limit") {
+			continue // takes a line away itself, or is not of one connection
+		}
+		err := d.read.with(t.Context(), 0, func(ctx context.Context, conn *conn) error {
+			if err := conn.Conn.(sqlite.AuthorizerRegisterer).RegisterAuthorizer(nil); err != nil {
+				t.Fatal(err)
+			}
+			for sql := c.SQL; sql != ""; { // all of the text, as the driver would
+				s, tail, err := conn.prepare(ctx, sql)
+				if err != nil {
+					return nil
+				}
+				for ok := true; ok; {
+					ok, _ = s.step(ctx)
+				}
+				s.close()
+				sql = sql[tail:]
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !sameFiles(before, snapshot(t, dir)) {
+			t.Fatalf("line %d: %s changed the files", c.Line, c.SQL)
+		}
+	}
+}
+
+func TestReadingIsAllowed(t *testing.T) {
+	file, dir := attacked(t)
+	before := snapshot(t, dir)
+	d := newEngine(t, engine.Options{DSN: file})
+	for _, c := range corpus(t, "sqlite-allow.txt", dir) {
+		if got, err := rows(t, d, c.SQL); err != nil || c.Want != "" && got != c.Want {
+			t.Errorf("line %d: %s: got %s, %v, want %s", c.Line, c.SQL, got, err, c.Want)
+		}
+	}
+	if !sameFiles(before, snapshot(t, dir)) {
+		t.Error("reading changed the files")
+	}
+}
+
+// FuzzReadOnly holds that whatever passes leaves the files as they are.
+func FuzzReadOnly(f *testing.F) {
+	file, dir := attacked(f)
+	for _, name := range []string{"sqlite-attack.txt", "sqlite-allow.txt"} {
+		for _, c := range corpus(f, name, "{dir}") {
+			f.Add(c.SQL)
+		}
+	}
+	before := snapshot(f, dir)
+	d := newEngine(f, engine.Options{DSN: file, StatementTimeout: 200_000_000})
+	f.Fuzz(func(t *testing.T, sql string) {
+		_, err := rows(t, d, strings.ReplaceAll(sql, "{dir}", dir))
+		if !sameFiles(before, snapshot(t, dir)) {
+			t.Fatalf("%q changed the files: %v", sql, err)
+		}
+		if got, err := rows(t, d, "SELECT count(*), (SELECT count(*) FROM sqlite_temp_schema) FROM users"); got != "[[2,0]]" {
+			t.Fatalf("after %q the next reader gets %s, %v", sql, got, err)
+		}
+	})
+}
