@@ -118,6 +118,10 @@ type Statement struct {
 	// Timeout is how long it may run once it has a connection; zero for
 	// Options.StatementTimeout.
 	Timeout time.Duration
+	// MaxRows is how many rows are wanted at most, with the one that tells that
+	// there are more, for engines that can be told; zero for any number. What
+	// ends a result is the Writer.
+	MaxRows int
 }
 
 // Write says what a statement that writes may do.
