@@ -22,9 +22,6 @@ type Database struct {
 	reads   *pool
 	writes  *pool   // nil where nothing may be written
 	side    *sql.DB // for KILL
-
-	roleMu sync.Mutex // guards what follows
-	role   *roleError // what the last connection was refused for
 }
 
 // New returns a database that is opened by the first call.

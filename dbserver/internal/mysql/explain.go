@@ -30,7 +30,7 @@ func (d *Database) Explain(ctx context.Context, who engine.Caller, s engine.Stat
 	}
 	plan := engine.Plan{Format: "json"}
 	err = d.run(ctx, task{who: who, timeout: s.Timeout}, parsed, func(ctx context.Context, c *conn) error {
-		sql, err := d.permit(ctx, c, parsed)
+		sql, err := d.permit(c, parsed)
 		if err != nil {
 			return err
 		}

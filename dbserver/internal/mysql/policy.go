@@ -1,7 +1,6 @@
 package mysql
 
 import (
-	"context"
 	"database/sql/driver"
 	"fmt"
 	"strings"
@@ -17,7 +16,7 @@ var systemSchemas = map[string]bool{"information_schema": true, "mysql": true, "
 
 // permit returns what is sent for a statement: itself where the policy forbids
 // nothing of it, with masks where there are some, or an error.
-func (d *Database) permit(_ context.Context, c *conn, s *statement) (string, error) {
+func (d *Database) permit(c *conn, s *statement) (string, error) {
 	if !d.options.Policy.Restricts() {
 		return s.sql, nil
 	}

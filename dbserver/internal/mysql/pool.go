@@ -160,13 +160,6 @@ func (g *gate) pass(ctx context.Context, open func() error) error {
 	return err
 }
 
-// last is why the database cannot be reached, nil if it can.
-func (g *gate) last() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.err
-}
-
 // A pausedError says when the database is tried again.
 type pausedError struct {
 	err   error

@@ -23,8 +23,15 @@ func (d *Database) Read(ctx context.Context, who engine.Caller, s engine.Stateme
 	if err != nil {
 		return err
 	}
-	return d.run(ctx, task{who: who, timeout: s.Timeout}, parsed, func(ctx context.Context, c *conn) error {
-		sql, err := d.permit(ctx, c, parsed)
+	t := task{who: who, timeout: s.Timeout, rows: s.MaxRows}
+	if d.options.Policy.Restricts() {
+		t.rows = 0 // for what permit asks, all rows are wanted
+	}
+	return d.run(ctx, t, parsed, func(ctx context.Context, c *conn) error {
+		sql, err := d.permit(c, parsed)
+		if err == nil && s.MaxRows > t.rows {
+			err = c.exec("SET SESSION " + selectLimit + "=" + formatInt(int64(s.MaxRows)))
+		}
 		if err != nil {
 			return err
 		}

@@ -252,3 +252,48 @@ func TestExplain(t *testing.T) {
 		}
 	}
 }
+
+// TestMaxRows holds that the server stops at the rows that are wanted, and counts
+// and joins all of them nevertheless.
+func TestMaxRows(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "max_rows")
+	s.Exec(t, "max_rows", "CREATE TABLE wide (c0 INT"+columnsSQL(40)+", secret TEXT);\nINSERT INTO wide (secret) VALUES ('x')")
+	masking := options(reader)
+	masking.Policy.Masks = []engine.Mask{{Columns: []string{"secret"}, With: engine.WithNull}}
+	for name, d := range map[string]*Database{"plain": open(t, options(reader)), "with masks": open(t, masking)} {
+		for sql, want := range map[string]string{
+			"SELECT seq FROM seq_1_to_1000":                                                                       "[1],[2],[3]",
+			"SELECT seq FROM seq_1_to_1000 LIMIT 4":                                                               "[1],[2],[3],[4]",
+			"SELECT COUNT(*) FROM (SELECT * FROM seq_1_to_1000) x":                                                "[1000]",
+			"WITH x AS (SELECT * FROM seq_1_to_1000) SELECT COUNT(*) FROM x a JOIN x b ON a.seq = b.seq":          "[1000]",
+			"SELECT (SELECT COUNT(*) FROM seq_1_to_1000), 5 IN (SELECT seq FROM seq_1_to_10)":                     "[1000,1]",
+			"(SELECT seq FROM seq_1_to_2) UNION ALL (SELECT seq FROM seq_5_to_9)":                                 "[1],[2],[5]",
+			"SELECT COUNT(*) FROM ((SELECT seq FROM seq_1_to_20) UNION ALL (SELECT seq FROM seq_1_to_30)) x":      "[50]",
+			"WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 50) SELECT SUM(i) FROM n": `["1275"]`,
+			"SELECT seq FROM seq_1_to_1000 ORDER BY seq DESC":                                                     "[1000],[999],[998]",
+		} {
+			out := all()
+			err := d.Read(t.Context(), who, engine.Statement{SQL: sql, MaxRows: 3}, out)
+			if got := string(out.Page().Rows); err != nil || got != want {
+				t.Errorf("%s: %s: got %s, %v, want %s", name, sql, got, err, want)
+			}
+		}
+		if got := mustRead(t, d, "SELECT COUNT(*), @@sql_select_limit > 1000 FROM seq_1_to_1000"); got != "[[1000,1]]" {
+			t.Errorf("%s: the next caller got %s", name, got)
+		}
+	}
+	out := all()
+	err := open(t, masking).Read(t.Context(), who, engine.Statement{SQL: "SELECT secret FROM wide", MaxRows: 3}, out)
+	if got := string(out.Page().Rows); err != nil || got != "[null]" {
+		t.Errorf("a mask behind 40 columns: %s, %v", got, err)
+	}
+}
+
+func columnsSQL(n int) string {
+	s := ""
+	for i := range n {
+		s += fmt.Sprintf(", c%d INT", i+1)
+	}
+	return s
+}

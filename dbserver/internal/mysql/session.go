@@ -26,6 +26,7 @@ type task struct {
 	who     engine.Caller
 	timeout time.Duration // zero for as long as statements may run
 	writes  bool
+	rows    int // wanted at most, zero for all
 }
 
 // do runs fn in a session of its own, in a transaction that is rolled back
@@ -77,6 +78,9 @@ func (c *conn) begin(o *engine.Options, timeZone string, t task, timeout time.Du
 	return c.exec("START TRANSACTION READ ONLY")
 }
 
+// selectLimit is how many rows a SELECT returns that has no LIMIT of its own.
+const selectLimit = "sql_select_limit"
+
 // settings is the statement that sets those of a session.
 func (c *conn) settings(o *engine.Options, timeZone string, t task, timeout time.Duration) string {
 	var b strings.Builder
@@ -95,6 +99,9 @@ func (c *conn) settings(o *engine.Options, timeZone string, t task, timeout time
 		} else {
 			set("max_execution_time", formatInt((timeout + time.Second).Milliseconds()))
 		}
+	}
+	if t.rows > 0 {
+		set(selectLimit, formatInt(int64(t.rows)))
 	}
 	if o.LockTimeout > 0 {
 		seconds := formatInt(int64(math.Ceil(o.LockTimeout.Seconds())))
