@@ -124,8 +124,9 @@ func TestDependenciesStayInTheirRoom(t *testing.T) {
 	rooms := map[string][]string{
 		"github.com/modelcontextprotocol/go-sdk": {"gosdk/", "cmd/mcpool/bench"},
 		"github.com/google/jsonschema-go":        {"dbserver/", "dbplugin/"},
-		"github.com/agnivade/levenshtein":        {"config/", "dbserver/"},
-		"modernc.org/sqlite":                     {"dbserver/"},
+		"github.com/agnivade/levenshtein":        {"config/", "dbserver/internal/engine/"},
+		"modernc.org/sqlite":                     {"dbserver/internal/sqlite/"},
+		"modernc.org/libc":                       {"dbserver/internal/sqlite/"},
 		"github.com/jackc/pgx/v5":                {"dbserver/internal/postgres/"},
 		"github.com/go-sql-driver/mysql":         {"dbserver/internal/mysql/", "internal/dbtest/"},
 		"github.com/pingcap/tidb/pkg/parser":     {"dbserver/internal/mysql/"},

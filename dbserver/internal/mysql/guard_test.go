@@ -136,7 +136,7 @@ func TestAllowedFunctions(t *testing.T) {
 }
 
 func TestTextsThatAreNone(t *testing.T) {
-	for _, sql := range []string{"SELECT '\xff'", "SELECT 1\x00", "SELECT 1 --\x7f INTO OUTFILE 'x'", "SELECT\u0085 1", "SELECT \x1b[0m1"} {
+	for _, sql := range []string{"SELECT '\xff'", "SELECT 1\x00", "SELECT\u0085 1", "SELECT \x1b[0m1"} {
 		if _, err := parse(sql); codeOf(err) != engine.InvalidArgument {
 			t.Errorf("%q: got %v", sql, err)
 		}

@@ -108,7 +108,7 @@ func TestKeyword(t *testing.T) {
 	}{
 		{SQLite, "", ""}, {SQLite, "select 1", "SELECT"}, {Postgres, "/* /* DROP */ */ -- x\n ((Select 1))", "SELECT"},
 		{SQLServer, ";WITH a AS (SELECT 1) SELECT 2", "WITH"}, {MySQL, "# x\nshow tables", "SHOW"}, {MySQL, "/*!DROP*/ SELECT", ""},
-		{SQLite, "'SELECT'", ""}, {SQLite, "\ufeffSELECT", "\ufeffSELECT"}, {SQLServer, "[SELECT]", ""}, {Postgres, "?select", ""},
+		{SQLite, "'SELECT'", ""}, {SQLite, "\ufeffSELECT", "SELECT"}, {Postgres, "\ufeffSELECT", "\ufeffSELECT"}, {SQLServer, "[SELECT]", ""}, {Postgres, "?select", ""},
 	} {
 		if got := c.d.Keyword(c.sql); got != c.want {
 			t.Errorf("%s: %q: got %q, want %q", dialects[c.d], c.sql, got, c.want)
