@@ -30,7 +30,7 @@ func Example() {
 	}
 	result, err := plugin.ReadData(ctx, `
 		SELECT category, count(*) AS products, max(unit_price_cents) / 100.0 AS dearest
-		FROM products GROUP BY category ORDER BY products DESC, category`, 3)
+		FROM products GROUP BY category ORDER BY products DESC, category`, &dbplugin.ReadOptions{Limit: 3})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -61,8 +61,12 @@ func ExamplePlugin_Functions() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	list, err := plugin.Functions(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
 	functions := map[string]dbplugin.Function{}
-	for _, f := range plugin.Functions() {
+	for _, f := range list {
 		functions[f.Name] = f
 	}
 	fmt.Println(string(functions["describe_table_schema"].Parameters))
