@@ -107,10 +107,15 @@ func (a *Answer) value(tool string) (any, error) {
 		}
 	}
 	text = strings.TrimSpace(unfence(text))
-	if v, err := readJSON(text); err == nil {
+	v, err := readJSON(text)
+	if quoted, ok := v.(string); ok { // Supabase before 0.6 sends the text itself as JSON
+		text = strings.TrimSpace(unfence(quoted))
+		v, err = readJSON(text)
+	}
+	if err == nil {
 		return v, nil
 	}
-	v, err := readPython(text)
+	v, err = readPython(text)
 	switch {
 	case err == nil:
 		return v, nil
@@ -136,9 +141,19 @@ func (a *Answer) items(tool string) (any, error) {
 	return items, nil
 }
 
-func anotherForm(tool string, err error) error {
-	return fmt.Errorf("dbplugin: the answer of %s has another form: %w", tool, err)
+// A formError says that an answer came, and could not be read.
+type formError struct {
+	tool  string
+	cause error
 }
+
+func (e *formError) Error() string {
+	return fmt.Sprintf("dbplugin: the answer of %s has another form: %v", e.tool, e.cause)
+}
+
+func (e *formError) Unwrap() error { return e.cause }
+
+func anotherForm(tool string, cause error) error { return &formError{tool, cause} }
 
 // isBlocks reports whether a value is a list of content blocks.
 func isBlocks(v any) bool {

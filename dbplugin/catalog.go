@@ -246,7 +246,7 @@ func (l *listing) pick(server, database string) (site, error) {
 		}
 		ids = append(ids, s.id)
 	}
-	return site{}, fmt.Errorf("dbplugin: %s has the databases %s: want one of them, not %q: %w", all[0].Name, strings.Join(ids, ", "), database, ErrUnsupported)
+	return site{}, fmt.Errorf("dbplugin: %s has the databases %s: Options.Database has to be one of them, it is %q", all[0].Name, strings.Join(ids, ", "), database)
 }
 
 // of returns the sites of the server that is meant: one, or one for each of its
@@ -264,11 +264,11 @@ func (l *listing) of(server string) ([]site, error) {
 	}
 	switch {
 	case len(all) == 0 && len(names) > 0:
-		return nil, fmt.Errorf("dbplugin: no database server %q: there are %s: %w", server, strings.Join(names, ", "), ErrUnsupported)
+		return nil, fmt.Errorf("dbplugin: no database server %q: there are %s", server, strings.Join(names, ", "))
 	case len(all) == 0:
 		return nil, fmt.Errorf("dbplugin: no known database server has the tools %s; Options.Profile describes others: %w", some(l.tools), ErrUnsupported)
 	case server == "" && len(names) > 1:
-		return nil, fmt.Errorf("dbplugin: the database servers are %s: Options.Server has to say which is meant: %w", strings.Join(names, ", "), ErrUnsupported)
+		return nil, fmt.Errorf("dbplugin: the database servers are %s: Options.Server has to say which is meant", strings.Join(names, ", "))
 	}
 	return all, nil
 }

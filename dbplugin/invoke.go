@@ -118,20 +118,18 @@ func (p *Plugin) writeForModel(ctx context.Context, a functionArguments) (string
 // forModel returns what to tell a model: the text of the server, if it is
 // written for models or could not be read, and what was read from it otherwise.
 func (a *Answer) forModel(err error, rendered func() string) (string, error) {
-	var failed *ToolError
+	var form *formError
 	switch {
-	case errors.As(err, &failed), errors.Is(err, ErrUnsupported):
-		return "", err
-	case err != nil && a.from == nil: // nothing was answered
-		return "", err
-	case err != nil, a.from.site.told:
+	case errors.As(err, &form), err == nil && a.from.site.told:
 		return a.Text, nil
+	case err != nil:
+		return "", err
 	}
 	return rendered(), nil
 }
 
-// forModel is that of Answer, for rows: those that were cut away here are in
-// the server's text.
+// forModel is that of Answer, but that rows which were left out here are in
+// the server's text, too.
 func (r *ResultSet) forModel(err error) (string, error) {
 	if err == nil && r.cutHere {
 		return r.tsv(), nil

@@ -49,6 +49,8 @@ type Options struct {
 //   - an [*rpc.Error] if the server refuses the call,
 //   - [ErrUnsupported] if the server has no tool for it,
 //   - what the handler returns if there was no answer,
+//   - one that names the servers or databases there are, if Options do not say
+//     which of several is meant,
 //   - and one that says what does not fit if the answer has another form; the
 //     Raw and Text that came are then returned with it.
 //

@@ -5,43 +5,33 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // readPython reads the text that repr makes of a Python value as what
 // member.value can be: some servers answer with that. It reads literals, and of
 // other expressions those that database drivers make of SQL types; the rest
 // stays text. https://docs.python.org/3/reference/expressions.html#literals.
-func readPython(text string) (v any, err error) {
+func readPython(text string) (any, error) {
 	p := &python{text: text}
-	defer func() { // a parser of small methods has its one error in one place
-		switch e := recover().(type) {
-		case nil:
-		case pythonError:
-			v, err = nil, e
-		default:
-			panic(e)
-		}
-	}()
-	v = p.value()
+	v := p.value()
 	if p.skip(); p.at < len(text) {
 		p.fail("text behind the value")
 	}
-	return v, nil
+	return v, p.err
 }
 
 type python struct {
 	text  string
 	at    int
 	depth int
+	err   error // the first; nothing is left to read then
 }
 
-type pythonError string
-
-func (e pythonError) Error() string { return string(e) }
-
 func (p *python) fail(what string) {
-	panic(pythonError(fmt.Sprintf("neither JSON nor a Python literal: %s at byte %d", what, p.at)))
+	if p.err == nil {
+		p.err = fmt.Errorf("neither JSON nor a Python literal: %s at byte %d", what, p.at)
+	}
+	p.at = len(p.text)
 }
 
 func (p *python) skip() {
@@ -113,6 +103,7 @@ func (p *python) list(begin, end byte) []any {
 		list = append(list, p.value())
 		if !p.take(',') && p.peek() != end {
 			p.fail("a list without an end")
+			break
 		}
 	}
 	return list
@@ -135,6 +126,7 @@ func (p *python) dictOrSet() any {
 		}
 		if !p.take(',') && p.peek() != '}' {
 			p.fail("a dict without an end")
+			break
 		}
 	}
 	if len(set) > 0 && len(dict) > 0 {
@@ -150,7 +142,7 @@ func (p *python) dictOrSet() any {
 func (p *python) number() any {
 	from := p.at
 	p.at++
-	if p.at < len(p.text) && isLetter(p.text[p.at]) { // -inf
+	if p.at < len(p.text) && isLetter(p.text[p.at]) && strings.IndexByte("+-", p.text[from]) >= 0 { // -inf
 		v, ok := p.named().(string)
 		if !ok || v != "Infinity" {
 			p.fail("no number")
@@ -164,6 +156,7 @@ func (p *python) number() any {
 	if !isNumber(number) {
 		p.at = from
 		p.fail("no number")
+		return nil
 	}
 	return json.Number(number)
 }
@@ -195,6 +188,7 @@ func (p *python) quoted(escaped func(rune), literal func(string)) {
 		n := strings.IndexAny(p.text[p.at:], string([]byte{quote, '\\'}))
 		if n < 0 || p.at+n+1 >= len(p.text) && p.text[p.at+n] == '\\' {
 			p.fail("a string without an end")
+			return
 		}
 		literal(p.text[p.at : p.at+n])
 		p.at += n + 1
@@ -224,20 +218,19 @@ func (p *python) quoted(escaped func(rune), literal func(string)) {
 	}
 }
 
-// hex reads a character by its number; half a pair of surrogates is U+FFFD.
+// hex reads a character by its number.
 func (p *python) hex(digits int) rune {
 	if p.at+digits > len(p.text) {
 		p.fail("an escape without an end")
+		return 0
 	}
 	n, err := strconv.ParseUint(p.text[p.at:p.at+digits], 16, 32)
 	if err != nil {
 		p.fail("an escape that is no number")
+		return 0
 	}
 	p.at += digits
-	if n > utf8.MaxRune || n >= 0xd800 && n < 0xe000 {
-		return utf8.RuneError
-	}
-	return rune(n)
+	return rune(n) // half a pair of surrogates becomes U+FFFD where it is written
 }
 
 func isLetter(c byte) bool { return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
@@ -267,11 +260,13 @@ func (p *python) named() any {
 			p.argument(&e)
 			if !p.take(',') && p.peek() != ')' {
 				p.fail("a call without an end")
+				break
 			}
 		}
 	} else if !strings.Contains(e.name, ".") { // words of a text, not an attribute
 		p.at = from
 		p.fail("no value")
+		return nil
 	}
 	e.source = p.text[from:p.at]
 	return e

@@ -28,11 +28,9 @@ func (e expression) time(kind string) (string, bool) {
 		}
 	}
 	zone := ""
-	for name, v := range e.named {
-		z, ok := v.(expression)
-		if name != "tzinfo" || !ok { // fold: which of two equal local times
-			return "", false
-		}
+	for _, v := range e.named { // tzinfo; fold, which says which of two equal local times, cannot be told
+		z, _ := v.(expression)
+		var ok bool
 		if zone, ok = z.zone(); !ok {
 			return "", false
 		}

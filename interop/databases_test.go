@@ -209,7 +209,7 @@ func (s *databaseServer) exercise(t *testing.T, p *dbplugin.Plugin) {
 		check("DescribeTable", errors.Join(errors.New("of a view"), err), false, nil)
 	}
 	var failed *dbplugin.ToolError
-	_, err = p.DescribeTable(ctx, "nothing")
+	_, err = p.DescribeTable(ctx, "absent")
 	check("DescribeTable", errorUnless(errors.As(err, &failed), err), true, nil)
 
 	const large = "SELECT id, customer_id FROM orders ORDER BY id DESC"
