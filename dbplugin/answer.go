@@ -81,7 +81,7 @@ func isJSON(s string) bool {
 	return s != "" && (s[0] == '{' || s[0] == '[') && json.Valid([]byte(s))
 }
 
-// value returns what an answer says, as readJSON and readPython do. The error
+// value returns what an answer says, as readJSON and readLiteral do. The error
 // is a *ToolError if it says that the tool failed.
 func (a *Answer) value(tool string) (any, error) {
 	if a.from.site.RowBlocks {
@@ -115,7 +115,7 @@ func (a *Answer) value(tool string) (any, error) {
 	if err == nil {
 		return v, nil
 	}
-	v, err = readPython(text)
+	v, err = readLiteral(text)
 	switch {
 	case err == nil:
 		return v, nil

@@ -61,7 +61,7 @@ func (p *Plugin) listing(ctx context.Context, stale *listing) (*listing, error) 
 	if err != nil {
 		return nil, fmt.Errorf("dbplugin: tools/list: %w", err)
 	}
-	l := read(tools)
+	l := newListing(tools)
 	p.tools.found.Store(l)
 	return l, nil
 }
@@ -108,8 +108,8 @@ func (p *Plugin) listTools(ctx context.Context) ([]listedTool, error) {
 	return nil, errors.New("the list does not end")
 }
 
-// read finds the database servers in a list of tools.
-func read(tools []listedTool) *listing {
+// newListing finds the database servers in a list of tools.
+func newListing(tools []listedTool) *listing {
 	l := &listing{}
 	var servers []string
 	named := map[string]map[string]listedTool{} // by server, then by the server's own name

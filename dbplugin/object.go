@@ -2,8 +2,6 @@ package dbplugin
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
 	"strings"
 )
 
@@ -15,55 +13,6 @@ type object []member
 type member struct {
 	name  string
 	value any // nil, bool, string, json.Number, []byte, []any or object
-}
-
-// readJSON reads one JSON text as what member.value can be.
-func readJSON(text string) (any, error) {
-	if !json.Valid([]byte(text)) { // which bounds the depth, too
-		return nil, errors.New("it is no JSON")
-	}
-	d := json.NewDecoder(strings.NewReader(text))
-	d.UseNumber() // an integer above 2^53 is not rounded
-	return readToken(d)
-}
-
-func readToken(d *json.Decoder) (any, error) {
-	t, err := d.Token()
-	if err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, err
-	}
-	switch t {
-	case json.Delim('{'):
-		o := object{}
-		for d.More() {
-			name, err := d.Token()
-			if err != nil {
-				return nil, err
-			}
-			value, err := readToken(d)
-			if err != nil {
-				return nil, err
-			}
-			o = append(o, member{name.(string), value})
-		}
-		_, err = d.Token()
-		return o, err
-	case json.Delim('['):
-		list := []any{}
-		for d.More() {
-			value, err := readToken(d)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, value)
-		}
-		_, err = d.Token()
-		return list, err
-	}
-	return t, nil
 }
 
 // plain returns a value as Go has it: objects as maps.

@@ -2,17 +2,33 @@ package dbplugin
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 )
 
-// readPython reads the text that repr makes of a Python value as what
-// member.value can be: some servers answer with that. It reads literals, and of
-// other expressions those that database drivers make of SQL types; the rest
-// stays text. https://docs.python.org/3/reference/expressions.html#literals.
-func readPython(text string) (any, error) {
-	p := &python{text: text}
+// readJSON reads one JSON text as what member.value can be. Numbers keep all
+// their digits.
+func readJSON(text string) (any, error) {
+	if !json.Valid([]byte(text)) {
+		return nil, errors.New("it is no JSON")
+	}
+	return readLiteral(strings.ToValidUTF8(text, "\ufffd"))
+}
+
+// readLiteral reads one JSON text, or the text that repr makes of a Python
+// value, as what member.value can be: some servers answer with that. It reads
+// literals, and of other expressions those that database drivers make of SQL
+// types; the rest stays text.
+// https://docs.python.org/3/reference/expressions.html#literals.
+//
+// Of valid JSON it makes what encoding/json does, but that members keep their
+// order and names may repeat: its decoder has these as tokens alone, at several
+// times the cost.
+func readLiteral(text string) (any, error) {
+	p := &literal{text: text}
 	v := p.value()
 	if p.skip(); p.at < len(text) {
 		p.fail("text behind the value")
@@ -20,28 +36,28 @@ func readPython(text string) (any, error) {
 	return v, p.err
 }
 
-type python struct {
+type literal struct {
 	text  string
 	at    int
 	depth int
 	err   error // the first; nothing is left to read then
 }
 
-func (p *python) fail(what string) {
+func (p *literal) fail(what string) {
 	if p.err == nil {
 		p.err = fmt.Errorf("neither JSON nor a Python literal: %s at byte %d", what, p.at)
 	}
 	p.at = len(p.text)
 }
 
-func (p *python) skip() {
+func (p *literal) skip() {
 	for p.at < len(p.text) && strings.IndexByte(" \t\r\n", p.text[p.at]) >= 0 {
 		p.at++
 	}
 }
 
 // peek returns the next byte that is no space, 0 at the end.
-func (p *python) peek() byte {
+func (p *literal) peek() byte {
 	if p.skip(); p.at < len(p.text) {
 		return p.text[p.at]
 	}
@@ -49,7 +65,7 @@ func (p *python) peek() byte {
 }
 
 // take takes a byte if it is the next.
-func (p *python) take(c byte) bool {
+func (p *literal) take(c byte) bool {
 	if p.peek() != c {
 		return false
 	}
@@ -58,7 +74,7 @@ func (p *python) take(c byte) bool {
 }
 
 // value reads a value and makes Go's of it.
-func (p *python) value() any {
+func (p *literal) value() any {
 	v := p.expression()
 	if e, ok := v.(expression); ok {
 		return e.value()
@@ -70,7 +86,7 @@ func (p *python) value() any {
 // bounded.
 const maxDepth = 1000
 
-func (p *python) expression() any {
+func (p *literal) expression() any {
 	if p.depth++; p.depth > maxDepth {
 		p.fail("too deep")
 	}
@@ -96,7 +112,7 @@ func (p *python) expression() any {
 	return nil
 }
 
-func (p *python) list(begin, end byte) []any {
+func (p *literal) list(begin, end byte) []any {
 	p.take(begin)
 	list := []any{}
 	for !p.take(end) {
@@ -110,7 +126,7 @@ func (p *python) list(begin, end byte) []any {
 }
 
 // dictOrSet reads either; a set is a list.
-func (p *python) dictOrSet() any {
+func (p *literal) dictOrSet() any {
 	p.take('{')
 	dict, set := object{}, []any{}
 	for !p.take('}') {
@@ -139,7 +155,7 @@ func (p *python) dictOrSet() any {
 }
 
 // number reads a number, whose digits all stay.
-func (p *python) number() any {
+func (p *literal) number() any {
 	from := p.at
 	p.at++
 	if p.at < len(p.text) && isLetter(p.text[p.at]) && strings.IndexByte("+-", p.text[from]) >= 0 { // -inf
@@ -167,13 +183,13 @@ func isNumber(s string) bool {
 }
 
 // str reads a string between quotes.
-func (p *python) str() string {
+func (p *literal) str() string {
 	var b strings.Builder
 	p.quoted(func(c rune) { b.WriteRune(c) }, func(s string) { b.WriteString(s) })
 	return b.String()
 }
 
-func (p *python) bytes() []byte {
+func (p *literal) bytes() []byte {
 	b := []byte{}
 	p.quoted(func(c rune) { b = append(b, byte(c)) }, func(s string) { b = append(b, s...) })
 	return b
@@ -181,7 +197,7 @@ func (p *python) bytes() []byte {
 
 // quoted hands on what is between quotes: escapes by their number, and all
 // else as it is.
-func (p *python) quoted(escaped func(rune), literal func(string)) {
+func (p *literal) quoted(escaped func(rune), literal func(string)) {
 	quote := p.text[p.at]
 	p.at++
 	for {
@@ -204,12 +220,16 @@ func (p *python) quoted(escaped func(rune), literal func(string)) {
 			escaped('\r')
 		case 't':
 			escaped('\t')
-		case '\\', '\'', '"':
+		case 'b':
+			escaped('\b')
+		case 'f':
+			escaped('\f')
+		case '\\', '\'', '"', '/':
 			escaped(rune(c))
 		case 'x':
 			escaped(p.hex(2))
 		case 'u':
-			escaped(p.hex(4))
+			escaped(p.unit())
 		case 'U':
 			escaped(p.hex(8))
 		default: // repr makes no others
@@ -219,7 +239,7 @@ func (p *python) quoted(escaped func(rune), literal func(string)) {
 }
 
 // hex reads a character by its number.
-func (p *python) hex(digits int) rune {
+func (p *literal) hex(digits int) rune {
 	if p.at+digits > len(p.text) {
 		p.fail("an escape without an end")
 		return 0
@@ -230,13 +250,28 @@ func (p *python) hex(digits int) rune {
 		return 0
 	}
 	p.at += digits
-	return rune(n) // half a pair of surrogates becomes U+FFFD where it is written
+	return rune(n)
+}
+
+// unit reads a character that is one unit of UTF-16, or a pair of them. Half a
+// pair becomes U+FFFD where it is written.
+func (p *literal) unit() rune {
+	c := p.hex(4)
+	if rest := p.text[p.at:]; utf16.IsSurrogate(c) && strings.HasPrefix(rest, `\u`) {
+		at := p.at
+		p.at += 2
+		if pair := utf16.DecodeRune(c, p.hex(4)); pair != '\ufffd' || p.err != nil {
+			return pair
+		}
+		p.at = at
+	}
+	return c
 }
 
 func isLetter(c byte) bool { return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
 
 // named reads what begins with a name.
-func (p *python) named() any {
+func (p *literal) named() any {
 	from := p.at
 	for p.at < len(p.text) && (isLetter(p.text[p.at]) || p.text[p.at] >= '0' && p.text[p.at] <= '9' || p.text[p.at] == '.') {
 		p.at++
@@ -273,7 +308,7 @@ func (p *python) named() any {
 }
 
 // argument reads an argument of a call, NAME=VALUE or VALUE.
-func (p *python) argument(e *expression) {
+func (p *literal) argument(e *expression) {
 	p.skip()
 	n := p.at
 	for n < len(p.text) && isLetter(p.text[n]) {

@@ -6,9 +6,10 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
-func TestReadPython(t *testing.T) {
+func TestReadLiteral(t *testing.T) {
 	for text, want := range map[string]any{
 		"None": nil, "True": true, "False": false, "null": nil, "true": true, "false": false,
 		"9007199254740993": json.Number("9007199254740993"), "-0.10": json.Number("-0.10"), "1e+16": json.Number("1e+16"),
@@ -39,26 +40,26 @@ func TestReadPython(t *testing.T) {
 		"set()":              "set()",
 		" [ 'a' , 1 ] ":      []any{"a", json.Number("1")},
 	} {
-		if got, err := readPython(text); err != nil || !reflect.DeepEqual(got, want) {
+		if got, err := readLiteral(text); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %#v, %v", text, got, err)
 		}
 	}
 	for _, text := range []string{"", "[", "[1 2]", "{'a': 1, 2}", "{'a'", "'a", `'\`, `'\q'`, `'\x4'`, `'\xgg'`, "1 2", "01", "--1", "-x", "hello", "hello world",
 		"<memory at 0x7f>", "f(", "f(1", "[1]]", "Error: no such table", strings.Repeat("[", 2000) + strings.Repeat("]", 2000), strings.Repeat("f(", 2000) + strings.Repeat(")", 2000), "b", "b'", "{", "1.2.3"} {
-		if got, err := readPython(text); err == nil || !strings.Contains(err.Error(), "at byte") {
+		if got, err := readLiteral(text); err == nil || !strings.Contains(err.Error(), "at byte") {
 			t.Errorf("%q: got %#v, %v", text, got, err)
 		}
 	}
 }
 
-// FuzzReadPython looks for texts that break the parser, and holds that what it
+// FuzzReadLiteral looks for texts that break the parser, and holds that what it
 // reads is what can be written as JSON again.
-func FuzzReadPython(f *testing.F) {
+func FuzzReadLiteral(f *testing.F) {
 	for _, seed := range []string{"[{'a': None, \"b\": -1.5e3}]", `b'\x00' `, "{1, (2,), Decimal('3')}", "datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.timezone.utc)", `'\u20ac\''`} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		v, err := readPython(text)
+		v, err := readLiteral(text)
 		if err != nil {
 			return
 		}
@@ -70,11 +71,14 @@ func FuzzReadPython(f *testing.F) {
 
 // FuzzReadJSON holds that nothing is lost of JSON that has no name twice.
 func FuzzReadJSON(f *testing.F) {
-	for _, seed := range []string{`{"a":[1,2.50,null,true,"é"],"b":{}}`, `9007199254740993`, `[]`, `{"a":1,"a":2}`, `"\ud83d"`} {
+	for _, seed := range []string{`{"a":[1,2.50,null,true,"é"],"b":{}}`, `9007199254740993`, `[]`, `{"a":1,"a":2}`, `{'a': None}`, `"\ud83d\ude00\ud83d\/\b"`, `"\ud83d\u0041"`} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		v, err := readJSON(text)
+		if !utf8.ValidString(text) || strings.Count(text, "[")+strings.Count(text, "{") > maxDepth {
+			return
+		}
 		if (err == nil) != json.Valid([]byte(text)) {
 			t.Fatalf("%q: %v", text, err)
 		}
