@@ -9,15 +9,22 @@ import (
 // An Answer is what a tool answered, beside what was read from it.
 type Answer struct {
 	// Raw is the answer's structured content as the server sent it. If it sent
-	// none, Raw is its text if that is JSON, and nil otherwise; what was read
-	// from the answer is then empty.
-	Raw json.RawMessage `json:"-"`
+	// none, Raw is its text if that is JSON, and nil otherwise.
+	Raw json.RawMessage
 	// Text is what the answer says to a reader of text, such as a model.
-	Text string `json:"-"`
+	Text string
+
+	from *origin // nil if there was no answer
+}
+
+// An origin is what is needed of an answer to read it.
+type origin struct {
+	site   site
+	blocks []string // of text
 }
 
 // A ToolError is a failure that a tool tells, such as SQL that does not
-// compile.
+// compile. Servers that tell it in an answer like any other are understood, too.
 type ToolError struct {
 	Tool    string
 	Code    string // such as UNKNOWN_OBJECT; empty if the server gives none
@@ -35,7 +42,7 @@ func (e *ToolError) Error() string {
 
 // readAnswer reads the result of tools/call. The error is a *ToolError if the
 // result is one.
-func readAnswer(tool string, result json.RawMessage) (Answer, error) {
+func readAnswer(s site, tool string, result json.RawMessage) (Answer, error) {
 	var r struct {
 		Content []struct {
 			Type string `json:"type"`
@@ -47,17 +54,16 @@ func readAnswer(tool string, result json.RawMessage) (Answer, error) {
 	if err := json.Unmarshal(result, &r); err != nil {
 		return Answer{}, fmt.Errorf("dbplugin: %s answered no tool result: %w", tool, err)
 	}
-	var texts []string
+	from := &origin{site: s}
 	for _, c := range r.Content {
 		if c.Type == "text" {
-			texts = append(texts, c.Text)
+			from.blocks = append(from.blocks, c.Text)
 		}
 	}
-	a := Answer{Raw: r.StructuredContent, Text: strings.Join(texts, "\n")}
-	if string(a.Raw) == "null" {
-		a.Raw = nil
-	}
-	if trimmed := strings.TrimSpace(a.Text); a.Raw == nil && isJSON(trimmed) {
+	a := Answer{Text: strings.Join(from.blocks, "\n"), from: from}
+	if len(r.StructuredContent) > 0 && r.StructuredContent[0] == '{' {
+		a.Raw = r.StructuredContent
+	} else if trimmed := strings.TrimSpace(a.Text); isJSON(trimmed) {
 		a.Raw = json.RawMessage(trimmed)
 	}
 	if a.Text == "" {
@@ -75,18 +81,135 @@ func isJSON(s string) bool {
 	return s != "" && (s[0] == '{' || s[0] == '[') && json.Valid([]byte(s))
 }
 
-func readError(tool string, a Answer) *ToolError {
-	var said struct {
-		Error struct {
-			Code    string `json:"code"`
-			Message string `json:"message"`
-			Next    string `json:"next"`
-		} `json:"error"`
+// value returns what an answer says, as readJSON and readLiteral do. The error
+// is a *ToolError if it says that the tool failed.
+func (a *Answer) value(tool string) (any, error) {
+	if a.from.site.RowBlocks {
+		return a.items(tool)
 	}
+	text := a.Text
 	if a.Raw != nil {
-		_ = json.Unmarshal(a.Raw, &said) // in another form, it is told as text
+		v, err := readJSON(string(a.Raw))
+		if err != nil {
+			return nil, anotherForm(tool, err)
+		}
+		o, ok := v.(object)
+		switch result, isText := o.get("result").(string); {
+		case !ok:
+			return v, nil
+		case o.failed():
+			return nil, readError(tool, *a)
+		case len(o) == 1 && isText: // Supabase, whose rows are in a text
+			text = result
+		case len(o) == 1 && isBlocks(o.get("result")): // FastMCP, which wraps blocks that a tool makes itself
+		default:
+			return v, nil
+		}
 	}
-	e := &ToolError{Tool: tool, Code: said.Error.Code, Message: said.Error.Message, Next: said.Error.Next, Text: a.Text}
+	text = strings.TrimSpace(unfence(text))
+	v, err := readJSON(text)
+	if quoted, ok := v.(string); ok { // Supabase before 0.6 sends the text itself as JSON
+		text = strings.TrimSpace(unfence(quoted))
+		v, err = readJSON(text)
+	}
+	if err == nil {
+		return v, nil
+	}
+	v, err = readLiteral(text)
+	switch {
+	case err == nil:
+		return v, nil
+	case strings.HasPrefix(text, "Error") || strings.HasPrefix(text, "Database error"):
+		return nil, readError(tool, *a)
+	}
+	return nil, anotherForm(tool, err)
+}
+
+// items returns the rows, or the items, that the blocks of an answer are.
+func (a *Answer) items(tool string) (any, error) {
+	items := []any{}
+	for i, block := range a.from.blocks {
+		if block == "null" {
+			continue
+		}
+		item, err := readJSON(block)
+		if err != nil {
+			return nil, anotherForm(tool, fmt.Errorf("block %d of %d is no JSON: %.200s", i+1, len(a.from.blocks), block))
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+// A formError says that an answer came, and could not be read.
+type formError struct {
+	tool  string
+	cause error
+}
+
+func (e *formError) Error() string {
+	return fmt.Sprintf("dbplugin: the answer of %s has another form: %v", e.tool, e.cause)
+}
+
+func (e *formError) Unwrap() error { return e.cause }
+
+func anotherForm(tool string, cause error) error { return &formError{tool, cause} }
+
+// isBlocks reports whether a value is a list of content blocks.
+func isBlocks(v any) bool {
+	list, _ := v.([]any)
+	if len(list) == 0 {
+		return false
+	}
+	first, _ := list[0].(object)
+	_, ok := first.get("text").(string)
+	return ok && first.get("type") == "text"
+}
+
+// unfence takes away what Supabase writes around data that is not trusted:
+// <untrusted-data-UUID> on a line of its own, and behind the data its end.
+func unfence(text string) string {
+	_, rest, ok := strings.Cut(text, "<untrusted-data-")
+	if !ok {
+		return text
+	}
+	id, _, _ := strings.Cut(rest, ">")
+	_, data, begins := strings.Cut(text, "\n<untrusted-data-"+id+">\n")
+	data, _, ends := strings.Cut(data, "\n</untrusted-data-"+id+">")
+	if !begins || !ends {
+		return text
+	}
+	return data
+}
+
+// failed reports whether an answer in the form of some servers says that the
+// tool failed.
+func (o object) failed() bool {
+	success, ok := o.get("success").(bool)
+	return ok && !success
+}
+
+// readError reads what a tool says of its failure: {"error": {code, message,
+// next}}, {"success": false, error, code}, {"success": false, message, error},
+// where error is a code, or any other text.
+func readError(tool string, a Answer) *ToolError {
+	e := &ToolError{Tool: tool, Message: a.Text, Text: a.Text}
+	v, _ := readJSON(string(a.Raw)) // in another form, it is told as text
+	said, _ := v.(object)
+	switch about := said.get("error").(type) {
+	case object:
+		e.Code, e.Next = about.text("code"), about.text("next")
+		e.Message = about.text("message")
+	case string:
+		e.Code, e.Message = said.text("code"), about
+		if message := said.text("message"); message != "" {
+			e.Code, e.Message = about, message
+		}
+	default:
+		if message := said.text("message"); said.failed() && message != "" {
+			e.Message = message
+		}
+	}
 	if e.Message == "" {
 		e.Message = a.Text
 	}

@@ -3,6 +3,7 @@ package dbplugin_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -30,7 +31,7 @@ func Example() {
 	}
 	result, err := plugin.ReadData(ctx, `
 		SELECT category, count(*) AS products, max(unit_price_cents) / 100.0 AS dearest
-		FROM products GROUP BY category ORDER BY products DESC, category`, 3)
+		FROM products GROUP BY category ORDER BY products DESC, category`, &dbplugin.ReadOptions{Limit: 3})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -61,8 +62,12 @@ func ExamplePlugin_Functions() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	list, err := plugin.Functions(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
 	functions := map[string]dbplugin.Function{}
-	for _, f := range plugin.Functions() {
+	for _, f := range list {
 		functions[f.Name] = f
 	}
 	fmt.Println(string(functions["describe_table_schema"].Parameters))
@@ -93,4 +98,36 @@ func ExamplePlugin_Functions() {
 	// Next: call describe_table for the names of columns; write texts in single quotes
 	// READ_ONLY_VIOLATION: the database is read-only, and the statement asks for DELETE FROM stores
 	// Next: send one SELECT (also WITH, VALUES, EXPLAIN) that only reads
+}
+
+// A server that is not known is described by a profile: here one of which only
+// queries are wanted.
+func ExampleProfile() {
+	ctx := context.Background()
+	server, err := dbserver.New(dbserver.Options{Prepare: func(ctx context.Context) (string, error) {
+		return dbserver.Sample(ctx, filepath.Join(os.TempDir(), "mcpool-example"))
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+
+	plugin, err := dbplugin.New(server, &dbplugin.Options{Profile: &dbplugin.Profile{
+		Name: "warehouse",
+		ReadData: dbplugin.Tool{
+			Name:      "read_data",
+			Arguments: map[string]string{"query": "query"},
+			Fixed:     map[string]any{"limit": 1000},
+		},
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	result, err := plugin.ReadData(ctx, "SELECT city FROM stores ORDER BY city", &dbplugin.ReadOptions{Limit: 2})
+	fmt.Println(result.Rows, result.Truncated, err)
+	_, err = plugin.ListTables(ctx, nil)
+	fmt.Println(errors.Is(err, dbplugin.ErrUnsupported), err)
+	// Output:
+	// [[Amsterdam] [Brussel]] true <nil>
+	// true dbplugin: warehouse has no tool to list tables, only read_data: not supported by this server
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
 )
@@ -17,97 +16,166 @@ type Function struct {
 	Parameters  json.RawMessage // JSON schema of the arguments, an object
 
 	schema *jsonschema.Resolved
-	call   func(ctx context.Context, a functionArguments) (Answer, error)
+	call   func(ctx context.Context, a functionArguments) (text string, err error)
 }
 
 // functionArguments are those of all functions.
 type functionArguments struct {
-	TableName string  `json:"table_name"`
-	Query     string  `json:"query"`
-	Limit     float64 `json:"limit"` // an integer, which JSON may write as 1e2
+	Database  string            `json:"database"`
+	TableName string            `json:"table_name"`
+	Query     string            `json:"query"`
+	Params    []json.RawMessage `json:"params"`
+	Limit     float64           `json:"limit"` // an integer, which JSON may write as 1e2
+	Handle    string            `json:"handle"`
+	Token     string            `json:"token"`
 }
 
-// Functions returns the functions of the plugin: list_database_tables,
-// describe_table_schema, execute_sql_query and get_database_info.
-func (p *Plugin) Functions() []Function {
-	return []Function{
-		p.function("list_database_tables",
-			"List the tables and views of the database, with comments and estimated row counts. Call this first.",
-			`{}`, nil,
-			func(ctx context.Context, _ functionArguments) (Answer, error) {
-				return p.call(ctx, toolListTables, struct{}{})
-			}),
-		p.function("describe_table_schema",
-			"Describe one table: its columns, keys, indexes and comments, and which tables refer to it.",
-			`{"table_name": {"type": "string", "minLength": 1, "description": "Name from list_database_tables"}}`,
-			[]string{"table_name"},
-			func(ctx context.Context, a functionArguments) (Answer, error) {
-				return p.call(ctx, toolDescribeTable, map[string]string{"table_name": a.TableName})
-			}),
-		p.function("execute_sql_query",
-			"Run one read-only SQL statement and return its first rows. Aggregate and filter in SQL rather than reading many rows.",
-			fmt.Sprintf(`{"query": {"type": "string", "minLength": 1, "description": "One SELECT statement"},
-				"limit": {"type": "integer", "minimum": 1, "maximum": 1000000, "default": %d, "description": "Most rows to return"}}`, p.limit),
-			[]string{"query"},
-			func(ctx context.Context, a functionArguments) (Answer, error) {
-				return p.call(ctx, toolReadData, p.readArguments(a.Query, int(a.Limit)))
-			}),
-		p.function("get_database_info",
-			"Tell the database's engine, version, status and limits, and what makes it read-only.",
-			`{}`, nil,
-			func(ctx context.Context, _ functionArguments) (Answer, error) {
-				return p.call(ctx, toolDatabaseInfo, struct{}{})
-			}),
+// params are those for a tool, nil for none.
+func (a functionArguments) params() any {
+	if len(a.Params) == 0 {
+		return nil
 	}
+	return a.Params
 }
 
-func (p *Plugin) function(name, description, properties string, required []string, call func(context.Context, functionArguments) (Answer, error)) Function {
+// Functions returns the functions that the server has tools for, of
+// list_database_tables, describe_table_schema, execute_sql_query,
+// fetch_more_rows, explain_sql_query, get_database_info and, with
+// Options.Write, execute_sql_write. It lists the tools if nothing has yet; the
+// errors are those of that.
+func (p *Plugin) Functions(ctx context.Context) ([]Function, error) {
+	l, err := p.listing(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	s, databases, err := p.forModel(l)
+	if err != nil {
+		return nil, err
+	}
+	var all []Function
+	for _, d := range definitions {
+		if d.write && !p.options.Write {
+			continue
+		}
+		if t := d.of.tool(&s.Profile); t.Name != "" {
+			all = append(all, p.function(d, t, databases))
+		}
+	}
+	return all, nil
+}
+
+// forModel returns the site that definitions are made of, and the databases
+// among which the model chooses, nil for none.
+func (p *Plugin) forModel(l *listing) (site, []string, error) {
+	if p.options.Database != "" {
+		s, err := l.pick(p.options.Server, p.options.Database)
+		return s, nil, err
+	}
+	all, err := l.of(p.options.Server)
+	if err != nil {
+		return site{}, nil, err
+	}
+	if len(all) == 1 {
+		return all[0], all[0].ReadData.choices, nil
+	}
+	var ids []string
+	for _, s := range all {
+		ids = append(ids, s.id)
+	}
+	return all[0], ids, nil
+}
+
+// A definition is a function for one operation.
+type definition struct {
+	of          operation
+	name        string
+	description string
+	parameters  []string // those that there may be
+	required    []string
+	write       bool
+	call        func(p *Plugin, ctx context.Context, a functionArguments) (string, error)
+}
+
+var definitions = []definition{
+	{of: listTables, name: "list_database_tables",
+		description: "List the tables and views. Call this first.",
+		parameters:  []string{"database"},
+		call:        (*Plugin).listForModel},
+	{of: describeTable, name: "describe_table_schema",
+		description: "Describe a table: columns, keys, indexes.",
+		parameters:  []string{"database", "table_name"}, required: []string{"table_name"},
+		call: (*Plugin).describeForModel},
+	{of: readData, name: "execute_sql_query",
+		description: "Run one SQL statement that reads and return its first rows. Aggregate and filter in SQL rather than reading many rows.",
+		parameters:  []string{"database", "query", "params", "limit"}, required: []string{"query"},
+		call: (*Plugin).readForModel},
+	{of: fetchRows, name: "fetch_more_rows",
+		description: "Return the next rows of a result that had more.",
+		parameters:  []string{"handle", "limit"}, required: []string{"handle"},
+		call: (*Plugin).fetchForModel},
+	{of: explainQuery, name: "explain_sql_query",
+		description: "Tell how the database would run a statement, without running it.",
+		parameters:  []string{"database", "query", "params"}, required: []string{"query"},
+		call: (*Plugin).explainForModel},
+	{of: databaseInfo, name: "get_database_info",
+		description: "Tell the database's engine, version and state.",
+		parameters:  []string{"database"},
+		call:        (*Plugin).infoForModel},
+	{of: writeData, name: "execute_sql_write", write: true,
+		description: "Write in two steps: without token, tell how many rows the statement would affect, and a token; with that token and the same statement, do it.",
+		parameters:  []string{"database", "query", "params", "token"}, required: []string{"query"},
+		call: (*Plugin).writeForModel},
+}
+
+// parameter is the schema of a parameter of functions.
+func (p *Plugin) parameter(name string, databases []string) string {
+	switch name {
+	case "database":
+		choices, err := json.Marshal(databases)
+		if err != nil {
+			panic(fmt.Sprintf("BUG: names of databases: %v", err))
+		}
+		return fmt.Sprintf(`{"type": "string", "enum": %s}`, choices)
+	case "table_name":
+		return `{"type": "string", "minLength": 1, "description": "Name from list_database_tables"}`
+	case "query":
+		return `{"type": "string", "minLength": 1, "description": "One SQL statement"}`
+	case "params":
+		return `{"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}, "description": "Values for its placeholders"}`
+	case "limit":
+		return fmt.Sprintf(`{"type": "integer", "minimum": 1, "maximum": 1000000, "default": %d, "description": "Most rows to return"}`, p.options.DefaultLimit)
+	case "handle":
+		return `{"type": "string", "minLength": 1}`
+	case "token":
+		return `{"type": "string", "description": "From the first step"}`
+	}
+	panic("BUG: no parameter " + name)
+}
+
+// function makes a function of a definition for the tool that there is for it.
+func (p *Plugin) function(d definition, t *Tool, databases []string) Function {
+	properties := map[string]json.RawMessage{}
+	required := d.required
+	for _, name := range d.parameters {
+		if name == "database" && databases == nil || name == "params" && !t.has("params") {
+			continue
+		}
+		properties[name] = json.RawMessage(p.parameter(name, databases))
+		if name == "database" {
+			required = append([]string{name}, required...)
+		}
+	}
+	if d.of.name == readData.name && t.readOnly {
+		d.description = "Run one read-only SQL statement and return its first rows. Aggregate and filter in SQL rather than reading many rows."
+	}
+	encoded, err := json.Marshal(properties)
 	schema := jsonschema.Schema{Type: "object", Required: required, AdditionalProperties: &jsonschema.Schema{Not: &jsonschema.Schema{}}}
-	err := json.Unmarshal([]byte(properties), &schema.Properties)
+	unmarshalErr := json.Unmarshal(encoded, &schema.Properties)
 	parameters, marshalErr := json.Marshal(&schema)
 	resolved, resolveErr := schema.Resolve(nil)
-	if err := errors.Join(err, marshalErr, resolveErr); err != nil {
-		panic(fmt.Sprintf("BUG: parameters of %s: %v", name, err))
+	if err := errors.Join(err, unmarshalErr, marshalErr, resolveErr); err != nil {
+		panic(fmt.Sprintf("BUG: parameters of %s: %v", d.name, err))
 	}
-	return Function{Name: name, Description: description, Parameters: parameters, schema: resolved, call: call}
-}
-
-// Invoke calls the function with the arguments that a model gave and returns
-// the text to give back to it. Empty arguments count as {}.
-//
-// What the model can put right comes back as text too, with a nil error: that
-// the arguments do not fit Parameters, and what the tool says of its failure,
-// such as of SQL that does not compile. An error means that there was no
-// answer: ctx ended, the server could not be reached, or refused the call.
-func (f Function) Invoke(ctx context.Context, arguments json.RawMessage) (string, error) {
-	var a functionArguments
-	if err := f.readArguments(arguments, &a); err != nil {
-		return fmt.Sprintf("INVALID_ARGUMENT: %s: %v\nNext: call %[1]s again with arguments that fit %s", f.Name, err, f.Parameters), nil
-	}
-	answer, err := f.call(ctx, a)
-	var failed *ToolError
-	if errors.As(err, &failed) {
-		if failed.Text == "" {
-			return failed.Message, nil
-		}
-		return failed.Text, nil
-	}
-	return answer.Text, err
-}
-
-func (f Function) readArguments(raw json.RawMessage, a *functionArguments) error {
-	if len(raw) == 0 || string(raw) == "null" {
-		raw = json.RawMessage("{}")
-	}
-	var value any
-	if err := json.Unmarshal(raw, &value); err != nil {
-		return fmt.Errorf("the arguments are not JSON: %w", err)
-	}
-	if _, ok := value.(map[string]any); !ok {
-		return errors.New("the arguments are not an object")
-	}
-	if err := f.schema.Validate(value); err != nil {
-		return errors.New(strings.TrimPrefix(err.Error(), "validating root: "))
-	}
-	return json.Unmarshal(raw, a)
+	return Function{Name: d.name, Description: d.description, Parameters: parameters, schema: resolved,
+		call: func(ctx context.Context, a functionArguments) (string, error) { return d.call(p, ctx, a) }}
 }

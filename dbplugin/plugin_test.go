@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -59,13 +61,34 @@ func sample(t testing.TB, options *Options) *Plugin {
 	return p
 }
 
-// handlerFunc is a server that is a function.
+// handlerFunc is a server with the four tools of the source system that is a
+// function.
 type handlerFunc func(rpc.Call) (string, error)
 
 func (f handlerFunc) Do(_ context.Context, call rpc.Call) (rpc.Answer, error) {
+	if call.Method == "tools/list" {
+		return rpc.Result(json.RawMessage(fourTools)), nil
+	}
 	result, err := f(call)
 	return rpc.Result(json.RawMessage(result)), err
 }
+
+// listOf is a list of tools with these arguments, all strings.
+func listOf(tools map[string][]string) string {
+	var list []any
+	for _, name := range slices.Sorted(maps.Keys(tools)) {
+		properties := map[string]any{}
+		for _, argument := range tools[name] {
+			properties[argument] = map[string]string{"type": "string"}
+		}
+		list = append(list, map[string]any{"name": name, "inputSchema": map[string]any{"type": "object", "properties": properties}})
+	}
+	encoded, _ := json.Marshal(map[string]any{"tools": list})
+	return string(encoded)
+}
+
+var fourTools = listOf(map[string][]string{
+	"list_tables": nil, "describe_table": {"table_name"}, "read_data": {"query", "limit"}, "database_info": nil})
 
 // answering returns a plugin on a server that gives every call this result.
 func answering(t testing.TB, result string) *Plugin {
@@ -77,6 +100,20 @@ func answering(t testing.TB, result string) *Plugin {
 	return p
 }
 
+// functions are those of a plugin, by their names.
+func functions(t testing.TB, p *Plugin) map[string]Function {
+	t.Helper()
+	list, err := p.Functions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]Function{}
+	for _, f := range list {
+		all[f.Name] = f
+	}
+	return all
+}
+
 // textOnly is a tool result that is one text.
 func textOnly(text string) string {
 	result, _ := json.Marshal(map[string]any{"content": []any{map[string]string{"type": "text", "text": text}}})
@@ -84,7 +121,7 @@ func textOnly(text string) string {
 }
 
 func TestListTables(t *testing.T) {
-	list, err := sample(t, nil).ListTables(t.Context())
+	list, err := sample(t, nil).ListTables(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +154,7 @@ func TestDescribeTable(t *testing.T) {
 
 func TestReadDataLosesNothing(t *testing.T) {
 	p := sample(t, nil)
-	r, err := p.ReadData(t.Context(), "SELECT customer_id, loyalty_number, 2.50 AS x, email, photo FROM customers WHERE customer_id IN (34, 42, 500)", 0)
+	r, err := p.ReadData(t.Context(), "SELECT customer_id, loyalty_number, 2.50 AS x, email, photo FROM customers WHERE customer_id IN (34, 42, 500)", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +173,7 @@ func TestReadDataLosesNothing(t *testing.T) {
 }
 
 func TestIntegersOfOtherServersAreNotRounded(t *testing.T) {
-	r, err := answering(t, `{"content":[],"structuredContent":{"rows":[[9007199254740993, 0.10]]}}`).ReadData(t.Context(), "x", 0)
+	r, err := answering(t, `{"content":[],"structuredContent":{"rows":[[9007199254740993, 0.10]]}}`).ReadData(t.Context(), "x", nil)
 	if err != nil || fmt.Sprint(r.Rows) != "[[9007199254740993 0.10]]" {
 		t.Errorf("got %v, %v", r.Rows, err)
 	}
@@ -168,18 +205,18 @@ func TestLimits(t *testing.T) {
 		var params json.RawMessage
 		p, err := New(handlerFunc(func(call rpc.Call) (string, error) {
 			params = call.Params
-			return `{"content":[],"structuredContent":{}}`, nil
+			return `{"content":[],"structuredContent":{"rows":[]}}`, nil
 		}), &Options{DefaultLimit: c.option})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.ReadData(t.Context(), "SELECT 1", c.limit); err != nil {
+		if _, err := p.ReadData(t.Context(), "SELECT 1", &ReadOptions{Limit: c.limit}); err != nil {
 			t.Fatal(err)
 		}
-		if want := `{"arguments":{"query":"SELECT 1","limit":` + c.want + `},"name":"read_data"}`; string(params) != want {
+		if want := `{"arguments":{"limit":` + c.want + `,"query":"SELECT 1"},"name":"read_data"}`; string(params) != want {
 			t.Errorf("got %s, want %s", params, want)
 		}
-		if _, err := p.ReadData(t.Context(), "SELECT 1", -1); err == nil {
+		if _, err := p.ReadData(t.Context(), "SELECT 1", &ReadOptions{Limit: -1}); err == nil {
 			t.Error("a limit of -1 was taken")
 		}
 	}
@@ -221,7 +258,7 @@ func TestCallerIsPassedOn(t *testing.T) {
 
 func TestToolErrors(t *testing.T) {
 	p := sample(t, nil)
-	_, err := p.ReadData(t.Context(), "DELETE FROM sales", 0)
+	_, err := p.ReadData(t.Context(), "DELETE FROM sales", nil)
 	var e *ToolError
 	if !errors.As(err, &e) || e.Tool != "read_data" || e.Code != "READ_ONLY_VIOLATION" || e.Message == "" || e.Next == "" {
 		t.Errorf("got %#v", err)
@@ -236,7 +273,7 @@ func TestToolErrors(t *testing.T) {
 		`{"isError":true,"content":[]}`:                                                                        {Message: "failed without a message"},
 		`{"isError":true,"content":[{"type":"text","text":"{\"error\":{\"code\":\"X\",\"message\":\"m\"}}"}]}`: {Code: "X", Message: "m"},
 	} {
-		_, err := answering(t, result).ListTables(t.Context())
+		_, err := answering(t, result).ListTables(t.Context(), nil)
 		if !errors.As(err, &e) || e.Code != want.Code || e.Message != want.Message {
 			t.Errorf("%s: got %#v", result, err)
 		}
@@ -249,61 +286,65 @@ func TestErrorsOfTheHandlerAreKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.ListTables(t.Context()); !errors.Is(err, want) {
+		if _, err := p.ListTables(t.Context(), nil); !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)
 		}
-		if text, err := p.Functions()[0].Invoke(t.Context(), nil); !errors.Is(err, want) || text != "" {
+		if text, err := functions(t, p)["list_database_tables"].Invoke(t.Context(), nil); !errors.Is(err, want) || text != "" {
 			t.Errorf("got %q, %v, want %v", text, err, want)
 		}
 	}
 }
 
 func TestTextThatIsJSONIsRead(t *testing.T) {
-	list, err := answering(t, textOnly(` {"tables":[{"name":"a","type":"table"},"b"]} `)).ListTables(t.Context())
+	list, err := answering(t, textOnly(` {"tables":[{"name":"a","type":"table"},"b"]} `)).ListTables(t.Context(), nil)
 	if err != nil || len(list.Tables) != 2 || list.Tables[0].Name != "a" || list.Tables[1].Name != "b" || list.Raw == nil {
 		t.Errorf("got %+v, %v", list, err)
 	}
-	list, err = answering(t, textOnly(`["a","b"]`)).ListTables(t.Context())
+	list, err = answering(t, textOnly(`["a","b"]`)).ListTables(t.Context(), nil)
 	if err != nil || len(list.Tables) != 2 || list.Count != 2 {
 		t.Errorf("got %+v, %v", list, err)
 	}
-	r, err := answering(t, textOnly(`{"columns":[{"name":"n"}],"rows":[[1],[null]],"row_count":2}`)).ReadData(t.Context(), "x", 0)
+	r, err := answering(t, textOnly(`{"columns":[{"name":"n"}],"rows":[[1],[null]],"row_count":2}`)).ReadData(t.Context(), "x", nil)
 	if err != nil || fmt.Sprint(r.Rows) != "[[1] [<nil>]]" || r.RowCount != 2 {
 		t.Errorf("got %+v, %v", r, err)
 	}
 }
 
-func TestOtherTextIsKept(t *testing.T) {
+func TestOtherTextIsAnErrorAndKept(t *testing.T) {
 	p := answering(t, textOnly("n\n1\n"))
-	r, err := p.ReadData(t.Context(), "x", 0)
-	if err != nil || r.Text != "n\n1\n" || r.Raw != nil || r.Rows != nil {
+	r, err := p.ReadData(t.Context(), "x", nil)
+	if err == nil || !strings.Contains(err.Error(), "read_data has another form") || r.Text != "n\n1\n" || r.Raw != nil || r.Rows != nil {
 		t.Errorf("got %+v, %v", r, err)
 	}
 	d, err := p.DescribeTable(t.Context(), "x")
-	if err != nil || d.Text == "" || d.Raw != nil {
+	if err == nil || d.Text != "n\n1\n" || d.Raw != nil {
 		t.Errorf("got %+v, %v", d, err)
+	}
+	if text, err := functions(t, p)["execute_sql_query"].Invoke(t.Context(), json.RawMessage(`{"query":"x"}`)); text != "n\n1\n" || err != nil {
+		t.Errorf("a model is told %q, %v", text, err)
 	}
 }
 
 func TestAnswersOfAnotherFormAreErrors(t *testing.T) {
-	list, err := answering(t, textOnly(`{"tables":[{"title":"a"}]}`)).ListTables(t.Context())
+	list, err := answering(t, textOnly(`{"tables":[{"title":"a"}]}`)).ListTables(t.Context(), nil)
 	if err == nil || list.Raw == nil {
 		t.Errorf("got %+v, %v", list, err)
 	}
-	r, err := answering(t, `{"content":[],"structuredContent":{"rows":[{"a":1}]}}`).ReadData(t.Context(), "x", 0)
-	if err == nil || !strings.Contains(err.Error(), "another form") || string(r.Raw) != `{"rows":[{"a":1}]}` || r.Text != string(r.Raw) {
-		t.Errorf("got %+v, %v", r, err)
+	for _, answer := range []string{`{"rows":[7]}`, `{"rows":7}`, `{"row":[]}`, `{"columns":["a"],"rows":[[1,2]]}`} {
+		r, err := answering(t, `{"content":[],"structuredContent":`+answer+`}`).ReadData(t.Context(), "x", nil)
+		if err == nil || !strings.Contains(err.Error(), "another form") || string(r.Raw) != answer || r.Text != answer {
+			t.Errorf("%s: got %+v, %v", answer, r, err)
+		}
 	}
-	if _, err := answering(t, `7`).ListTables(t.Context()); err == nil {
+	if _, err := answering(t, `7`).ListTables(t.Context(), nil); err == nil {
 		t.Error("7 was taken for a tool result")
 	}
 }
 
 func TestFunctions(t *testing.T) {
 	p := sample(t, &Options{DefaultLimit: 3})
-	functions := map[string]Function{}
-	for _, f := range p.Functions() {
-		functions[f.Name] = f
+	all := functions(t, p)
+	for _, f := range all {
 		var schema struct {
 			Type                 string
 			AdditionalProperties *bool
@@ -332,13 +373,13 @@ func TestFunctions(t *testing.T) {
 		{"execute_sql_query", `["SELECT 1"]`, "not an object"},
 		{"list_database_tables", `{"x":1}`, "INVALID_ARGUMENT"},
 	} {
-		text, err := functions[c.name].Invoke(t.Context(), json.RawMessage(c.arguments))
+		text, err := all[c.name].Invoke(t.Context(), json.RawMessage(c.arguments))
 		if err != nil || !strings.Contains(text, c.says) {
 			t.Errorf("%s %s: got %q, %v, want %q", c.name, c.arguments, text, err, c.says)
 		}
 	}
-	if len(functions) != 4 {
-		t.Errorf("%d functions", len(functions))
+	if len(all) != 4 {
+		t.Errorf("%d functions", len(all))
 	}
 }
 
@@ -355,7 +396,7 @@ func TestPluginHoldsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	var e *ToolError
-	if _, err := p.ListTables(t.Context()); !errors.As(err, &e) || e.Code != "DATABASE_UNREACHABLE" {
+	if _, err := p.ListTables(t.Context(), nil); !errors.As(err, &e) || e.Code != "DATABASE_UNREACHABLE" {
 		t.Errorf("got %v", err)
 	}
 }
