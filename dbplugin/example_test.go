@@ -104,9 +104,9 @@ func ExamplePlugin_Functions() {
 // queries are wanted.
 func ExampleProfile() {
 	ctx := context.Background()
-	server, err := dbserver.New(dbserver.Options{Prepare: func(ctx context.Context) (string, error) {
+	server, err := dbserver.New(dbserver.Options{Databases: []dbserver.Database{{Prepare: func(ctx context.Context) (string, error) {
 		return dbserver.Sample(ctx, filepath.Join(os.TempDir(), "mcpool-example"))
-	}})
+	}}}})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -378,7 +378,7 @@ func TestFunctions(t *testing.T) {
 			t.Errorf("%s %s: got %q, %v, want %q", c.name, c.arguments, text, err, c.says)
 		}
 	}
-	if len(all) != 4 {
+	if len(all) != 6 {
 		t.Errorf("%d functions", len(all))
 	}
 }

@@ -10,7 +10,7 @@ import (
 type WritePreview struct {
 	Answer
 	Affected int64  // rows
-	Token    string // with which the server commits this statement and no other, for a time of its own
+	Token    string // with which the server commits this statement and no other, for a time of its own; "" where nothing would change
 
 	plugin *Plugin
 	query  string
@@ -33,17 +33,21 @@ func (p *Plugin) PreviewWrite(ctx context.Context, query string, params any) (*W
 	if err != nil {
 		return w, err
 	}
-	if w.Token = said.text("token"); w.Token == "" {
-		return w, anotherForm(w.from.site.WriteData.Name, errors.New("a preview has no token"))
+	w.Token = said.text("token")
+	if w.Affected, err = affected(said, &w.Answer); err == nil && w.Token == "" && w.Affected > 0 {
+		err = anotherForm(w.from.site.WriteData.Name, errors.New("a preview has no token"))
 	}
-	w.Affected, err = affected(said, &w.Answer)
 	return w, err
 }
 
 // Commit has the server run the statement of the preview, and keep what it
-// does. After an error that is no [*ToolError] it may have.
+// does. Where nothing would change nothing is run. After an error that is no
+// [*ToolError] it may have.
 func (w *WritePreview) Commit(ctx context.Context) (Written, error) {
 	var done Written
+	if w.Token == "" {
+		return done, nil
+	}
 	said, err := w.plugin.write(ctx, w.query, w.params, w.Token, &done.Answer)
 	if err == nil {
 		done.Affected, err = affected(said, &done.Answer)

@@ -96,7 +96,7 @@ func TestSource_EnhancedDatabasePlugin(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tables, err := plugin.ListTables(t.Context())
+			tables, err := plugin.ListTables(t.Context(), nil)
 			if err != nil || tables.Count != 6 {
 				t.Errorf("tables: %+v, %v", tables, err)
 			}
@@ -104,7 +104,7 @@ func TestSource_EnhancedDatabasePlugin(t *testing.T) {
 			if err != nil || len(table.Columns) != 8 || len(table.ForeignKeys) != 4 {
 				t.Errorf("table: %+v, %v", table, err)
 			}
-			result, err := plugin.ReadData(t.Context(), "select customer_id, loyalty_number from customers where customer_id in (3, 41)", 0)
+			result, err := plugin.ReadData(t.Context(), "select customer_id, loyalty_number from customers where customer_id in (3, 41)", nil)
 			if err != nil || fmt.Sprint(result.Rows) != "[[3 9007199257741002] [41 <nil>]]" {
 				t.Errorf("rows: %+v, %v", result, err)
 			}
@@ -120,13 +120,20 @@ func TestSource_EnhancedDatabasePlugin(t *testing.T) {
 				"list_database_tables": "customers", "describe_table_schema": "opened_on",
 				"execute_sql_query": "50000", "get_database_info": "read_only",
 			}
-			for _, f := range plugin.Functions() {
+			functions, err := plugin.Functions(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range functions {
+				if says[f.Name] == "" { // explain_sql_query and fetch_more_rows are more than the source had
+					continue
+				}
 				text, err := f.Invoke(t.Context(), json.RawMessage(arguments[f.Name]))
 				if err != nil || !strings.Contains(text, says[f.Name]) || says[f.Name] == "" {
 					t.Errorf("%s: %s, %v", f.Name, text, err)
 				}
 			}
-			if s := pool.Stats(); s.Opened != 1 || s.Calls != 8 || s.Errors != 0 {
+			if s := pool.Stats(); s.Opened != 1 || s.Calls != 9 || s.Errors != 0 {
 				t.Errorf("%+v", s)
 			}
 		})

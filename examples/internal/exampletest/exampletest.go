@@ -224,5 +224,9 @@ func functions(t *testing.T, server rpc.Handler) []dbplugin.Function {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return plugin.Functions()
+	functions, err := plugin.Functions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return functions
 }

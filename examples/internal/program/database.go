@@ -17,8 +17,8 @@ const closeTimeout = 5 * time.Second
 
 // open returns functions over a pool of connections to the MCP database server
 // at a URL, or, for an empty one, to a server in this process with the sample.
-// The first call opens the first connection.
-func open(url string) (functions []dbplugin.Function, closeAll func(context.Context) error, err error) {
+// It asks the server for its tools.
+func open(ctx context.Context, url string) (functions []dbplugin.Function, closeAll func(context.Context) error, err error) {
 	server := mcpool.Server{Name: "database", URL: url}
 	closeServer := func() error { return nil }
 	if url == "" {
@@ -42,10 +42,13 @@ func open(url string) (functions []dbplugin.Function, closeAll func(context.Cont
 		return errors.Join(pool.Close(ctx), closeServer())
 	}
 	plugin, err := dbplugin.New(pool, nil)
-	if err != nil {
-		return nil, nil, errors.Join(err, closeAll(context.Background()))
+	if err == nil {
+		functions, err = plugin.Functions(ctx)
 	}
-	return plugin.Functions(), closeAll, nil
+	if err != nil {
+		return nil, nil, errors.Join(err, closeAll(ctx))
+	}
+	return functions, closeAll, nil
 }
 
 // SampleServer returns an MCP database server with the sample, which the first

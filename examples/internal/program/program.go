@@ -83,7 +83,7 @@ func (a Agent) Run(ctx context.Context, args []string, out io.Writer) (err error
 		return fmt.Errorf("%s is not set\nhint: %s -scripted needs no key", keyVariable, a.Name)
 	}
 
-	functions, closeDatabase, err := open(*server)
+	functions, closeDatabase, err := open(ctx, *server)
 	if err != nil {
 		return err
 	}
