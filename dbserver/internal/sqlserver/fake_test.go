@@ -242,8 +242,8 @@ func (r *rows) Close() error {
 		r.conn.mu.Lock()
 		r.conn.log = append(r.conn.log, "(attention)")
 		r.conn.mu.Unlock()
+		return mssql.Error{Number: 3617, Message: "Operation cancelled by user."}
 	}
-	r.ended = true
 	return nil
 }
 

@@ -33,7 +33,8 @@ const (
 	factOwned              = "owned schema"
 )
 
-// factsQuery asks for all of them at once, as rows of a kind and a text.
+// factsQuery asks for all of them at once, as rows of a kind and a text. Schemas
+// from 16384 on are those of the fixed roles, which own them.
 var factsQuery = `
 SELECT 'version' AS kind, CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(256)) COLLATE DATABASE_DEFAULT AS fact
 UNION ALL SELECT 'edition', CAST(SERVERPROPERTY('Edition') AS nvarchar(256)) COLLATE DATABASE_DEFAULT
@@ -50,7 +51,7 @@ UNION ALL SELECT 'object permission', permission_name COLLATE DATABASE_DEFAULT F
 	AND permission_name IN ('INSERT', 'UPDATE', 'DELETE', 'ALTER', 'CONTROL', 'TAKE OWNERSHIP', 'RECEIVE', 'CREATE SEQUENCE')
 	AND (grantee_principal_id = DATABASE_PRINCIPAL_ID() OR IS_ROLEMEMBER(USER_NAME(grantee_principal_id)) = 1)
 UNION ALL SELECT 'owned schema', name COLLATE DATABASE_DEFAULT FROM sys.schemas
-	WHERE principal_id = DATABASE_PRINCIPAL_ID() OR principal_id > 4 AND IS_ROLEMEMBER(USER_NAME(principal_id)) = 1`
+	WHERE schema_id < 16384 AND (principal_id = DATABASE_PRINCIPAL_ID() OR principal_id > 4 AND IS_ROLEMEMBER(USER_NAME(principal_id)) = 1)`
 
 func valuesOf(names []string) string {
 	return "('" + strings.Join(names, "'), ('") + "')"
@@ -137,7 +138,8 @@ func unsafeRole(bad []engine.Check) *engine.Error {
 // administrator, who puts a password in. Denials stand beside the lack of
 // grants, so that a grant to a role that the user gets later does not count.
 // EXECUTE is denied on a schema and not on the database, where it would take in
-// procedures of the system.
+// procedures of the system. Azure SQL Database has no USE: there the first two
+// statements are for master, and the rest for the database.
 func SetupSQL(role, database string) string {
 	user := quoteName(role)
 	return strings.Join([]string{

@@ -23,7 +23,7 @@ func verdictOf(t *testing.T, name string, policy engine.Policy) string {
 
 func TestPlansAreClassified(t *testing.T) {
 	other := map[string]string{
-		"bad-two-selects": engine.MultiStatement, "bad-select-and-delete": engine.MultiStatement, "bad-declared-by-caller": engine.MultiStatement,
+		"bad-two-selects": engine.MultiStatement, "bad-select-and-delete": engine.MultiStatement, "bad-declared-by-caller": engine.MultiStatement, "bad-select-and-declaration": engine.MultiStatement,
 		"bad-function-scalar": engine.FunctionDenied, "bad-function-table": engine.FunctionDenied, "bad-function-clr": engine.FunctionDenied,
 		"bad-function-method": engine.FunctionDenied, "bad-function-aggregate": engine.FunctionDenied,
 	}

@@ -1,10 +1,10 @@
-// Package sqlserver is the engine Microsoft SQL Server, over
+// Package sqlserver is the engine Microsoft SQL Server, 2016 and later, over
 // microsoft/go-mssqldb.
 //
-// It is written from Microsoft's documentation and the driver's source, and has
-// not been run against a server: its tests hold what is sent and what is made
-// of answers. Those that want a server run where MCPOOL_TEST_SQLSERVER names
-// one, and no such run is recorded.
+// Not run: it is written from Microsoft's documentation and the driver's source,
+// and no run against a server is recorded. Its tests hold what is sent, and what
+// is made of answers that follow the documentation. TestOnSQLServer runs where
+// MCPOOL_TEST_SQLSERVER names a server.
 //
 // # Read-only
 //

@@ -195,8 +195,7 @@ func (s *statement) follows(i int, word string) bool {
 func (s *statement) names(policy *engine.Policy) error {
 	denied := engine.Policy{DenyTables: policy.DenyTables}
 	for _, n := range s.chains() {
-		name := strings.ToUpper(n.Table)
-		if forbiddenNames[name] || strings.HasPrefix(name, "XP_") || strings.HasPrefix(name, "SP_") {
+		if forbiddenNames[strings.ToUpper(n.Table)] {
 			return &engine.Error{Code: engine.FunctionDenied, Layer: engine.LayerGuard,
 				Message: fmt.Sprintf("%s is not allowed", n.Table), Next: "leave it out of the statement"}
 		}

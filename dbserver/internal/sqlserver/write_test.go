@@ -118,7 +118,7 @@ func TestWordsOfWrites(t *testing.T) {
 		{"INSERT INTO users SELECT * FROM OPENQUERY(far, 'x')", all, ""}, {"DELETE FROM users COMMIT", all, ""},
 		{"UPDATE users SET name = 'x' SET XACT_ABORT OFF", all, ""}, {"DELETE FROM users SET ROWCOUNT 0", all, ""}, {"DELETE FROM users SET", all, ""},
 		{"SET ROWCOUNT 0", all, ""}, {"USE master", all, ""}, {"BACKUP DATABASE x TO DISK = 'y'", all, ""}, {"DELETE FROM users DROP TABLE orders", all, ""},
-		{"DELETE FROM secrets", all, ""}, {"DELETE FROM xp_x", all, ""}, {"GRANT SELECT TO public", all, ""},
+		{"DELETE FROM secrets", all, ""}, {"DELETE FROM xp_x", all, "delete"}, {"GRANT SELECT TO public", all, ""},
 		{"CREATE TABLE x (a int)", engine.Write{}, ""}, {"CREATE TABLE x (a int)", all, "ddl"}, {"CREATE UNIQUE NONCLUSTERED INDEX i ON users (name)", all, "ddl"},
 		{"ALTER TABLE users ADD x int", all, "ddl"}, {"DROP VIEW names", all, "ddl"}, {"CREATE OR ALTER VIEW v AS SELECT 1 AS a", all, "ddl"}, {"TRUNCATE TABLE users", all, "ddl"},
 		{"CREATE PROCEDURE p AS SELECT 1", all, ""}, {"CREATE TRIGGER t ON users AFTER INSERT AS SELECT 1", all, ""}, {"CREATE LOGIN x WITH PASSWORD = 'x'", all, ""},
