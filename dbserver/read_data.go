@@ -50,7 +50,8 @@ func (r *request) newAnswer(page result.Page, start time.Time, notice string) *p
 // rows, as soon as that is there. If there are more, the reading goes on behind
 // the answer, and they are kept.
 func (r *request) read(ctx context.Context, limits result.Limits) (result.Page, *spool, error) {
-	statement := engine.Statement{SQL: r.args.Query, Params: r.args.Params, Timeout: r.timeout()}
+	statement := engine.Statement{SQL: r.args.Query, Params: r.args.Params, Timeout: r.timeout(),
+		MaxRows: limits.Rows + max(r.SpoolRows, 0) + 1} // one tells that there are more
 	if r.SpoolRows < 0 {
 		out := result.NewWriter(limits, nil)
 		err := r.engine.Read(ctx, r.who, statement, out)
