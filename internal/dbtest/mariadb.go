@@ -22,7 +22,8 @@ import (
 // root. It listens on loopback and keeps nothing if the machine goes down.
 type MariaDBServer struct {
 	Host, Port string
-	Password   string // of root
+	User       string // root
+	Password   string
 	home       *home
 	program    string
 
@@ -56,9 +57,16 @@ func OwnMariaDB(t testing.TB, args ...string) *MariaDBServer {
 	return s
 }
 
+// NamedMySQL returns a server that runs already, of which nothing is private:
+// that of an address, with an account that may make databases and accounts.
+func NamedMySQL(addr, user, password string) *MariaDBServer {
+	host, port, _ := net.SplitHostPort(addr)
+	return &MariaDBServer{Host: host, Port: port, User: user, Password: password}
+}
+
 func startMariaDB(t testing.TB, args ...string) *MariaDBServer {
 	t.Helper()
-	s := &MariaDBServer{Host: "127.0.0.1", Password: rand.Text(), args: args}
+	s := &MariaDBServer{Host: "127.0.0.1", User: "root", Password: rand.Text(), args: args}
 	install := program(t, "mariadb-install-db", "/usr/bin", "/usr/local/mysql/scripts")
 	s.program = program(t, "mariadbd", "/usr/sbin", "/usr/libexec", "/usr/local/mysql/bin")
 	s.home = newHome(t, "mysql")
@@ -164,13 +172,13 @@ func (s *MariaDBServer) DSN(user, password, database string) string {
 }
 
 // Root is the address of a database for the account that may do anything.
-func (s *MariaDBServer) Root(database string) string { return s.DSN("root", s.Password, database) }
+func (s *MariaDBServer) Root(database string) string { return s.DSN(s.User, s.Password, database) }
 
 // Open opens a pool of connections as root, which ends with the test.
 func (s *MariaDBServer) Open(t testing.TB, database string) *sql.DB {
 	t.Helper()
 	config := mysql.NewConfig()
-	config.User, config.Passwd, config.DBName = "root", s.Password, database
+	config.User, config.Passwd, config.DBName = s.User, s.Password, database
 	config.Net, config.Addr = "tcp", net.JoinHostPort(s.Host, s.Port)
 	config.Logger = &mysql.NopLogger{}
 	config.MaxAllowedPacket = 0 // what the server says

@@ -141,6 +141,9 @@ func TestTextsThatAreNone(t *testing.T) {
 			t.Errorf("%q: got %v", sql, err)
 		}
 	}
+	if s, err := parse("SELECT 1 --\x7f INTO OUTFILE 'x'"); err == nil && strings.Contains(s.sql, "INTO") {
+		t.Errorf("a comment to the server is none to the guard: %q", s.sql)
+	}
 	for sql, want := range map[string]string{
 		"SELECT 1 /* a\nb */ + 2":          "SELECT 1     \n     + 2",
 		"SELECT 'a -- /* # ' -- x\n":       "SELECT 'a -- /* # '",
