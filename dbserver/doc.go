@@ -1,10 +1,12 @@
-// Package dbserver is an MCP database server: four read-only tools behind an
+// Package dbserver is an MCP database server: read-only tools behind an
 // [rpc.Handler]. What speaks the protocol to clients is put in front of it: a
 // pool, a gateway, or a function call.
 //
 //	list_tables                       the tables and views
 //	describe_table  {table_name}      columns, keys, indexes and comments of one
 //	read_data       {query, limit?, params?}  one SELECT, its first rows
+//	fetch_rows      {handle, limit?}  the rows behind those
+//	explain_query   {query, params?}  how a statement would run
 //	database_info                     engine, limits, pool, what enforces read-only
 //
 // The engine is SQLite. Nothing is opened before the first call.
@@ -43,11 +45,52 @@
 // # Limits
 //
 // An answer has at most limit rows ([DefaultLimit], and never more than
-// [Options].MaxRows), its "rows" at most [Options].MaxBytes bytes of JSON.
+// [Database].MaxRows), its "rows" at most [Database].MaxBytes bytes of JSON.
 // Whole rows are left out, and truncated_by says why: "rows" and "bytes" ended
 // the reading, "cell" means that all rows are there and some value was cut.
 //
-// [Options].Timeout ends a statement between two steps of SQLite's machine.
+// Values are bound to placeholders, and never made part of a statement: those of
+// the engine with params as an array, or :name with params as an object.
+//
+// # Results that go on
+//
+// A full page is answered at once, with a handle. The statement yields up to
+// [Database].SpoolRows more rows, for 5 s at most and never longer than half of
+// AcquireTimeout, since others wait for its connection; then the connection is
+// free. No statement is run again, and no connection is held between calls.
+//
+// fetch_rows returns what is behind a handle, in pages as read_data does, and
+// waits for rows that are not there yet. Each answer has the next handle, and any
+// handle gives the same rows again until it expires, [Options].HandleTTL after it
+// was given. When all is read "complete" says whether that is all there was;
+// truncated_by can be "time" or "error" then, besides.
+//
+// Rows are kept in memory up to 32 KiB of a result, and beyond that in a file
+// that only this user can read, in a folder of its own under [os.TempDir]. All
+// results together have 256 MiB and are 256 at most, those of one principal a
+// quarter of that; the oldest make room. A handle is sealed for its principal and
+// says which server has the rows.
+//
+// # Turns
+//
+// Calls of one principal run [Options].MaxCallsPerPrincipal at a time on each
+// database, and more of them wait, as do those that find all connections in use.
+// Principals that wait take turns. Who waits longer than AcquireTimeout gets
+// CLIENT_LIMIT or POOL_EXHAUSTED. database_info and fetch_rows take no turn.
+//
+// # Resources
+//
+// What tools tell can be read as resources, which are JSON like their
+// structuredContent and bounded like it; a slash in a name is %2F.
+//
+//	db://DATABASE/schema          list_tables
+//	db://DATABASE/table/NAME      describe_table
+//	db://DATABASE/results/HANDLE  fetch_rows
+//	db://DATABASE/status          database_info
+//
+// # Time and size
+//
+// [Database].Timeout ends a statement between two steps of SQLite's machine.
 // One step can be one call of a function, which nothing interrupts. Values are
 // therefore limited to 1,000,000 bytes, as SQLite advises for SQL from
 // strangers (https://www.sqlite.org/security.html), and results to 256
@@ -72,7 +115,9 @@
 //	RESULT_TOO_LARGE      a value is larger than 1,000,000 bytes, a result wider than 256
 //	                      columns, or memory ran out
 //	ENGINE_ERROR          it failed while it ran, such as on malformed JSON
-//	POOL_EXHAUSTED        no connection came free within 5 s
+//	POOL_EXHAUSTED        no connection came free within AcquireTimeout
+//	CLIENT_LIMIT          nor did an earlier call of the same principal end
+//	HANDLE_EXPIRED        the rows are not kept any more, not here, or not for this caller
 //	DATABASE_UNREACHABLE  the database cannot be opened or read now
 //	CANCELLED             the server was closed meanwhile
 //

@@ -89,6 +89,26 @@ func TestResultGoesOnToItsEnd(t *testing.T) {
 	}
 }
 
+func TestResultWithoutEndGivesItsConnectionBack(t *testing.T) {
+	s := serveSample(t, Database{MaxConnections: 1})
+	a := read(t, s, "WITH RECURSIVE n(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM n) SELECT x FROM n")
+	rows := a.StructuredContent.RowCount
+	if b := read(t, s, "SELECT 1"); b.IsError { // on the same connection
+		t.Fatal(string(b.structured))
+	}
+	for a.StructuredContent.Handle != "" {
+		a = call(t, s, "fetch_rows", object{"handle": a.StructuredContent.Handle, "limit": 1000})
+		rows += a.StructuredContent.RowCount
+		if want := fmt.Sprint(rows); !strings.HasSuffix(firstColumn(a), " "+want) {
+			t.Fatalf("page does not end with row %s: %s", want, a.structured)
+		}
+	}
+	if c := a.StructuredContent; rows != 100+DefaultSpoolRows || c.TruncatedBy != result.ByRows || *c.Complete {
+		t.Errorf("after %d rows: %s", rows, a.structured)
+	}
+	wantNotice(t, a, "the result has more than 10100 rows")
+}
+
 func TestFetchedPagesHaveTheCapsOfAnswers(t *testing.T) {
 	// [["xxxxx"],["xxxxx"]] has 9 bytes a row, a comma between, two brackets.
 	s := serveSample(t, Database{MaxBytes: 31})
