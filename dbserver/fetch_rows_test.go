@@ -615,3 +615,24 @@ func TestWhatIsReadDoesNotChangeAsRowsAreAdded(t *testing.T) {
 		}
 	}
 }
+
+func TestRowsThatCannotBeKeptAreTold(t *testing.T) {
+	t.Setenv("TMPDIR", "/nowhere/at/all")
+	s := serveFake(t, Options{}, Database{}, func(_ context.Context, _ engine.Statement, out *result.Writer) error {
+		out.SetColumns([]result.Column{{Name: "n"}})
+		for out.Wants() {
+			out.Text(strings.Repeat("x", 1000))
+			out.EndRow()
+		}
+		return nil
+	})
+	a := call(t, s, "read_data", object{"query": "q", "limit": 10})
+	a = fetch(t, s, a.StructuredContent.Handle)
+	if c := a.StructuredContent; c.RowCount < 10 || c.RowCount > 32 || c.TruncatedBy != byError || c.Handle != "" || *c.Complete {
+		t.Errorf("got %d rows: %s", c.RowCount, a.text())
+	}
+	wantNotice(t, a, "could not keep more rows")
+	if strings.Contains(a.text(), "nowhere") {
+		t.Error("the answer tells of the server's files")
+	}
+}
