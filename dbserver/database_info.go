@@ -66,6 +66,8 @@ func (d *database) limitInfo() map[string]int64 {
 		"default_rows":         int64(min(DefaultLimit, d.MaxRows)),
 		"bytes":                int64(d.MaxBytes),
 		"cell_bytes":           int64(d.MaxCellBytes),
+		"spool_rows":           int64(max(d.SpoolRows, 0)),
+		"spool_bytes":          int64(d.SpoolBytes),
 		"blob_bytes":           result.BlobBytes,
 		"statement_timeout_ms": d.Timeout.Milliseconds(),
 		"lock_timeout_ms":      d.LockTimeout.Milliseconds(),

@@ -69,8 +69,47 @@
 // Whole rows are left out, and truncated_by says why: "rows" and "bytes" ended
 // the page, "cell" means that all rows are there and some value was cut.
 //
+// Values are bound to placeholders, and never made part of a statement: those of
+// the engine with params as an array, or :name with params as an object.
+//
 // A statement ends in the database, too, when its time is over, its call is
 // cancelled or its client is gone.
+//
+// # Results that go on
+//
+// A full page is answered at once, with a handle. The statement yields up to
+// [Database].SpoolRows more rows, for 5 s at most and never longer than half of
+// AcquireTimeout, since others wait for its connection; then the connection is
+// free. No statement is run again, and no connection is held between calls.
+//
+// fetch_rows returns what is behind a handle, in pages as read_data does, and
+// waits for rows that are not there yet. Each answer has the next handle, and any
+// handle gives the same rows again until it expires, [Options].HandleTTL after it
+// was given. When all is read "complete" says whether that is all there was;
+// truncated_by can be "time" or "error" then, besides.
+//
+// Rows are kept in memory up to 32 KiB of a result, and beyond that in a file
+// that only this user can read, in a folder of its own under [os.TempDir]. All
+// results together have 256 MiB and are 256 at most, those of one principal a
+// quarter of that; the oldest make room. A handle is sealed for its principal and
+// says which server has the rows.
+//
+// # Turns
+//
+// Calls of one principal run [Options].MaxCallsPerPrincipal at a time on each
+// database, and more of them wait, as do those that find all connections in use.
+// Principals that wait take turns. Who waits longer than AcquireTimeout gets
+// CLIENT_LIMIT or POOL_EXHAUSTED. database_info and fetch_rows take no turn.
+//
+// # Resources
+//
+// What tools tell can be read as resources, which are JSON like their
+// structuredContent and bounded like it; a slash in a name is %2F.
+//
+//	db://DATABASE/schema          list_tables
+//	db://DATABASE/table/NAME      describe_table
+//	db://DATABASE/results/HANDLE  fetch_rows
+//	db://DATABASE/status          database_info
 //
 // # Writing
 //

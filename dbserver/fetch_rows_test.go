@@ -89,6 +89,26 @@ func TestResultGoesOnToItsEnd(t *testing.T) {
 	}
 }
 
+func TestResultWithoutEndGivesItsConnectionBack(t *testing.T) {
+	s := serveSample(t, Database{MaxConnections: 1})
+	a := read(t, s, "WITH RECURSIVE n(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM n) SELECT x FROM n")
+	rows := a.StructuredContent.RowCount
+	if b := read(t, s, "SELECT 1"); b.IsError { // on the same connection
+		t.Fatal(string(b.structured))
+	}
+	for a.StructuredContent.Handle != "" {
+		a = call(t, s, "fetch_rows", object{"handle": a.StructuredContent.Handle, "limit": 1000})
+		rows += a.StructuredContent.RowCount
+		if want := fmt.Sprint(rows); !strings.HasSuffix(firstColumn(a), " "+want) {
+			t.Fatalf("page does not end with row %s: %s", want, a.structured)
+		}
+	}
+	if c := a.StructuredContent; rows != 100+DefaultSpoolRows || c.TruncatedBy != result.ByRows || *c.Complete {
+		t.Errorf("after %d rows: %s", rows, a.structured)
+	}
+	wantNotice(t, a, "the result has more than 10100 rows")
+}
+
 func TestFetchedPagesHaveTheCapsOfAnswers(t *testing.T) {
 	// [["xxxxx"],["xxxxx"]] has 9 bytes a row, a comma between, two brackets.
 	s := serveSample(t, Database{MaxBytes: 31})
@@ -411,7 +431,9 @@ func TestHandlesOpenForWhomTheyWereGiven(t *testing.T) {
 		if n := keptResults(s); n != 1 {
 			t.Fatalf("%d results are kept", n)
 		}
+		s.spools.mu.Lock()
 		kept := s.spools.kept[0].spool
+		s.spools.mu.Unlock()
 		time.Sleep(21 * time.Second)
 		synctest.Wait()
 		if kept.mu.Lock(); !kept.gone {
@@ -523,9 +545,9 @@ func TestOldResultsMakeRoom(t *testing.T) {
 }
 
 func TestManyReadWhileOneWrites(t *testing.T) {
-	s := serveFake(t, Options{}, Database{SpoolRows: 30000}, func(_ context.Context, q engine.Statement, out *result.Writer) error {
+	s := serveFake(t, Options{}, Database{}, func(_ context.Context, q engine.Statement, out *result.Writer) error {
 		out.SetColumns([]result.Column{{Name: "n"}, {Name: "late"}})
-		for i := range 30000 {
+		for i := range 8000 {
 			out.Int(int64(i))
 			if i < 50 {
 				out.Null()
@@ -558,7 +580,7 @@ func TestManyReadWhileOneWrites(t *testing.T) {
 						next++
 					}
 				}
-				if next != 30000 {
+				if next != 8000 {
 					t.Errorf("%d rows", next)
 				}
 			})
@@ -576,7 +598,7 @@ func TestWhatIsReadDoesNotChangeAsRowsAreAdded(t *testing.T) {
 			t.Fatal("no row is wanted")
 		}
 	}
-	add('b', tailBytes) // so that there is a file, and memory that is used again
+	add('b', tailBytes)                                               // so that there is a file, and memory that is used again
 	for i, at := range []position{{1, headerBytes + tailBytes}, {}} { // what is in memory, then what is in both
 		add('a', 100)
 		_, from, err := kept.await(t.Context(), at)
@@ -584,10 +606,33 @@ func TestWhatIsReadDoesNotChangeAsRowsAreAdded(t *testing.T) {
 			t.Fatal(err)
 		}
 		add('b', tailBytes-headerBytes-100)
-		add('c', 200)
+		for range i + 1 {
+			add('c', 1000)
+		}
 		got, err := io.ReadAll(from)
 		if err != nil || !bytes.HasSuffix(got, bytes.Repeat([]byte("a"), 100)) {
 			t.Errorf("%d: got %d bytes that end in %.20q, %v", i, len(got), got[max(0, len(got)-20):], err)
 		}
+	}
+}
+
+func TestRowsThatCannotBeKeptAreTold(t *testing.T) {
+	t.Setenv("TMPDIR", "/nowhere/at/all")
+	s := serveFake(t, Options{}, Database{}, func(_ context.Context, _ engine.Statement, out *result.Writer) error {
+		out.SetColumns([]result.Column{{Name: "n"}})
+		for out.Wants() {
+			out.Text(strings.Repeat("x", 1000))
+			out.EndRow()
+		}
+		return nil
+	})
+	a := call(t, s, "read_data", object{"query": "q", "limit": 10})
+	a = fetch(t, s, a.StructuredContent.Handle)
+	if c := a.StructuredContent; c.RowCount < 10 || c.RowCount > 32 || c.TruncatedBy != byError || c.Handle != "" || *c.Complete {
+		t.Errorf("got %d rows: %s", c.RowCount, a.text())
+	}
+	wantNotice(t, a, "could not keep more rows")
+	if strings.Contains(a.text(), "nowhere") {
+		t.Error("the answer tells of the server's files")
 	}
 }

@@ -57,8 +57,7 @@ func (r *request) read(ctx context.Context, limits result.Limits) (result.Page, 
 		err := r.engine.Read(ctx, r.who, statement, out)
 		return out.Page(), nil, err
 	}
-	reading, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	unlive := context.AfterFunc(r.server.life, func() { end(ErrClosed) })
+	reading, end := context.WithCancelCause(r.server.life)
 	unfollow := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
 
 	type first struct {
@@ -69,7 +68,6 @@ func (r *request) read(ctx context.Context, limits result.Limits) (result.Page, 
 	answer := make(chan first, 1)
 	r.server.work.Go(func() { // this call is under way, so Close still waits
 		defer end(nil)
-		defer unlive()
 		var kept *spool
 		var timer *time.Timer
 		var out *result.Writer

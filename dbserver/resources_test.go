@@ -50,6 +50,10 @@ func TestResources(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = s.Close() })
 
+	// All tools but fetch_rows, whose handle says it, ask which database.
+	if n := strings.Count(string(s.tools.list), `"x-mcp-header":"Database"`); n != len(s.tools.tools)-1 {
+		t.Errorf("%d of %d tools ask which database", n, len(s.tools.tools))
+	}
 	var list struct {
 		Resources         []resource
 		ResourceTemplates []resource

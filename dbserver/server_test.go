@@ -329,6 +329,8 @@ func TestNewRefusesWhatMakesNoSense(t *testing.T) {
 		{DSN: "x.db", Masks: []Mask{{Columns: []string{"a"}, With: "stars"}}},
 		{DSN: "x.db", MaxRows: -1},
 		{DSN: "x.db", MaxBytes: -1},
+		{DSN: "x.db", SpoolBytes: -1},
+		{DSN: "x.db", SpoolBytes: 1 << 30},
 		{DSN: "x.db", Timeout: -1},
 		{DSN: "x.db", MaxConnections: -1},
 	} {
@@ -336,6 +338,19 @@ func TestNewRefusesWhatMakesNoSense(t *testing.T) {
 			t.Errorf("New(%+v) succeeded", o)
 		}
 	}
+	for _, o := range []Options{{Key: []byte("short")}, {HandleTTL: -1}, {MaxCallsPerPrincipal: -1}} {
+		if o.Databases = []Database{{DSN: "x.db"}}; !refused(o) {
+			t.Errorf("New(%+v) succeeded", o)
+		}
+	}
+	if !refused(Options{}) {
+		t.Error("New without a database succeeded")
+	}
+}
+
+func refused(o Options) bool {
+	_, err := New(o)
+	return err != nil
 }
 
 func TestFailedOpeningIsTriedAgain(t *testing.T) {
@@ -515,7 +530,7 @@ func TestDatabaseInfo(t *testing.T) {
 	if info.ReadOnly == nil || !info.ReadOnly.Verified || len(info.ReadOnly.EnforcedBy) < 3 {
 		t.Errorf("read-only is %+v", info.ReadOnly)
 	}
-	if info.Limits["rows"] != 50 || info.Limits["default_rows"] != 50 || info.Limits["statement_timeout_ms"] != 30000 {
+	if info.Limits["rows"] != 50 || info.Limits["default_rows"] != 50 || info.Limits["statement_timeout_ms"] != 30000 || info.Limits["spool_rows"] != DefaultSpoolRows || info.Limits["spool_bytes"] != DefaultSpoolBytes {
 		t.Errorf("limits are %v", info.Limits)
 	}
 	if info.Pool["max_connections"] != DefaultMaxConnections || info.Pool["open"] != 1 {
