@@ -30,10 +30,16 @@ var limits = []struct{ id, value int32 }{
 	{lib.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 500},
 	// Instructions of a compiled statement, which bounds how many values of
 	// maximal length it can hold at once.
-	{lib.SQLITE_LIMIT_VDBE_OP, 25_000},
+	{lib.SQLITE_LIMIT_VDBE_OP, maxInstructions},
 }
 
-const maxValueBytes = 1_000_000
+const (
+	maxValueBytes   = 1_000_000
+	maxInstructions = 25_000
+	// ownInstructions is that for statements of our own: SQLite compiles what a
+	// pragma tells into the statement, eight instructions for each column.
+	ownInstructions = 10_000_000
+)
 
 // maxColumns is the most columns of a result: with maxValueBytes, it bounds
 // what one row takes up.
@@ -200,7 +206,7 @@ func (c *conn) connectVirtual(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer c.guard.as(connecting)()
+	defer c.as(connecting)()
 	for _, name := range names {
 		// Compiling a statement connects. One that cannot be connected, such
 		// as for lack of its module, fails again when it is asked for.
@@ -209,6 +215,20 @@ func (c *conn) connectVirtual(ctx context.Context) (int, error) {
 		}
 	}
 	return len(names), nil
+}
+
+// as sets whose statements are compiled until the returned function is called.
+func (c *conn) as(m mode) (back func()) {
+	before := c.guard.mode
+	c.guard.mode = m
+	if before != callers {
+		return func() { c.guard.mode = before }
+	}
+	lib.Xsqlite3_limit(c.tls, c.db, lib.SQLITE_LIMIT_VDBE_OP, ownInstructions)
+	return func() {
+		c.guard.mode = before
+		lib.Xsqlite3_limit(c.tls, c.db, lib.SQLITE_LIMIT_VDBE_OP, maxInstructions)
+	}
 }
 
 // compile compiles a statement of a caller, to be closed.
@@ -239,7 +259,7 @@ func (c *conn) compile(ctx context.Context, sql string) (*stmt, error) {
 // each runs a statement of our own and calls fn, which may be nil, for each
 // row.
 func (c *conn) each(ctx context.Context, sql string, fn func(row *stmt) error, params ...any) error {
-	defer c.guard.as(own)()
+	defer c.as(own)()
 	s, _, err := c.prepare(ctx, sql)
 	if err != nil {
 		return err

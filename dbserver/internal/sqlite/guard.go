@@ -36,13 +36,6 @@ const (
 	connecting      // a statement that is not run, for what its compilation does
 )
 
-// as sets the mode until the returned function is called.
-func (g *guard) as(m mode) (back func()) {
-	before := g.mode
-	g.mode = m
-	return func() { g.mode = before }
-}
-
 // reset forgets the last statement.
 func (g *guard) reset() { g.denied, g.does, g.shown = nil, "", nil }
 

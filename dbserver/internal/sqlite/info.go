@@ -3,7 +3,9 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 
 	lib "modernc.org/sqlite/lib"
 
@@ -15,12 +17,22 @@ var enforcedBy = []string{
 	"mode=ro", "PRAGMA query_only", "defensive mode", "no attached databases", "one statement a call",
 }
 
-// Info tells how the database is.
+// What a policy adds.
+const enforcedByPolicy = "temporary views before tables with masked columns and before tables that may not be read"
+
+// Info tells how the database is. It opens it if nothing has yet, so that it
+// can tell: the status is never idle.
 func (d *Database) Info(ctx context.Context, _ engine.Caller) (engine.Info, error) {
 	info := engine.Info{Engine: "sqlite", Version: lib.SQLITE_VERSION, Status: "ready"}
 	err := d.read.with(ctx, 0, func(ctx context.Context, c *conn) error {
 		denied, err := c.deniesWriting(ctx)
 		info.Proof = &engine.Proof{Verified: denied, EnforcedBy: enforcedBy}
+		if c.cover != nil {
+			info.Proof.EnforcedBy = append(slices.Clone(enforcedBy), enforcedByPolicy)
+		}
+		if err == nil {
+			info.Findings, err = c.findings(ctx)
+		}
 		return err
 	})
 	if cause := context.Cause(ctx); cause != nil {
@@ -29,6 +41,7 @@ func (d *Database) Info(ctx context.Context, _ engine.Caller) (engine.Info, erro
 	info.Pool = map[string]int64{"max_connections": int64(d.options.Pool.MaxOpen)}
 	if db := d.read.current(); db != nil {
 		info.Place = db.file
+		info.Findings = append(info.Findings, fileFindings(db.file)...)
 		if stat, err := os.Stat(db.file); err == nil {
 			info.Size = stat.Size()
 		}
@@ -61,4 +74,33 @@ func (c *conn) deniesWriting(ctx context.Context) (bool, error) {
 	}
 	_, err = c.single(ctx, "SELECT count(*) FROM sqlite_schema") // and reading works
 	return err == nil, err
+}
+
+// findings are what of the database makes statements slow.
+func (c *conn) findings(ctx context.Context) ([]engine.Finding, error) {
+	blind, err := c.single(ctx, `SELECT count(*) > 0 AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1')
+		FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL`)
+	if err != nil || *blind == 0 {
+		return nil, err
+	}
+	return []engine.Finding{{Severity: "info", Message: "there are indexes, and SQLite knows nothing of what is in them", Fix: "run ANALYZE once, as a program that may write"}}, nil
+}
+
+// largeLog is from which size on, in bytes, a write-ahead log is worth a word:
+// SQLite writes it back at 1,000 pages, about 4 MB, if nobody reads meanwhile
+// (https://www.sqlite.org/wal.html, section 6).
+const largeLog = 64 << 20
+
+// fileFindings are what lies beside the file.
+func fileFindings(file string) []engine.Finding {
+	var list []engine.Finding
+	if log, err := os.Stat(file + "-wal"); err == nil && log.Size() > largeLog {
+		list = append(list, engine.Finding{Severity: "warning", Message: fmt.Sprintf("the write-ahead log has %d bytes, and each read looks through it", log.Size()),
+			Fix: "end transactions that read for long, and run PRAGMA wal_checkpoint(TRUNCATE) as a program that may write"})
+	}
+	if journal, err := os.Stat(file + "-journal"); err == nil && journal.Size() > 0 {
+		list = append(list, engine.Finding{Severity: "info", Message: "there is a rollback journal: a program is writing, or did not end its transaction",
+			Fix: "if no program writes, open the database once with one that may"})
+	}
+	return list
 }

@@ -15,6 +15,41 @@
 // and replace() can take 6 s, json_patch() 20 s, and trim() with a set of as
 // many characters half an hour. Large sorts go to temporary files, whose size
 // the statement's time alone limits.
+//
+// # Hidden columns and tables
+//
+// What a statement yields does not depend on a masked value, whatever it does
+// with the column: expressions, WHERE, ORDER BY, GROUP BY, joins of any kind,
+// subqueries, CTEs, views of the database. It sees NULL, or the first
+// character and ***; a column with refuse is not there, also not in *. The
+// column of a result that is a masked one by name is marked, and masked as a
+// whole, also below a UNION. Generated columns of such a table are NULL.
+//
+// A table that may not be read is neither listed nor described nor read, also
+// not through a view. Keys of other tables do not tell it, errors do not name
+// it. Where there is one, the schema (sqlite_schema) and PRAGMA table_list are
+// denied to callers.
+//
+// Where anything is hidden, names may not begin with main., SQLite's
+// statistics, dbstat and sqlite_dbpage are denied, and so are virtual tables
+// with a column of the name of a masked one (a full-text index over it), their
+// shadow tables, views that write main., and rowid of a masked table. If an
+// index has a masked column in it, no index of that table is used but its
+// INTEGER PRIMARY KEY, for rows that are read by an index come in its order.
+//
+// What can still be learnt: whether a value is NULL and its first character,
+// with partial; the order of the values of a masked primary key, in which rows
+// lie; names and definitions of columns; and, by a statement that writes,
+// whether a value is there that a UNIQUE constraint forbids twice. Copies in
+// other columns are other columns.
+//
+// A statement that writes may set a masked column and not read it, not even by
+// a trigger, may not join with USING or NATURAL, and may not change the schema:
+// it could give a column another name.
+//
+// Policy.Functions has no meaning here: all functions that there are compute,
+// but for those that are denied. Policy.Schemas has, if main is not in it, the
+// meaning that nothing may be read.
 package sqlite
 
 import (

@@ -54,34 +54,47 @@ const kindOf = "CASE WHEN type = 'table' AND rootpage = 0 THEN 'virtual' ELSE ty
 // names returns the first names that a filter lets through, and one more than
 // its limit if there is one, in order.
 func (c *conn) names(ctx context.Context, f engine.Filter) ([]string, error) {
-	shadows, err := c.shadows(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var list []string
-	err = c.each(ctx, "SELECT name, "+kindOf+" FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+	var list, virtual []string
+	err := c.each(ctx, "SELECT name, "+kindOf+" FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
 		func(row *stmt) error {
-			name := row.view(0)
-			if name > f.After.Table && (len(f.Kinds) == 0 || slices.Contains(f.Kinds, row.view(1))) &&
-				(f.Pattern == "" || engine.Matches(f.Pattern, name)) && c.readable(name) && !shadows[name] {
+			name, kind := row.view(0), row.view(1)
+			if kind == "virtual" {
+				virtual = append(virtual, strings.ToLower(name))
+			}
+			if name > f.After.Table && (len(f.Kinds) == 0 || slices.Contains(f.Kinds, kind)) &&
+				(f.Pattern == "" || engine.Matches(f.Pattern, name)) && c.readable(name) {
 				list = append(list, row.text(0))
 			}
 			return nil
 		})
+	if err != nil {
+		return nil, err
+	}
 	slices.Sort(list)
-	return list[:min(len(list), f.Limit+1)], err
+	page := list[:0]
+	for _, name := range list {
+		if shadow, err := c.shadows(ctx, virtual, name); err != nil {
+			return nil, err
+		} else if shadow {
+			continue
+		}
+		if page = append(page, name); len(page) > f.Limit {
+			break
+		}
+	}
+	return page, nil
 }
 
-// shadows are the tables in which virtual tables keep what they hold.
-func (c *conn) shadows(ctx context.Context) (map[string]bool, error) {
-	list := map[string]bool{}
-	err := c.each(ctx, `SELECT s.name FROM sqlite_schema v JOIN sqlite_schema s ON s.type = 'table' AND s.name LIKE replace(v.name, '_', '\_') || '\_%' ESCAPE '\'
-		JOIN pragma_table_list(s.name) l ON l.schema = 'main' AND l.type = 'shadow' WHERE v.type = 'table' AND v.rootpage = 0`,
-		func(row *stmt) error {
-			list[row.text(0)] = true
-			return nil
-		})
-	return list, err
+// shadows reports whether a table is one in which a virtual table keeps what it
+// holds. Its name begins with that of the virtual table then
+// (https://www.sqlite.org/vtab.html#xshadowname).
+func (c *conn) shadows(ctx context.Context, virtual []string, name string) (bool, error) {
+	may := slices.ContainsFunc(virtual, func(v string) bool { return strings.HasPrefix(strings.ToLower(name), v+"_") })
+	if !may {
+		return false, nil
+	}
+	found, err := c.single(ctx, "SELECT 1 FROM pragma_table_list(?1) WHERE schema = 'main' AND type = 'shadow'", name)
+	return found != nil, err
 }
 
 // tables returns tables by their names, which are in order.
