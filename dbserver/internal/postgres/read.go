@@ -262,6 +262,8 @@ type rows struct {
 	out     *result.Writer
 	hidden  []result.Mask // of each column, by the plan; nil for none
 	appends []appender    // of each column; nil before the first chunk
+	all     bool          // rows that nobody wants are waited for
+	tag     pgconn.CommandTag
 }
 
 // read reads a chunk and returns how many rows it had.
@@ -279,7 +281,7 @@ func (r *rows) read(ctx context.Context, answer *pgconn.ResultReader) (int, erro
 			for _, v := range values {
 				unread += len(v)
 			}
-			if unread > mostUnread {
+			if unread > mostUnread && !r.all {
 				return n, errEnough
 			}
 			continue
@@ -297,7 +299,8 @@ func (r *rows) read(ctx context.Context, answer *pgconn.ResultReader) (int, erro
 		}
 		r.out.EndRow()
 	}
-	_, err := answer.Close()
+	var err error
+	r.tag, err = answer.Close()
 	return n, err
 }
 

@@ -235,8 +235,8 @@ func (t *tx) done() error {
 	return err
 }
 
-// rows sends a statement of ours alone and calls row for each of its rows, whose
-// values, nil for NULL, hold until it returns.
+// rows sends a statement of ours alone and calls row, which may be nil if there
+// are none, for each of its rows. Values, nil for NULL, hold until it returns.
 func (t *tx) rows(q query, row func(values [][]byte) error) error {
 	t.send(q)
 	if err := t.flush(); err != nil {
