@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
@@ -29,6 +30,7 @@ func (e *statementError) Unwrap() error { return e.err }
 func (d *Database) explain(ctx context.Context, err error) error {
 	var told *engine.Error
 	var pg *pgconn.PgError
+	var long *pgproto3.ExceededMaxBodyLenErr
 	switch cause := context.Cause(ctx); {
 	case err == nil:
 		return nil
@@ -36,6 +38,9 @@ func (d *Database) explain(ctx context.Context, err error) error {
 		return cause
 	case errors.As(err, &told), errors.Is(err, engine.ErrTimeout):
 		return err
+	case errors.As(err, &long):
+		return &engine.Error{Code: engine.ResultTooLarge, Layer: engine.LayerEngine, Message: "the database's answer is too long: " + long.Error(),
+			Next: "leave out what makes it so long"}
 	case !errors.As(err, &pg):
 		return unreachable("the connection to the database was lost: " + lastOf(err))
 	}
@@ -145,7 +150,7 @@ func lastOf(err error) string {
 	for {
 		inner := errors.Unwrap(err)
 		if inner == nil {
-			return short(err.Error())
+			return short(strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 		err = inner
 	}
@@ -168,6 +173,8 @@ func (d *Database) explainOpening(err error, c *pgconn.Config) *engine.Error {
 		if pg.Code == "42501" { // no CONNECT on the database
 			told.Code, told.Layer = engine.AuthFailed, engine.LayerPool
 		}
+	case errors.Is(err, context.DeadlineExceeded):
+		told = unreachable(place(c) + " does not answer")
 	case errors.As(err, &certificate), errors.As(err, &authority), strings.Contains(err.Error(), "tls error"),
 		strings.Contains(err.Error(), "server refused TLS"):
 		told = &engine.Error{Code: engine.TLSFailed, Layer: engine.LayerPool,

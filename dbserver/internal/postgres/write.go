@@ -63,15 +63,16 @@ func (r *reading) write1(ctx context.Context, d *Database, t *tx, c *change, w e
 		return written, &statementError{err, r.sql, 0}
 	}
 	rows := &rows{d: d, out: out, all: true}
-	if _, err := rows.read(ctx, answer); err != nil {
+	if err := rows.read(ctx, answer); err != nil {
 		return written, &statementError{err, r.sql, 0}
 	}
 	if !c.ddl {
-		tag, _, _ := strings.Cut(rows.tag.String(), " ")
-		if written.Class = strings.ToLower(tag); !changes[tag] {
+		tag := pgconn.NewCommandTag(rows.tag)
+		verb, _, _ := strings.Cut(rows.tag, " ")
+		if written.Class = strings.ToLower(verb); !changes[verb] {
 			return written, engine.Invalid("the statement changes nothing: read_data runs statements that read")
 		}
-		if written.Affected = rows.tag.RowsAffected(); w.MaxRows > 0 && written.Affected > w.MaxRows {
+		if written.Affected = tag.RowsAffected(); w.MaxRows > 0 && written.Affected > w.MaxRows {
 			return written, &engine.Error{Code: engine.AffectedLimit, Layer: engine.LayerPolicy,
 				Message: fmt.Sprintf("the statement affects %d rows and may affect %d; nothing was changed", written.Affected, w.MaxRows),
 				Next:    "narrow the WHERE clause, or do it in parts"}
@@ -88,16 +89,16 @@ func (r *reading) write1(ctx context.Context, d *Database, t *tx, c *change, w e
 func commit(t *tx) error {
 	t.send(query{sql: "COMMIT"})
 	err := t.flush()
-	var tag pgconn.CommandTag
+	var tag string
 	if err == nil {
-		var answer *pgconn.ResultReader
-		if answer, err = t.next(); err == nil {
-			tag, err = answer.Close()
+		var a *answer
+		if a, err = t.next(); err == nil {
+			tag, err = a.close()
 		}
 	}
 	var pg *pgconn.PgError
 	switch {
-	case err == nil && tag.String() == "COMMIT":
+	case err == nil && tag == "COMMIT":
 		return nil
 	case err == nil:
 		return &engine.Error{Code: engine.EngineError, Layer: engine.LayerEngine, Message: "the database has taken the change back",
