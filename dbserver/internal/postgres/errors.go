@@ -51,6 +51,11 @@ func (d *Database) explain(ctx context.Context, err error) error {
 	var statement *statementError
 	var start *startError
 	switch {
+	case errors.As(err, &start):
+		if told.Layer != engine.LayerPool {
+			told.Code, told.Layer = engine.AccessDenied, engine.LayerPolicy
+			told.Next = "ask whoever runs the server which callers the database knows"
+		}
 	case errors.As(err, &statement):
 		at := int(pg.Position) - statement.prefix
 		told.Position = engine.PositionAt(statement.sql, at)
@@ -58,9 +63,6 @@ func (d *Database) explain(ctx context.Context, err error) error {
 			told = readOnly("the database is read-only, and the statement is WITH … " + word)
 		}
 		d.suggest(ctx, told, pg, statement.sql)
-	case errors.As(err, &start) && told.Layer != engine.LayerPool:
-		told.Code, told.Layer = engine.AccessDenied, engine.LayerPolicy
-		told.Next = "ask whoever runs the server which callers the database knows"
 	}
 	return told
 }
@@ -162,19 +164,19 @@ func unreachable(message string) *engine.Error {
 }
 
 // explainOpening tells why a connection could not be opened.
-func (d *Database) explainOpening(err error, c *pgconn.Config) *engine.Error {
+func (d *Database) explainOpening(ctx context.Context, err error, c *pgconn.Config) *engine.Error {
 	var told *engine.Error
 	var pg *pgconn.PgError
 	var certificate *tls.CertificateVerificationError
 	var authority x509.UnknownAuthorityError
 	switch {
+	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded):
+		told = unreachable(place(c) + " does not answer in time")
 	case errors.As(err, &pg):
 		told = tell(pg)
 		if pg.Code == "42501" { // no CONNECT on the database
 			told.Code, told.Layer = engine.AuthFailed, engine.LayerPool
 		}
-	case errors.Is(err, context.DeadlineExceeded):
-		told = unreachable(place(c) + " does not answer")
 	case errors.As(err, &certificate), errors.As(err, &authority), strings.Contains(err.Error(), "tls error"),
 		strings.Contains(err.Error(), "server refused TLS"):
 		told = &engine.Error{Code: engine.TLSFailed, Layer: engine.LayerPool,

@@ -227,3 +227,5 @@ func BenchmarkFunction(b *testing.B) {
 		read(b, d, "select count(u.id) from users u")
 	}
 }
+
+func newPage() *result.Writer { return result.NewWriter(limits, nil) }
