@@ -176,9 +176,7 @@ func (d *Database) suggest(ctx context.Context, told *engine.Error, pg *pgconn.P
 		}
 	})
 	if err == nil {
-		if _, bare, dotted := strings.Cut(name, "."); dotted && pg.Code == "42703" {
-			name = bare // the column of an alias
-		}
+		name = name[strings.LastIndexByte(name, '.')+1:] // without its schema or alias
 		slices.Sort(names)
 		told.DidYouMean = engine.Near(name, slices.Compact(names))
 	}

@@ -140,7 +140,9 @@ func protect(dsn string, t engine.TLS) (string, error) {
 				query.Set(p[0], p[1])
 			}
 		}
-		u.RawQuery = query.Encode()
+		if t != (engine.TLS{}) {
+			u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // a plus is a plus to PostgreSQL
+		}
 		return u.String(), nil
 	}
 	for _, p := range parameters { // of two of a name the last counts

@@ -161,12 +161,12 @@ func (d *Database) describe(t *tx, oid string) (*engine.Description, error) {
 		if err != nil {
 			return nil, err
 		}
-		for r.NextRow() {
-			if err := p.row(r.Values()); err != nil {
+		for r.next() {
+			if err := p.row(r.values); err != nil {
 				return nil, err
 			}
 		}
-		if _, err := r.Close(); err != nil {
+		if _, err := r.close(); err != nil {
 			return nil, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
@@ -29,6 +30,7 @@ func (e *statementError) Unwrap() error { return e.err }
 func (d *Database) explain(ctx context.Context, err error) error {
 	var told *engine.Error
 	var pg *pgconn.PgError
+	var long *pgproto3.ExceededMaxBodyLenErr
 	switch cause := context.Cause(ctx); {
 	case err == nil:
 		return nil
@@ -36,6 +38,9 @@ func (d *Database) explain(ctx context.Context, err error) error {
 		return cause
 	case errors.As(err, &told), errors.Is(err, engine.ErrTimeout):
 		return err
+	case errors.As(err, &long):
+		return &engine.Error{Code: engine.ResultTooLarge, Layer: engine.LayerEngine, Message: "the database's answer is too long: " + long.Error(),
+			Next: "leave out what makes it so long"}
 	case !errors.As(err, &pg):
 		return unreachable("the connection to the database was lost: " + lastOf(err))
 	}
@@ -46,6 +51,11 @@ func (d *Database) explain(ctx context.Context, err error) error {
 	var statement *statementError
 	var start *startError
 	switch {
+	case errors.As(err, &start):
+		if told.Layer != engine.LayerPool {
+			told.Code, told.Layer = engine.AccessDenied, engine.LayerPolicy
+			told.Next = "ask whoever runs the server which callers the database knows"
+		}
 	case errors.As(err, &statement):
 		at := int(pg.Position) - statement.prefix
 		told.Position = engine.PositionAt(statement.sql, at)
@@ -53,9 +63,6 @@ func (d *Database) explain(ctx context.Context, err error) error {
 			told = readOnly("the database is read-only, and the statement is WITH … " + word)
 		}
 		d.suggest(ctx, told, pg, statement.sql)
-	case errors.As(err, &start) && told.Layer != engine.LayerPool:
-		told.Code, told.Layer = engine.AccessDenied, engine.LayerPolicy
-		told.Next = "ask whoever runs the server which callers the database knows"
 	}
 	return told
 }
@@ -145,7 +152,7 @@ func lastOf(err error) string {
 	for {
 		inner := errors.Unwrap(err)
 		if inner == nil {
-			return short(err.Error())
+			return short(strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 		err = inner
 	}
@@ -157,12 +164,14 @@ func unreachable(message string) *engine.Error {
 }
 
 // explainOpening tells why a connection could not be opened.
-func (d *Database) explainOpening(err error, c *pgconn.Config) *engine.Error {
+func (d *Database) explainOpening(ctx context.Context, err error, c *pgconn.Config) *engine.Error {
 	var told *engine.Error
 	var pg *pgconn.PgError
 	var certificate *tls.CertificateVerificationError
 	var authority x509.UnknownAuthorityError
 	switch {
+	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded):
+		told = unreachable(place(c) + " does not answer in time")
 	case errors.As(err, &pg):
 		told = tell(pg)
 		if pg.Code == "42501" { // no CONNECT on the database

@@ -121,10 +121,10 @@ func (d *Database) plan(t *tx, r *reading) (*node, []result.Mask, error) {
 		return nil, nil, &statementError{err, r.sql, len(planned) + len(r.planOf) - len(r.sql)}
 	}
 	var raw []byte
-	for answer.NextRow() {
-		raw = append(raw, answer.Values()[0]...)
+	for answer.next() {
+		raw = append(raw, answer.values[0]...)
 	}
-	if _, err := answer.Close(); err != nil {
+	if _, err := answer.close(); err != nil {
 		return nil, nil, &statementError{err, r.sql, len(planned) + len(r.planOf) - len(r.sql)}
 	}
 	var plans []struct{ Plan json.RawMessage }

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
@@ -72,7 +72,7 @@ var builtin = func() map[uint32]typ {
 }()
 
 // of returns the names for the columns of a result.
-func (n *names) of(ctx context.Context, d *Database, fields []pgconn.FieldDescription) (map[uint32]typ, map[origin]column, error) {
+func (n *names) of(ctx context.Context, d *Database, fields []pgproto3.FieldDescription) (map[uint32]typ, map[origin]column, error) {
 	types, origins := map[uint32]typ{}, map[origin]column{}
 	var unknownTypes, unknownTables []string
 	n.mu.Lock()

@@ -20,8 +20,10 @@ type judge struct {
 	policy    *engine.Policy
 	relations map[engine.Name]*relation
 	aliases   map[string]*relation // of the tables in the plan
+	sole      string               // the alias, if there is one alone
 	used      bool                 // a masked column is more than read and dropped
 	foreign   bool                 // something is computed from what is no column of a table
+	ordered   bool                 // rows come in the order of an index with a masked column
 	mentioned map[string]bool      // masked columns, by their bare names
 }
 
@@ -32,6 +34,7 @@ type relation struct {
 	planned bool // the plan reads it; otherwise the statement names it
 	columns []string
 	parents []engine.Name
+	indexes map[string][]string // columns of each, * for an expression
 }
 
 // hidden returns how a column is hidden, the strictest way of the table's own
@@ -89,7 +92,7 @@ func (d *Database) judge(t *tx, r *reading, top *node) ([]result.Mask, error) {
 	if err := j.names(r); err != nil {
 		return nil, err
 	}
-	if j.used && (j.foreign || r.write) {
+	if j.used && (j.foreign || j.ordered || r.write) {
 		return nil, j.refuse("")
 	}
 	return j.result(top)
@@ -126,10 +129,13 @@ func (j *judge) load(t *tx, r *reading, top *node) error {
 		SELECT rel.nspname, rel.relname, rel.relkind, rel.planned,
 			(SELECT json_agg(a.attname) FROM pg_catalog.pg_attribute a WHERE a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped),
 			(SELECT json_agg(json_build_object('Schema', n.nspname, 'Table', c.relname)) FROM up JOIN pg_catalog.pg_class c ON c.oid = up.oid
-				JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE up.base = rel.oid AND up.oid <> rel.oid)
+				JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE up.base = rel.oid AND up.oid <> rel.oid),
+			(SELECT json_object_agg(c.relname, (SELECT json_agg(COALESCE(a.attname, '*')) FROM pg_catalog.unnest(i.indkey::int2[]) k
+				LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = rel.oid AND a.attnum = k AND k <> 0))
+				FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = rel.oid)
 		FROM rel`, [][]byte{arrayOf(schemas), arrayOf(tables), arrayOf(namesIn(r.sql))}}, func(v [][]byte) error {
 		rel := &relation{name: engine.Name{Schema: string(v[0]), Table: string(v[1])}, kind: string(v[2]), planned: string(v[3]) == "t"}
-		for i, to := range []any{&rel.columns, &rel.parents} {
+		for i, to := range []any{&rel.columns, &rel.parents, &rel.indexes} {
 			if v[4+i] != nil {
 				if err := json.Unmarshal(v[4+i], to); err != nil {
 					return err
@@ -148,6 +154,9 @@ func (j *judge) load(t *tx, r *reading, top *node) error {
 			return fmt.Errorf("the catalog does not know %s, which the plan reads", name)
 		}
 		j.aliases[alias] = rel
+		if len(aliases) == 1 {
+			j.sole = alias
+		}
 	}
 	return nil
 }
@@ -193,15 +202,20 @@ func (j *judge) step(n, above *node, opaque bool) error {
 			continue
 		}
 		for _, s := range stringsIn(value) {
-			refs := refsIn(s)
+			refs := j.refs(s)
 			if err := j.none(refs); err != nil {
 				return err
 			}
 			j.foreign = j.foreign || refs.foreign(j)
 		}
 	}
+	if rel := j.aliases[n.Alias]; rel != nil && n.Index != "" {
+		for _, column := range rel.indexes[n.Index] {
+			j.ordered = j.ordered || column == "*" && rel.masked(j.policy) || rel.hidden(j.policy, column) != ""
+		}
+	}
 	for _, s := range n.Output {
-		refs := refsIn(s)
+		refs := j.refs(s)
 		column, with, whole := j.plain(refs)
 		switch {
 		case with == "":
@@ -279,7 +293,7 @@ func (j *judge) names(r *reading) error {
 			if rel.hidden(j.policy, column) == "" || j.mentioned[column] {
 				continue
 			}
-			if rel.planned && slices.Contains(words, column) || !rel.planned && rel.kind == "v" && !j.masks(column) {
+			if rel.kind != "v" && slices.Contains(words, column) || rel.kind == "v" && !j.masks(column) {
 				return j.refuse(column)
 			}
 		}
@@ -323,7 +337,7 @@ func (j *judge) result(n *node) ([]result.Mask, error) {
 	}
 	hidden := make([]result.Mask, len(n.Output))
 	for i, s := range n.Output {
-		refs := refsIn(s)
+		refs := j.refs(s)
 		if _, with, _ := j.plain(refs); with != "" {
 			hidden[i] = with.Result()
 		} else if j.used && refs.foreign(j) {
@@ -363,11 +377,21 @@ func (r references) foreign(j *judge) bool {
 	return r.hidden || slices.ContainsFunc(r.list, func(ref reference) bool { return j.aliases[ref.alias] == nil })
 }
 
-// refsIn finds alias.column in an expression, as PostgreSQL writes it in plans.
-func refsIn(s string) references {
+// refs finds alias.column in an expression, as PostgreSQL writes it in plans. Of
+// a plan with one table alone it leaves out the alias, so that any name may be a
+// column.
+func (j *judge) refs(s string) references {
 	var r references
 	var name string
 	named, dotted, rest := false, false, 0
+	bare := func() {
+		if named && j.sole != "" {
+			r.list = append(r.list, reference{j.sole, name})
+		} else if named || dotted {
+			rest++
+		}
+		named, dotted = false, false
+	}
 	for i := 0; i < len(s); {
 		kind, next := dialect.Next(s, i)
 		token := s[i:next]
@@ -380,26 +404,19 @@ func refsIn(s string) references {
 			r.list = append(r.list, reference{name, "*"})
 			named, dotted = false, false
 		case kind == sqltext.Word || kind == sqltext.Quoted:
-			if named {
-				rest++
-			}
+			bare()
 			name, named = fold(token), true
-			r.hidden = r.hidden || strings.HasSuffix(token, "SubPlan") || strings.HasSuffix(token, "InitPlan")
+			r.hidden = r.hidden || token == "SubPlan" || token == "InitPlan"
 		case token == "." && named:
 			named, dotted = false, true
 		case kind == sqltext.Space:
 		default:
 			r.hidden = r.hidden || kind == sqltext.Param
-			if named {
-				rest++
-			}
-			named, dotted = false, false
+			bare()
 			rest++
 		}
 	}
-	if named || dotted {
-		rest++
-	}
+	bare()
 	r.alone = len(r.list) == 1 && rest == 0
 	return r
 }

@@ -76,6 +76,9 @@ func (p *pool) acquire(ctx context.Context, fresh bool) (*conn, error) {
 }
 
 func (p *pool) permit(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	select {
 	case p.permits <- struct{}{}:
 		return nil

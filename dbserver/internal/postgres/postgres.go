@@ -88,7 +88,7 @@ func (d *Database) open(ctx context.Context, s *source) (*pgconn.PgConn, error) 
 	}
 	pg, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, d.explainOpening(err, config)
+		return nil, d.explainOpening(ctx, err, config)
 	}
 	if !s.write {
 		if err := d.checkRole(ctx, pg); err != nil {
@@ -98,7 +98,7 @@ func (d *Database) open(ctx context.Context, s *source) (*pgconn.PgConn, error) 
 			if errors.As(err, &told) {
 				return nil, err
 			}
-			return nil, d.explainOpening(err, config)
+			return nil, d.explainOpening(ctx, err, config)
 		}
 	}
 	d.mu.Lock()

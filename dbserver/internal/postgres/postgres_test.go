@@ -202,7 +202,7 @@ func TestReadReturnsRows(t *testing.T) {
 func TestEveryChunkIsRead(t *testing.T) {
 	d := newDatabase(t).reader(t)
 	for _, n := range []int{127, 128, 129, 640, 641, 999} {
-		page, err := tryRead(t.Context(), d, "SELECT * FROM generate_series(1, $1)", json.Number(strings.TrimSpace(jsonOf(n))))
+		page, err := tryRead(t.Context(), d, "SELECT * FROM generate_series(1, $1)", json.Number(jsonOf(n)))
 		if err != nil || page.Count != n || page.TruncatedBy != result.ByNone {
 			t.Errorf("got %d of %d rows, cut by %s (%v)", page.Count, n, page.TruncatedBy, err)
 		}
@@ -227,3 +227,5 @@ func BenchmarkFunction(b *testing.B) {
 		read(b, d, "select count(u.id) from users u")
 	}
 }
+
+func newPage() *result.Writer { return result.NewWriter(limits, nil) }

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
@@ -169,7 +169,7 @@ func (r *reading) query(ctx context.Context, d *Database, t *tx, out *result.Wri
 		return err
 	}
 	t.send(query{cursor + r.sql, r.params})
-	t.send(fetch(firstChunk))
+	t.fetch(firstChunk)
 	if err := r.answered(d, t); err != nil {
 		return err
 	}
@@ -181,22 +181,19 @@ func (r *reading) query(ctx context.Context, d *Database, t *tx, out *result.Wri
 		if err != nil {
 			return &statementError{err, r.sql, len(cursor)}
 		}
-		n, err := rows.read(ctx, answer)
-		if err != nil {
+		if err := rows.read(ctx, answer); err != nil {
 			return &statementError{err, r.sql, len(cursor)}
 		}
-		if n < chunk || !out.Wants() {
+		if !answer.suspended || !out.Wants() {
 			return nil
 		}
 		chunk = min(4*chunk, lastChunk)
-		t.send(fetch(chunk))
+		t.fetch(chunk)
 		if err := t.flush(); err != nil {
 			return err
 		}
 	}
 }
-
-func fetch(n int) query { return query{sql: fmt.Sprintf("FETCH FORWARD %d FROM mcpool", n)} }
 
 // show runs a statement that is no query but returns rows.
 func (r *reading) show(ctx context.Context, d *Database, t *tx, out *result.Writer) error {
@@ -211,7 +208,7 @@ func (r *reading) show(ctx context.Context, d *Database, t *tx, out *result.Writ
 	if err != nil {
 		return &statementError{err, r.sql, 0}
 	}
-	if _, err = (&rows{d: d, out: out}).read(ctx, answer); err != nil {
+	if err = (&rows{d: d, out: out}).read(ctx, answer); err != nil {
 		return &statementError{err, r.sql, 0}
 	}
 	return nil
@@ -262,25 +259,26 @@ type rows struct {
 	out     *result.Writer
 	hidden  []result.Mask // of each column, by the plan; nil for none
 	appends []appender    // of each column; nil before the first chunk
+	all     bool          // rows that nobody wants are waited for
+	tag     string
 }
 
-// read reads a chunk and returns how many rows it had.
-func (r *rows) read(ctx context.Context, answer *pgconn.ResultReader) (int, error) {
+// read reads a chunk.
+func (r *rows) read(ctx context.Context, answer *answer) error {
 	if r.appends == nil {
-		if err := r.columns(ctx, answer.FieldDescriptions()); err != nil {
-			return 0, err
+		if err := r.columns(ctx, answer.fields); err != nil {
+			return err
 		}
 	}
-	n, unread := 0, 0
-	for answer.NextRow() {
-		n++
-		values := answer.Values()
+	unread := 0
+	for answer.next() {
+		values := answer.values
 		if !r.out.Wants() {
 			for _, v := range values {
 				unread += len(v)
 			}
-			if unread > mostUnread {
-				return n, errEnough
+			if unread > mostUnread && !r.all {
+				return errEnough
 			}
 			continue
 		}
@@ -297,12 +295,13 @@ func (r *rows) read(ctx context.Context, answer *pgconn.ResultReader) (int, erro
 		}
 		r.out.EndRow()
 	}
-	_, err := answer.Close()
-	return n, err
+	var err error
+	r.tag, err = answer.close()
+	return err
 }
 
 // columns says what the columns are.
-func (r *rows) columns(ctx context.Context, fields []pgconn.FieldDescription) error {
+func (r *rows) columns(ctx context.Context, fields []pgproto3.FieldDescription) error {
 	// Names may be looked up while the rows wait in the sockets.
 	types, origins, err := r.d.names.of(ctx, r.d, fields)
 	if err != nil {
@@ -312,7 +311,7 @@ func (r *rows) columns(ctx context.Context, fields []pgconn.FieldDescription) er
 	r.appends = make([]appender, len(fields))
 	for i, f := range fields {
 		t := types[f.DataTypeOID]
-		columns[i] = result.Column{Name: f.Name, Type: t.with(f.TypeModifier)}
+		columns[i] = result.Column{Name: string(f.Name), Type: t.with(f.TypeModifier)}
 		if o, ok := origins[origin{f.TableOID, f.TableAttributeNumber}]; ok {
 			columns[i].Origin = o.table.String() + "." + o.column
 			columns[i].Mask = r.d.mask(o)

@@ -99,6 +99,11 @@ func (d *Database) lookAtRole(ctx context.Context, pg *pgconn.PgConn) (roleState
 	state := roleState{looked: time.Now()}
 	// Without an identity row-level security is the owner's own business.
 	mild := d.options.Identity.Role == "" && d.options.Identity.Setting == ""
+	// The planner takes the query for a long one, which compiling it would make
+	// it.
+	if err := pg.Exec(ctx, "SET jit = off").Close(); err != nil {
+		return state, err
+	}
 	r := pg.ExecParams(ctx, roleQuery, [][]byte{fmt.Append(nil, mild)}, nil, nil, nil)
 	for r.NextRow() {
 		v := r.Values()
@@ -114,6 +119,9 @@ func (d *Database) lookAtRole(ctx context.Context, pg *pgconn.PgConn) (roleState
 		state.checks = append(state.checks, c)
 	}
 	_, err := r.Close()
+	if err == nil {
+		err = pg.Exec(ctx, "RESET jit").Close()
+	}
 	if err == nil && d.options.AllowUnsafeRole && len(state.warnings) > 0 {
 		d.options.Log.Warn("the database's role may do more than read, and is allowed to", "database", d.options.Name,
 			"warnings", state.warnings)

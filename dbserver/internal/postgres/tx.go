@@ -12,14 +12,13 @@ import (
 )
 
 // A tx is a transaction on behalf of a caller, on a connection of its own. It
-// ends with ROLLBACK, unless commit is called.
+// ends with ROLLBACK, unless it was committed.
 //
 // Statements are queued and sent together, so that most calls cost one round
 // trip. After an error the server skips those behind it.
 type tx struct {
-	pipe  *pgconn.Pipeline
-	heard bool // the server has answered anything
-	start int  // answers to the queued start that were not read yet
+	wire
+	start int // answers to the queued beginning that were not read yet
 }
 
 // run calls f in a transaction, with at most timeout for all of it but waiting
@@ -53,9 +52,16 @@ func (d *Database) runOn(ctx context.Context, p *pool, c *conn, begin []query, t
 	if timeout > 0 {
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, engine.ErrTimeout)
 	}
-	ctx, end := context.WithCancelCause(ctx)
+	defer cancel()
 	began := time.Now()
-	t := &tx{pipe: c.pg.StartPipeline(ctx)}
+	t := &tx{wire: wire{pg: c.pg}}
+	// A statement is ended in the database when its time is over or nobody waits
+	// for it.
+	over, canceled := make(chan struct{}), make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(canceled)
+		t.cancel(over)
+	})
 	for _, q := range begin {
 		t.send(q)
 		t.start++
@@ -65,18 +71,17 @@ func (d *Database) runOn(ctx context.Context, p *pool, c *conn, begin []query, t
 		err = cause
 	}
 	died = c.used && !t.heard && ctx.Err() == nil && dead(err) && time.Since(began) < staleWithin
-	p.release(c, func(c *conn) bool {
-		defer cancel()
-		if errors.Is(err, errEnough) {
-			end(errEnough) // rows that nobody wants are not sent
-		}
-		_ = t.pipe.Close()
-		end(nil)
-		return !c.pg.IsClosed() && reset(c.pg) == nil
-	})
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
+	stopped := stop()
+	p.release(c, func(c *conn) bool {
+		err := t.finish()
+		if close(over); !stopped {
+			<-canceled // so that it does not end what comes next
+		}
+		return err == nil && t.reset() == nil
+	})
 	return died, err
 }
 
@@ -92,27 +97,6 @@ func dead(err error) bool {
 	}
 	var pg *pgconn.PgError
 	return !errors.As(err, &pg) || pg.Severity == "FATAL"
-}
-
-// reset takes away whatever a caller has left in its session: the transaction,
-// settings, temporary tables, locks, prepared statements, what it listens to.
-func reset(pg *pgconn.PgConn) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	pipe := pg.StartPipeline(ctx)
-	pipe.SendQueryParams("ROLLBACK", nil, nil, nil, nil)
-	pipe.SendPipelineSync()
-	pipe.SendQueryParams("DISCARD ALL", nil, nil, nil, nil)
-	if err := pipe.Sync(); err != nil {
-		return err
-	}
-	if err := pipe.Close(); err != nil {
-		return err
-	}
-	if pg.TxStatus() != 'I' {
-		return errors.New("the transaction did not end")
-	}
-	return nil
 }
 
 // A query is a statement with its parameters in text form, nil for NULL.
@@ -188,18 +172,12 @@ func applicationName(who engine.Caller) string {
 	return name[:min(len(name), longestName)]
 }
 
-// send queues a statement.
-func (t *tx) send(q query) { t.pipe.SendQueryParams(q.sql, q.params, nil, nil, nil) }
-
-// flush sends what is queued. The server stops at an error up to here.
-func (t *tx) flush() error { return t.pipe.Sync() }
-
 // next returns the answer to the statement sent first of those not answered.
-func (t *tx) next() (*pgconn.ResultReader, error) {
+func (t *tx) next() (*answer, error) {
 	for ; t.start > 0; t.start-- {
-		r, err := t.answer()
+		a, err := t.answer()
 		if err == nil {
-			_, err = r.Close()
+			_, err = a.close()
 		}
 		if err != nil {
 			return nil, &startError{err}
@@ -208,35 +186,18 @@ func (t *tx) next() (*pgconn.ResultReader, error) {
 	return t.answer()
 }
 
-func (t *tx) answer() (*pgconn.ResultReader, error) {
-	for {
-		answer, err := t.pipe.GetResults()
-		t.heard = t.heard || !dead(err)
-		switch r := answer.(type) {
-		case *pgconn.ResultReader:
-			return r, nil
-		case *pgconn.PipelineSync:
-		default:
-			if err == nil {
-				err = errors.New("the database has not answered")
-			}
-			return nil, err
-		}
-	}
-}
-
 // done reads the answer to a statement whose rows nobody wants.
 func (t *tx) done() error {
 	r, err := t.next()
 	if err != nil {
 		return err
 	}
-	_, err = r.Close()
+	_, err = r.close()
 	return err
 }
 
-// rows sends a statement of ours alone and calls row for each of its rows, whose
-// values, nil for NULL, hold until it returns.
+// rows sends a statement of ours alone and calls row, which may be nil if there
+// are none, for each of its rows. Values, nil for NULL, hold until it returns.
 func (t *tx) rows(q query, row func(values [][]byte) error) error {
 	t.send(q)
 	if err := t.flush(); err != nil {
@@ -246,12 +207,12 @@ func (t *tx) rows(q query, row func(values [][]byte) error) error {
 	if err != nil {
 		return err
 	}
-	for r.NextRow() {
-		if err := row(r.Values()); err != nil {
+	for r.next() {
+		if err := row(r.values); err != nil {
 			return err
 		}
 	}
-	_, err = r.Close()
+	_, err = r.close()
 	return err
 }
 

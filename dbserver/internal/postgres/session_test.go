@@ -1,0 +1,326 @@
+//go:build unix
+
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
+	"github.com/mcpool-dev/mcpool/internal/dbtest"
+)
+
+// slow runs for hours.
+const slow = "SELECT count(*) FROM generate_series(1, 1000000000) a, generate_series(1, 1000000) b"
+
+// running counts statements of callers that run in a database, asked of the
+// server.
+func (p *testDatabase) running(t testing.TB) string {
+	t.Helper()
+	return strings.TrimSpace(p.Exec(t, "postgres", `SELECT count(*) FROM pg_stat_activity WHERE datname = '`+p.database+`' AND state <> 'idle' AND query LIKE '%generate_series%'`))
+}
+
+// awaitRunning returns when so many statements run.
+func (p *testDatabase) awaitRunning(t testing.TB, want string, within time.Duration) {
+	t.Helper()
+	for late := time.Now().Add(within); ; time.Sleep(10 * time.Millisecond) {
+		got := p.running(t)
+		if got == want {
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatalf("%s statements run after %v, want %s", got, within, want)
+		}
+	}
+}
+
+func TestCancelEndsTheStatement(t *testing.T) {
+	p := newDatabase(t)
+	d := p.reader(t, one)
+	pid := read(t, d, "SELECT pg_backend_pid()")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("nobody waits any more")
+	done := make(chan error)
+	go func() {
+		_, err := tryRead(ctx, d, slow)
+		done <- err
+	}()
+	p.awaitRunning(t, "1", 10*time.Second)
+	cancel(reason)
+	began := time.Now()
+	if err := <-done; err != reason {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the caller waited %v", took)
+	}
+	p.awaitRunning(t, "0", time.Second-time.Since(began))
+	if again := read(t, d, "SELECT pg_backend_pid()"); again != pid {
+		t.Errorf("the connection was not kept: %s, then %s", pid, again)
+	}
+}
+
+func TestTimeoutEndsTheStatement(t *testing.T) {
+	p := newDatabase(t)
+	d := p.reader(t, one)
+	began := time.Now()
+	err := d.Read(t.Context(), someone, engine.Statement{SQL: slow, Timeout: 200 * time.Millisecond}, result.NewWriter(limits, nil))
+	if !errors.Is(err, engine.ErrTimeout) || time.Since(began) > 1200*time.Millisecond {
+		t.Errorf("got %v after %v", err, time.Since(began))
+	}
+	p.awaitRunning(t, "0", time.Second)
+	if got := read(t, d, "select 1"); got != "[[1]]" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// The server ends a statement by itself if nobody here is left to end it.
+func TestTheServerKnowsTheTimeout(t *testing.T) {
+	d := newDatabase(t).reader(t, func(o *engine.Options) { o.StatementTimeout, o.LockTimeout = 7*time.Second, 3*time.Second })
+	for setting, want := range map[string]string{"statement_timeout": "7s", "lock_timeout": "3s", "idle_in_transaction_session_timeout": "7s",
+		"default_transaction_read_only": "on", "transaction_read_only": "on", "application_name": "mcpool read_data ann"} {
+		if got := read(t, d, "SHOW "+setting); got != `[["`+want+`"]]` {
+			t.Errorf("%s: got %s, want %s", setting, got, want)
+		}
+	}
+}
+
+func TestWaitingForALockIsTold(t *testing.T) {
+	p := newDatabase(t)
+	w := newWatch(t, p)
+	if err := w.pg.Exec(t.Context(), "BEGIN; LOCK TABLE users").Close(); err != nil {
+		t.Fatal(err)
+	}
+	d := p.reader(t, func(o *engine.Options) { o.LockTimeout = 50 * time.Millisecond })
+	if told := refused(t, d, "SELECT * FROM users", engine.LockTimeout); told == nil || !told.Retryable {
+		t.Errorf("got %+v", told)
+	}
+	if err := w.pg.Exec(t.Context(), "ROLLBACK").Close(); err != nil {
+		t.Fatal(err)
+	}
+	read(t, d, "SELECT * FROM users")
+}
+
+func TestNothingIsLeftForTheNextCaller(t *testing.T) {
+	p := newDatabase(t)
+	d := p.superuser(t, one, func(o *engine.Options) { o.Policy.Functions = []string{"set_config", "pg_advisory_lock", "litter"} })
+	p.Exec(t, p.database, `CREATE FUNCTION litter() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+		PERFORM set_config('work_mem', '123kB', false), set_config('search_path', 'nowhere', false), set_config('role', 'reader', false);
+		PERFORM pg_advisory_lock(1), pg_advisory_lock_shared(2, 3);
+		EXECUTE 'LISTEN evil'; EXECUTE 'PREPARE evil AS SELECT 1'; EXECUTE 'DECLARE evil CURSOR FOR SELECT 1';
+		RETURN 1; END $$`)
+	clean := session(t, d)
+	read(t, d, "SELECT litter()")
+	if after := session(t, d); after != clean {
+		t.Errorf("the session became %s, not %s", after, clean)
+	}
+	if locks := p.Exec(t, p.database, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"); locks != "0\n" {
+		t.Errorf("%s locks are left", locks)
+	}
+}
+
+func TestEachCallSeesWhatOthersHaveCommitted(t *testing.T) {
+	p := newDatabase(t)
+	d := p.reader(t, one)
+	for i := range 3 {
+		p.Exec(t, p.database, fmt.Sprintf("UPDATE users SET name = 'v%d' WHERE id = 1", i))
+		if got := read(t, d, "SELECT name FROM users WHERE id = 1"); got != fmt.Sprintf(`[["v%d"]]`, i) {
+			t.Errorf("got %s after version %d", got, i)
+		}
+	}
+}
+
+func TestKilledBackendsAreReplaced(t *testing.T) {
+	p := newDatabase(t)
+	d := p.reader(t, one)
+	read(t, d, "select 1")
+	kill := `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '` + p.database + `' AND pid <> pg_backend_pid()`
+	// While it is idle, nobody is told.
+	p.Exec(t, "postgres", kill)
+	if got := read(t, d, "select 1"); got != "[[1]]" {
+		t.Errorf("got %s", got)
+	}
+	// While it runs, its caller is, and it is not run again.
+	done := make(chan error)
+	go func() {
+		_, err := tryRead(t.Context(), d, slow)
+		done <- err
+	}()
+	p.awaitRunning(t, "1", 10*time.Second)
+	time.Sleep(staleWithin) // the test is of a statement that has run for long
+	p.Exec(t, "postgres", kill)
+	var told *engine.Error
+	if err := <-done; !errors.As(err, &told) || told.Code != engine.Unreachable || !told.Retryable {
+		t.Errorf("got %v", err)
+	}
+	if got := read(t, d, "select 1"); got != "[[1]]" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestARestartedServerIsFoundAgain(t *testing.T) {
+	s := dbtest.OwnPostgres(t)
+	p := &testDatabase{s, "postgres"}
+	d := p.superuser(t)
+	read(t, d, "select 1")
+	s.Restart(t)
+	if got := read(t, d, "select 1"); got != "[[1]]" {
+		t.Errorf("got %s", got)
+	}
+	s.Stop()
+	told := refused(t, d, "select 1", engine.Unreachable)
+	if told == nil || !told.Retryable || strings.Contains(told.Message, s.Password) {
+		t.Errorf("got %+v", told)
+	}
+	began := time.Now()
+	if told := refused(t, d, "select 1", engine.Unreachable); told == nil || told.RetryAfter < 1 || told.RetryAfter > 1000 || time.Since(began) > 100*time.Millisecond {
+		t.Errorf("in the pause got %+v after %v", told, time.Since(began))
+	}
+	if info, err := d.Info(t.Context(), someone); err != nil || info.Status != "down" || info.LastError == "" {
+		t.Errorf("got %+v, %v", info, err)
+	}
+	s.Start(t)
+	time.Sleep(leastPause) // which is what the next call is to find over
+	if got := read(t, d, "select 1"); got != "[[1]]" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestAServerThatNeverAnswers(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	o := options()
+	o.DSN = "postgres://u:secret@" + l.Addr().String() + "/x"
+	o.Pool.ConnectTimeout = 100 * time.Millisecond
+	made, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer made.Close()
+	began := time.Now()
+	told := refused(t, made.(*Database), "select 1", engine.Unreachable)
+	if took := time.Since(began); took > 2*time.Second || told == nil || strings.Contains(told.Message, "secret") {
+		t.Errorf("got %+v after %v", told, took)
+	}
+}
+
+func TestNamesThatAreSlowToResolve(t *testing.T) {
+	d := newDatabase(t).reader(t, func(o *engine.Options) {
+		o.Pool.ConnectTimeout = 100 * time.Millisecond
+		o.Resolve = func(ctx context.Context) (string, error) {
+			<-ctx.Done()
+			return "", ctx.Err()
+		}
+	})
+	began := time.Now()
+	refused(t, d, "select 1", engine.Unreachable)
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func TestConnectionsUsedUp(t *testing.T) {
+	p := newDatabase(t)
+	p.Exec(t, "postgres", "CREATE ROLE few LOGIN PASSWORD 'few' CONNECTION LIMIT 1")
+	t.Cleanup(func() { p.Exec(t, "postgres", "DROP ROLE few") })
+	dsn := p.DSN("few", "few", p.database)
+	first, second := p.open(t, dsn), p.open(t, dsn)
+	read(t, first, "select 1")
+	if told := refused(t, second, "select 1", engine.Unreachable); told == nil || told.EngineCode != "53300" || !told.Retryable {
+		t.Errorf("got %+v", told)
+	}
+	first.Close()
+	time.Sleep(leastPause)
+	if got := read(t, second, "select 1"); got != "[[1]]" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestWaitingForAConnectionIsTold(t *testing.T) {
+	p := newDatabase(t)
+	d := p.reader(t, one, func(o *engine.Options) { o.Pool.AcquireTimeout = 50 * time.Millisecond })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tryRead(ctx, d, slow)
+	}()
+	p.awaitRunning(t, "1", 10*time.Second)
+	told := refused(t, d, "select 1", engine.PoolExhausted)
+	if told == nil || !told.Retryable || !strings.Contains(told.Message, "1 of 1 are in use and 1 calls are waiting") {
+		t.Errorf("got %+v", told)
+	}
+	if info, err := d.Info(t.Context(), someone); err != nil || info.Status != "busy" || info.Pool["in_use"] != 1 {
+		t.Errorf("got %+v, %v", info, err)
+	}
+	cancel()
+	<-done
+}
+
+func TestManyCallersOverFewConnections(t *testing.T) {
+	p := newDatabase(t)
+	d := p.reader(t, func(o *engine.Options) { o.Pool.AcquireTimeout = time.Minute })
+	before := runtime.NumGoroutine()
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			for n := range 3 {
+				sql := fmt.Sprintf("SELECT %d, count(*), max(name) FROM users WHERE id = %d", i, n+1)
+				page, err := tryRead(t.Context(), d, sql)
+				if want := fmt.Sprintf("[%d,1,", i); err != nil || !strings.HasPrefix(string(page.Rows), want) {
+					t.Errorf("got %s, %v, want %s", page.Rows, err, want)
+				}
+				if i%20 == 0 {
+					refused(t, d, "SELECT * FROM nowhere", engine.UnknownObject)
+				}
+				if i%25 == 0 {
+					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+					if _, err := tryRead(ctx, d, slow); !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("got %v", err)
+					}
+					cancel()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if stats := d.reads.stats(); stats["open"] > 8 || stats["waited"] == 0 {
+		t.Errorf("got %v", stats)
+	}
+	d.Close()
+	for late := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		n := p.Exec(t, "postgres", `SELECT count(*) FROM pg_stat_activity WHERE datname = '`+p.database+`'`)
+		if n == "0\n" && runtime.NumGoroutine() <= before {
+			break
+		}
+		if time.Now().After(late) {
+			t.Fatalf("%s connections and %d goroutines are left", n, runtime.NumGoroutine()-before)
+		}
+	}
+}
+
+func TestConnectionsEndWhenTheyAreOldOrIdle(t *testing.T) {
+	p := newDatabase(t)
+	idle := p.reader(t, func(o *engine.Options) { o.Pool.MaxIdleTime = 30 * time.Millisecond })
+	read(t, idle, "select 1")
+	for late := time.Now().Add(10 * time.Second); idle.reads.stats()["open"] > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatal("an idle connection stays open")
+		}
+	}
+	old := p.reader(t, one, func(o *engine.Options) { o.Pool.MaxLifetime = time.Nanosecond })
+	if a, b := read(t, old, "SELECT pg_backend_pid()"), read(t, old, "SELECT pg_backend_pid()"); a == b {
+		t.Error("an old connection was used again")
+	}
+}

@@ -1,0 +1,245 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// A wire speaks the extended protocol on a connection
+// (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY):
+// statements are queued, sent together, and answered in order. pgconn's own
+// pipelines cannot run a part of a portal, and FETCH, which can be sent through
+// them, makes the server compute all rows of a chunk before it sends the first.
+type wire struct {
+	pg     *pgconn.PgConn
+	queued bool    // something is queued behind the last point of synchronization
+	syncs  int     // points of synchronization that were not reached yet
+	open   *answer // that is read at present; nil if none is
+	heard  bool    // the server has answered anything
+}
+
+// portal is the cursor that queries are declared as.
+const portal = "mcpool"
+
+// send queues a statement.
+func (w *wire) send(q query) {
+	w.queued = true
+	f := w.pg.Frontend()
+	f.SendParse(&pgproto3.Parse{Query: q.sql})
+	f.SendBind(&pgproto3.Bind{Parameters: q.params})
+	f.SendDescribe(&pgproto3.Describe{ObjectType: 'P'})
+	f.SendExecute(&pgproto3.Execute{})
+}
+
+// fetch queues the reading of so many rows of the cursor.
+func (w *wire) fetch(rows int) {
+	w.queued = true
+	f := w.pg.Frontend()
+	f.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: portal})
+	f.SendExecute(&pgproto3.Execute{Portal: portal, MaxRows: uint32(rows)})
+}
+
+// sync queues a point of synchronization: behind an error the server goes on
+// there.
+func (w *wire) sync() {
+	w.pg.Frontend().SendSync(&pgproto3.Sync{})
+	w.queued = false
+	w.syncs++
+}
+
+// flush sends what is queued, with a point of synchronization.
+func (w *wire) flush() error {
+	w.sync()
+	return w.pg.Frontend().Flush()
+}
+
+// receive returns the next message that is about a statement. It holds until the
+// one after it.
+func (w *wire) receive() (pgproto3.BackendMessage, error) {
+	for {
+		m, err := w.pg.ReceiveMessage(context.Background())
+		if err != nil {
+			return nil, err
+		}
+		w.heard = true
+		switch m := m.(type) {
+		case *pgproto3.ReadyForQuery:
+			w.syncs--
+			return m, nil
+		case *pgproto3.ErrorResponse:
+			return nil, pgconn.ErrorResponseToPgError(m)
+		case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus, *pgproto3.NotificationResponse:
+		default:
+			return m, nil
+		}
+	}
+}
+
+// An answer is what a statement returns.
+type answer struct {
+	w         *wire
+	fields    []pgproto3.FieldDescription
+	values    [][]byte // of the row read last, nil for NULL; they hold until the next
+	tag       string
+	suspended bool // there may be more rows
+	ended     bool
+	err       error
+}
+
+// errSilent is that nothing was asked of which this could be the answer.
+var errSilent = errors.New("the database has not answered")
+
+// answer reads the beginning of the next answer. The one before is read to its
+// end.
+func (w *wire) answer() (*answer, error) {
+	if w.open != nil {
+		if _, err := w.open.close(); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		if w.syncs == 0 {
+			return nil, errSilent
+		}
+		m, err := w.receive()
+		if err != nil {
+			return nil, err
+		}
+		switch m := m.(type) {
+		case *pgproto3.RowDescription:
+			a := &answer{w: w, fields: make([]pgproto3.FieldDescription, len(m.Fields))}
+			copy(a.fields, m.Fields)
+			for i := range a.fields { // the names are in the connection's buffer
+				a.fields[i].Name = append([]byte(nil), a.fields[i].Name...)
+			}
+			w.open = a
+			return a, nil
+		case *pgproto3.NoData:
+			w.open = &answer{w: w}
+			return w.open, nil
+		}
+	}
+}
+
+// next reads the next row, and reports whether there is one.
+func (a *answer) next() bool {
+	for !a.ended {
+		m, err := a.w.receive()
+		if err != nil {
+			a.ended, a.err = true, err
+			break
+		}
+		switch m := m.(type) {
+		case *pgproto3.DataRow:
+			a.values = m.Values
+			return true
+		case *pgproto3.CommandComplete:
+			a.ended, a.tag = true, string(m.CommandTag)
+		case *pgproto3.PortalSuspended:
+			a.ended, a.suspended = true, true
+		case *pgproto3.EmptyQueryResponse:
+			a.ended = true
+		default:
+			a.ended, a.err = true, errSilent
+		}
+	}
+	a.w.open = nil
+	return false
+}
+
+// close reads the rest and returns the command tag.
+func (a *answer) close() (tag string, err error) {
+	for a.next() {
+	}
+	return a.tag, a.err
+}
+
+// cancel asks the server to end the statement that runs. It is asked again until
+// over is closed, because one that it is told of between two messages it
+// forgets. Whoever reads the answer is kept waiting for no longer than
+// cancelDelay.
+func (w *wire) cancel(over <-chan struct{}) {
+	ctx, end := context.WithTimeout(context.Background(), mostDrained)
+	defer end()
+	_ = w.pg.Conn().SetDeadline(time.Now().Add(cancelDelay))
+	again := time.NewTicker(cancelAgain)
+	defer again.Stop()
+	for {
+		_ = w.pg.CancelRequest(ctx)
+		select {
+		case <-over:
+			return
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		}
+	}
+}
+
+// cancelAgain is after how long the server is asked again, and mostDrained for
+// how long answers that nobody wants are read.
+const (
+	cancelAgain = 200 * time.Millisecond
+	mostDrained = 5 * time.Second
+)
+
+// finish reads what is left to read.
+func (w *wire) finish() error {
+	if w.pg.IsClosed() {
+		return errSilent
+	}
+	if w.open != nil && !w.open.ended { // rows that nobody wants are not sent
+		over := make(chan struct{})
+		close(over)
+		w.cancel(over)
+	}
+	if err := w.pg.Conn().SetDeadline(time.Now().Add(mostDrained)); err != nil {
+		return err
+	}
+	if w.queued {
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
+	return w.drain(true)
+}
+
+// reset ends the transaction and takes away whatever a caller has left in the
+// session: settings, temporary tables, locks, prepared statements, what it
+// listens to. Without an error the connection is good for another caller.
+func (w *wire) reset() error {
+	if err := w.pg.Conn().SetDeadline(time.Now().Add(mostDrained)); err != nil {
+		return err
+	}
+	w.send(query{sql: "ROLLBACK"})
+	w.sync()
+	w.send(query{sql: "DISCARD ALL"}) // which no transaction may have around it
+	if err := w.flush(); err != nil {
+		return err
+	}
+	if err := w.drain(false); err != nil {
+		return err
+	}
+	if w.pg.TxStatus() != 'I' {
+		return errors.New("the transaction did not end")
+	}
+	return w.pg.Conn().SetDeadline(time.Time{})
+}
+
+// drain reads until nothing more comes. With tolerant set, errors of statements
+// are what was to be expected.
+func (w *wire) drain(tolerant bool) error {
+	for w.syncs > 0 {
+		_, err := w.receive()
+		var pg *pgconn.PgError
+		if err != nil && (!tolerant || !errors.As(err, &pg) || dead(err)) {
+			return err
+		}
+	}
+	w.open = nil
+	return nil
+}

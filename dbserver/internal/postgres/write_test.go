@@ -1,0 +1,124 @@
+//go:build unix
+
+package postgres
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
+)
+
+func (p *testDatabase) writer(t testing.TB, change ...func(*engine.Options)) *Database {
+	return p.reader(t, append(change, func(o *engine.Options) { o.Write, o.WriteDSN = true, p.Superuser(p.database) })...)
+}
+
+func write(t testing.TB, d *Database, w engine.Write, sql string, params ...any) (string, error) {
+	t.Helper()
+	out := result.NewWriter(limits, nil)
+	written, err := d.Write(t.Context(), someone, engine.Statement{SQL: sql, Params: params}, w, out)
+	return fmt.Sprintf("%s %d [%s]", written.Class, written.Affected, out.Page().Rows), err
+}
+
+func TestWriteIsKeptOnlyIfItIsToBe(t *testing.T) {
+	p := newDatabase(t)
+	d := p.writer(t)
+	w := newWatch(t, p)
+	before := w.state(t)
+	for sql, want := range map[string]string{
+		"UPDATE users SET name = 'x' WHERE id < 3":                                                                      "update 2 []",
+		"DELETE FROM orders WHERE id <= 10 RETURNING id * 10":                                                           "delete 10 [[10],[20],[30],[40],[50],[60],[70],[80],[90],[100]]",
+		"INSERT INTO users (id, name) VALUES (7, 'G') RETURNING id, name":                                               `insert 1 [[7,"G"]]`,
+		"WITH x AS (SELECT 1 AS id) UPDATE users SET name = 'x' FROM x WHERE x.id = users.id":                           "update 1 []",
+		"MERGE INTO users u USING (VALUES (1)) v(id) ON u.id = v.id WHEN MATCHED THEN UPDATE SET name = 'm'":            "merge 1 []",
+		"INSERT INTO users (id, name) VALUES (1, 'A') ON CONFLICT (id) DO UPDATE SET name = EXCLUDED.name RETURNING id": "insert 1 [[1]]",
+	} {
+		if got, err := write(t, d, engine.Write{RequireWhere: true}, sql); err != nil || got != want {
+			t.Errorf("%s: got %s, %v, want %s", sql, got, err, want)
+		}
+		if after := w.state(t); after != before {
+			t.Fatalf("%s: a preview changed the database to %s", sql, after)
+		}
+	}
+	if got, err := write(t, d, engine.Write{Commit: true}, "UPDATE users SET name = $1 WHERE id = $2", "Zoe", "1"); err != nil || got != "update 1 []" {
+		t.Fatalf("got %s, %v", got, err)
+	}
+	if got := read(t, d, "SELECT name FROM users WHERE id = 1"); got != `[["Zoe"]]` {
+		t.Errorf("what was to be kept is not: %s", got)
+	}
+}
+
+func TestWriteThatMayNotBe(t *testing.T) {
+	p := newDatabase(t)
+	d := p.writer(t)
+	w := newWatch(t, p)
+	before := w.state(t)
+	all := engine.Write{Commit: true, DDL: true}
+	for _, c := range []struct {
+		sql  string
+		w    engine.Write
+		want string
+	}{
+		{"UPDATE users SET name = 'x'", engine.Write{Commit: true, RequireWhere: true}, engine.AccessDenied},
+		{"DELETE FROM orders /* WHERE */ -- WHERE", engine.Write{Commit: true, RequireWhere: true}, engine.AccessDenied},
+		{"DELETE FROM orders USING (SELECT 1 WHERE true) x", engine.Write{Commit: true, RequireWhere: true}, engine.AccessDenied},
+		{"WITH x AS (SELECT 1 WHERE true) DELETE FROM orders", engine.Write{Commit: true, RequireWhere: true}, engine.AccessDenied},
+		{"DELETE FROM orders WHERE id < 100", engine.Write{Commit: true, MaxRows: 98}, engine.AffectedLimit},
+		{"WITH x AS (DELETE FROM orders RETURNING 1) SELECT count(*) FROM x", all, engine.AccessDenied},
+		{"WITH x AS (DELETE FROM orders RETURNING 1) INSERT INTO parts SELECT 1, 'eu' FROM x", all, engine.AccessDenied},
+		{"CREATE TABLE evil (a int)", engine.Write{Commit: true}, engine.AccessDenied},
+		{"TRUNCATE orders", engine.Write{Commit: true}, engine.AccessDenied},
+		{"SELECT 1", all, engine.InvalidArgument},
+		{"WITH x AS (SELECT 1) SELECT * FROM x", all, engine.InvalidArgument},
+		{"UPDATE users SET name = 'x' WHERE id = 1; DROP TABLE orders", all, engine.MultiStatement},
+		{"INSERT INTO orders (user_id) SELECT touch()", all, engine.FunctionDenied},
+		{"INSERT INTO orders (note) VALUES (pg_read_file('PG_VERSION'))", all, engine.FunctionDenied},
+		{"CREATE TABLE evil AS SELECT lo_create(0)", all, engine.FunctionDenied},
+		{"INSERT INTO users (id, name) VALUES (1, 'twice')", all, engine.EngineError},
+		{"INSERT INTO orders (user_id) VALUES (99)", all, engine.EngineError},
+		{"CREATE ROLE evil", all, engine.AccessDenied},
+		{"CREATE FUNCTION evil() RETURNS int LANGUAGE sql AS 'SELECT 1'", all, engine.AccessDenied},
+		{"CREATE OR REPLACE FUNCTION evil() RETURNS int LANGUAGE sql AS 'SELECT 1'", all, engine.AccessDenied},
+		{"CREATE TRIGGER evil AFTER INSERT ON users EXECUTE FUNCTION touch()", all, engine.AccessDenied},
+		{"CREATE EXTENSION dblink", all, engine.AccessDenied},
+		{"ALTER SYSTEM SET work_mem = '1GB'", all, engine.AccessDenied},
+		{"ALTER ROLE reader SUPERUSER", all, engine.AccessDenied},
+		{"DROP DATABASE postgres", all, engine.AccessDenied},
+		{"GRANT ALL ON users TO PUBLIC", all, engine.AccessDenied},
+		{"COPY users TO '/tmp/mcpool-evil'", all, engine.AccessDenied},
+		{"COMMIT", all, engine.AccessDenied},
+		{"SET ROLE reader", all, engine.AccessDenied},
+		{"DO $$ BEGIN DELETE FROM orders; END $$", all, engine.AccessDenied},
+		{"CALL touch()", all, engine.AccessDenied},
+		{"", all, engine.InvalidArgument},
+	} {
+		if got, err := write(t, d, c.w, c.sql); code(err) != c.want {
+			t.Errorf("%s: got %s, %v, want %s", c.sql, got, err, c.want)
+		}
+		if after := w.state(t); after != before {
+			t.Fatalf("%s: changed the database to %s", c.sql, after)
+		}
+	}
+	if _, err := write(t, p.reader(t), all, "DELETE FROM orders"); code(err) != engine.ReadOnly {
+		t.Errorf("where nobody may write got %v", err)
+	}
+}
+
+func TestSchemaChanges(t *testing.T) {
+	p := newDatabase(t)
+	d := p.writer(t)
+	all := engine.Write{Commit: true, DDL: true, RequireWhere: true}
+	for _, sql := range []string{
+		"CREATE TABLE made (id int PRIMARY KEY, at timestamptz DEFAULT now())",
+		"CREATE UNIQUE INDEX made_at ON made (at)",
+		"COMMENT ON COLUMN made.at IS 'when'",
+		"ALTER TABLE made ADD COLUMN n int GENERATED ALWAYS AS IDENTITY",
+		"CREATE OR REPLACE VIEW seen AS SELECT id FROM made",
+		"DROP VIEW seen", "TRUNCATE made", "DROP TABLE made",
+	} {
+		if got, err := write(t, d, all, sql); err != nil || got != "ddl 0 []" {
+			t.Errorf("%s: got %s, %v", sql, got, err)
+		}
+	}
+}
