@@ -41,7 +41,7 @@ func (d *Database) do(ctx context.Context, p *pool, t task, fn func(context.Cont
 		ctx, cancel := within(ctx, timeout, engine.ErrTimeout)
 		defer cancel()
 		stop := d.endWith(ctx, c)
-		err := c.begin(&d.options, d.timeZone(), t, timeout)
+		err := c.begin(&d.options, t, timeout)
 		if err == nil {
 			err = fn(ctx, c)
 		}
@@ -60,8 +60,8 @@ func (d *Database) do(ctx context.Context, p *pool, t task, fn func(context.Cont
 
 // begin makes the session what a call finds: nothing of it stays from the call
 // before, which reset has seen to, and nothing depends on the server's settings.
-func (c *conn) begin(o *engine.Options, timeZone string, t task, timeout time.Duration) error {
-	err := c.exec(c.settings(o, timeZone, t, timeout))
+func (c *conn) begin(o *engine.Options, t task, timeout time.Duration) error {
+	err := c.exec(c.settings(o, t, timeout))
 	if err != nil && c.dead() {
 		c.broken = true
 		return fmt.Errorf("%w: %w", errStale, err)
@@ -82,12 +82,12 @@ func (c *conn) begin(o *engine.Options, timeZone string, t task, timeout time.Du
 const selectLimit = "sql_select_limit"
 
 // settings is the statement that sets those of a session.
-func (c *conn) settings(o *engine.Options, timeZone string, t task, timeout time.Duration) string {
+func (c *conn) settings(o *engine.Options, t task, timeout time.Duration) string {
 	var b strings.Builder
 	b.WriteString("SET NAMES utf8mb4")
 	set := func(name, value string) { fmt.Fprintf(&b, ", SESSION %s=%s", name, value) }
 	set("sql_mode", "'"+sqlMode+"'")
-	set("time_zone", "'"+strings.ReplaceAll(timeZone, "'", "''")+"'")
+	set("time_zone", "'"+strings.ReplaceAll(c.timeZone, "'", "''")+"'")
 	set("autocommit", "1")
 	if !t.writes {
 		set(c.server.readOnly(), "1")
@@ -131,17 +131,8 @@ func (c *conn) reset() {
 	}
 	// A KILL that came late is for the reset, then, and for nothing of the next
 	// caller.
-	for range 3 {
-		c.wire.allow(maxRow)
-		err := send(c.link, patience, commands...)
-		if err == nil {
-			return
-		}
-		if numberOf(err) != erInterrupted {
-			break
-		}
-	}
-	c.broken = true
+	c.wire.allow(maxRow)
+	c.broken = send(c.link, patience, commands...) != nil
 }
 
 // endWith ends what runs on a connection when ctx is done, until stop is called.
