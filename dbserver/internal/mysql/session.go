@@ -61,21 +61,22 @@ func (d *Database) do(ctx context.Context, p *pool, t task, fn func(context.Cont
 // begin makes the session what a call finds: nothing of it stays from the call
 // before, which reset has seen to, and nothing depends on the server's settings.
 func (c *conn) begin(o *engine.Options, t task, timeout time.Duration) error {
-	err := c.exec(c.settings(o, t, timeout))
-	if err != nil && c.dead() {
+	commands := []string{query(c.settings(o, t, timeout))}
+	if o.Identity.Role != "" {
+		commands = append(commands, query("SET ROLE "+quoteName(strings.ReplaceAll(o.Identity.Role, "{principal}", t.who.Principal))))
+	}
+	if t.writes {
+		commands = append(commands, query("START TRANSACTION READ WRITE"))
+	} else {
+		commands = append(commands, query("START TRANSACTION READ ONLY"))
+	}
+	c.wire.allow(maxRow)
+	err := send(c.link, patience, commands...)
+	if err != nil && numberOf(err) == 0 {
 		c.broken = true
 		return fmt.Errorf("%w: %w", errStale, err)
 	}
-	if err == nil && o.Identity.Role != "" {
-		err = c.exec("SET ROLE " + quoteName(strings.ReplaceAll(o.Identity.Role, "{principal}", t.who.Principal)))
-	}
-	if err != nil {
-		return err
-	}
-	if t.writes {
-		return c.exec("START TRANSACTION READ WRITE")
-	}
-	return c.exec("START TRANSACTION READ ONLY")
+	return err
 }
 
 // selectLimit is how many rows a SELECT returns that has no LIMIT of its own.
@@ -122,12 +123,12 @@ func (c *conn) reset() {
 		return
 	}
 	// The database and the role are not of what a reset resets.
-	commands := []string{string([]byte{comReset})}
+	commands := []string{string(rune(comReset))}
 	if c.database != "" {
-		commands = append(commands, string([]byte{comUse})+c.database)
+		commands = append(commands, string(rune(comUse))+c.database)
 	}
 	if c.setRole != "" {
-		commands = append(commands, string([]byte{comQuery})+c.setRole)
+		commands = append(commands, query(c.setRole))
 	}
 	// A KILL that came late is for the reset, then, and for nothing of the next
 	// caller.

@@ -143,6 +143,25 @@ func TestSessionOfOneCallerIsNotSeenByTheNext(t *testing.T) {
 	}
 }
 
+func TestSessionThatCannotBeResetIsThrownAway(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "unresettable")
+	o := options(reader)
+	o.Pool.MaxOpen = 1
+	d := open(t, o)
+	id := mustRead(t, d, "SELECT CONNECTION_ID()")
+	err := d.do(t.Context(), d.reads, task{who: who}, func(_ context.Context, c *conn) error {
+		c.database = "nowhere" // to which the reset cannot return
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if now := mustRead(t, d, "SELECT CONNECTION_ID()"); now == id {
+		t.Error("the connection was kept")
+	}
+}
+
 func TestSessionHasItsSettings(t *testing.T) {
 	s := dbtest.MariaDB(t)
 	reader, _ := sample(t, s, "settings")
