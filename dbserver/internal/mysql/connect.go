@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -40,9 +41,14 @@ func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	err := k.gate.pass(ctx, func() error {
 		ctx, cancel := within(ctx, k.options.Pool.ConnectTimeout, context.DeadlineExceeded)
 		defer cancel()
+		began := time.Now()
 		var err error
-		c, err = k.open(ctx)
-		return err
+		if c, err = k.open(ctx); err != nil {
+			k.options.Log.Warn("connection not opened", "database", k.options.Name, "error", k.secrets.scrub(err.Error()))
+			return err
+		}
+		k.options.Log.Info("connection opened", "database", k.options.Name, "elapsed", time.Since(began))
+		return nil
 	})
 	if err != nil {
 		return nil, &connectError{err}
@@ -57,7 +63,11 @@ func (e *connectError) Error() string { return e.err.Error() }
 func (e *connectError) Unwrap() error { return e.err }
 
 func (k *connector) open(ctx context.Context) (*conn, error) {
-	config, w, err := k.config(ctx)
+	a, err := k.address(ctx)
+	if err != nil {
+		return nil, err
+	}
+	config, w, err := k.config(&a)
 	if err != nil {
 		return nil, err
 	}
@@ -69,17 +79,17 @@ func (k *connector) open(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: raw, wire: *w, place: config.Addr + "/" + config.DBName, database: config.DBName}
+	c := &conn{Conn: raw, wire: *w, place: a.place(), database: a.database, timeZone: cmp.Or(a.timeZone, utc)}
+	// The driver has stopped to look at ctx.
+	stop := context.AfterFunc(ctx, func() { _ = c.wire.Close() }) // who reads from it is told
 	if c.link, err = linkOf(raw); err == nil {
-		// From here on a deadline ends what ctx does not reach.
-		stop := context.AfterFunc(ctx, func() { _ = c.wire.Close() }) // who waits for it is told by its read
 		err = c.greet()
-		if !stop() && err == nil {
-			err = context.Cause(ctx)
-		}
 	}
 	if err == nil && k.guarded {
 		err = c.checkRole(k.options.AllowUnsafeRole)
+	}
+	if !stop() {
+		err = context.Cause(ctx)
 	}
 	if err != nil {
 		_ = raw.Close() // nothing has been done on it
@@ -91,37 +101,42 @@ func (k *connector) open(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-// config makes the driver's settings for one connection, and says where the
-// wire below it will be.
-func (k *connector) config(ctx context.Context) (*mysql.Config, **wire, error) {
+// address returns where the database is now, with the password.
+func (k *connector) address(ctx context.Context) (address, error) {
 	dsn := k.dsn
 	if dsn == "" {
 		dsn = k.options.DSN
 		if k.options.Resolve != nil {
 			var err error
 			if dsn, err = k.options.Resolve(ctx); err != nil {
-				return nil, nil, err
+				return address{}, err
 			}
 		}
 	}
 	k.secrets.add(dsn)
 	a, err := parseDSN(dsn)
 	if err != nil {
-		return nil, nil, err
+		return address{}, err
 	}
 	if k.options.Password != nil && a.password == "" {
 		if a.password, err = k.options.Password(); err != nil {
-			return nil, nil, err
+			return address{}, err
 		}
 	}
 	k.secrets.add(a.password)
+	return a, nil
+}
+
+// config makes the driver's settings for one connection, and says where the
+// wire below it will be.
+func (k *connector) config(a *address) (*mysql.Config, **wire, error) {
 	config := mysql.NewConfig()
 	config.Net, config.Addr, config.User, config.Passwd, config.DBName = a.network, a.addr, a.user, a.password, a.database
 	config.Timeout = a.timeout
 	config.ConnectionAttributes = "program_name:mcpool"
 	config.Logger = &mysql.NopLogger{} // errors are returned
 	if a.network == "tcp" || k.options.TLS.Mode != "" {
-		if err := protect(config, &a, k.options.TLS); err != nil {
+		if err := protect(config, a, k.options.TLS); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -135,7 +150,6 @@ func (k *connector) config(ctx context.Context) (*mysql.Config, **wire, error) {
 		(*w).allow(maxRow)
 		return *w, nil
 	}
-	k.secrets.timeZone.Store(&a.timeZone)
 	return config, w, nil
 }
 
@@ -149,6 +163,7 @@ type conn struct {
 	account  string
 	place    string
 	database string
+	timeZone string
 	setRole  string         // the statement that takes the role that a new session has, empty for servers without roles
 	checks   []engine.Check // of the role
 	expires  time.Time      // zero for never

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
@@ -69,14 +68,7 @@ func (d *Database) Close() error {
 	return errors.Join(errs...)
 }
 
-// timeZone is that of sessions.
-func (d *Database) timeZone() string {
-	if zone := d.secrets.timeZone.Load(); zone != nil && *zone != "" {
-		return *zone
-	}
-	return utc
-}
-
+// utc is the time zone of sessions for which the DSN names no other.
 const utc = "+00:00"
 
 // run runs fn in a session, and tells what went wrong.
@@ -94,16 +86,15 @@ func (d *Database) run(ctx context.Context, t task, s *statement, fn func(contex
 	return d.explainError(ctx, s, err)
 }
 
-// secrets are what is taken out of messages. They are those of the last DSN.
+// secrets are what is taken out of messages.
 type secrets struct {
-	timeZone atomic.Pointer[string] // of the DSN, which is read with it
-
 	mu     sync.Mutex // guards values
 	values []string
 }
 
 func (s *secrets) add(v string) {
-	if v == "" {
+	const least = 4 // characters, of what is not in every other word
+	if len(v) < least {
 		return
 	}
 	s.mu.Lock()

@@ -92,7 +92,7 @@ func (d *Database) explainError(ctx context.Context, s *statement, err error) er
 			return engine.Invalid("the statement and its params are too large")
 		}
 		return &engine.Error{Code: engine.Unreachable, Layer: engine.LayerPool, Retryable: true,
-			Message: "the connection was lost: " + d.secrets.scrub(err.Error()), Next: nextAgain}
+			Message: lost + ": " + d.secrets.scrub(rootMessage(err)), Next: nextAgain}
 	}
 	told = d.explainNumber(e)
 	if s != nil && e.Number == erParse {
@@ -100,6 +100,8 @@ func (d *Database) explainError(ctx context.Context, s *statement, err error) er
 	}
 	return told
 }
+
+const lost = "the connection was lost"
 
 // explainNumber tells an error of the server.
 func (d *Database) explainNumber(e *mysql.MySQLError) *engine.Error {

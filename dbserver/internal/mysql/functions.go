@@ -13,7 +13,8 @@ import (
 // take time, GET_LOCK and its kind keep others waiting, LOAD_FILE reads files,
 // NEXTVAL writes, and a loaded or stored function does anything. The names are
 // those of the servers' manuals, and of the parser where it has its own
-// (char_func for CHAR).
+// (char_func for CHAR). One that a server has not got would be a stored function
+// there: who may make such a function may do more than read.
 func isFunction(name string) bool {
 	switch name {
 	case ast.DateLiteral, ast.TimeLiteral, ast.TimestampLiteral: // which the parser makes functions of

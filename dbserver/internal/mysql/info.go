@@ -18,7 +18,7 @@ func (d *Database) Info(ctx context.Context, who engine.Caller) (engine.Info, er
 	defer cancel()
 	err := d.run(limited, task{who: who}, nil, func(ctx context.Context, c *conn) error {
 		info.Engine, info.Version = c.server.engine(), c.server.version
-		info.Place = strings.TrimSuffix(c.place, "/")
+		info.Place = c.place
 		info.Proof = d.prove(c)
 		size, err := c.one(`SELECT SUM(data_length + index_length) FROM information_schema.tables
 			WHERE table_schema = DATABASE() OR DATABASE() IS NULL AND table_schema NOT IN ` + ownSchemas)

@@ -73,7 +73,7 @@ func (d *Database) rows(ctx context.Context, c *conn, sql string, params []any, 
 		return c.whole(err)
 	}
 	defer close()
-	columns := describe(rows, d.timeZone() == utc)
+	columns := describe(rows, c.timeZone == utc)
 	head := make([]result.Column, len(columns))
 	for i, col := range columns {
 		head[i] = result.Column{Name: col.name, Type: col.typ}

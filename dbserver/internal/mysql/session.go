@@ -41,7 +41,7 @@ func (d *Database) do(ctx context.Context, p *pool, t task, fn func(context.Cont
 		ctx, cancel := within(ctx, timeout, engine.ErrTimeout)
 		defer cancel()
 		stop := d.endWith(ctx, c)
-		err := c.begin(&d.options, d.timeZone(), t, timeout)
+		err := c.begin(&d.options, t, timeout)
 		if err == nil {
 			err = fn(ctx, c)
 		}
@@ -60,34 +60,35 @@ func (d *Database) do(ctx context.Context, p *pool, t task, fn func(context.Cont
 
 // begin makes the session what a call finds: nothing of it stays from the call
 // before, which reset has seen to, and nothing depends on the server's settings.
-func (c *conn) begin(o *engine.Options, timeZone string, t task, timeout time.Duration) error {
-	err := c.exec(c.settings(o, timeZone, t, timeout))
-	if err != nil && c.dead() {
+func (c *conn) begin(o *engine.Options, t task, timeout time.Duration) error {
+	commands := []string{query(c.settings(o, t, timeout))}
+	if o.Identity.Role != "" {
+		commands = append(commands, query("SET ROLE "+quoteName(strings.ReplaceAll(o.Identity.Role, "{principal}", t.who.Principal))))
+	}
+	if t.writes {
+		commands = append(commands, query("START TRANSACTION READ WRITE"))
+	} else {
+		commands = append(commands, query("START TRANSACTION READ ONLY"))
+	}
+	c.wire.allow(maxRow)
+	err := send(c.link, patience, commands...)
+	if err != nil && numberOf(err) == 0 {
 		c.broken = true
 		return fmt.Errorf("%w: %w", errStale, err)
 	}
-	if err == nil && o.Identity.Role != "" {
-		err = c.exec("SET ROLE " + quoteName(strings.ReplaceAll(o.Identity.Role, "{principal}", t.who.Principal)))
-	}
-	if err != nil {
-		return err
-	}
-	if t.writes {
-		return c.exec("START TRANSACTION READ WRITE")
-	}
-	return c.exec("START TRANSACTION READ ONLY")
+	return err
 }
 
 // selectLimit is how many rows a SELECT returns that has no LIMIT of its own.
 const selectLimit = "sql_select_limit"
 
 // settings is the statement that sets those of a session.
-func (c *conn) settings(o *engine.Options, timeZone string, t task, timeout time.Duration) string {
+func (c *conn) settings(o *engine.Options, t task, timeout time.Duration) string {
 	var b strings.Builder
 	b.WriteString("SET NAMES utf8mb4")
 	set := func(name, value string) { fmt.Fprintf(&b, ", SESSION %s=%s", name, value) }
 	set("sql_mode", "'"+sqlMode+"'")
-	set("time_zone", "'"+strings.ReplaceAll(timeZone, "'", "''")+"'")
+	set("time_zone", "'"+strings.ReplaceAll(c.timeZone, "'", "''")+"'")
 	set("autocommit", "1")
 	if !t.writes {
 		set(c.server.readOnly(), "1")
@@ -122,26 +123,17 @@ func (c *conn) reset() {
 		return
 	}
 	// The database and the role are not of what a reset resets.
-	commands := []string{string([]byte{comReset})}
+	commands := []string{string(rune(comReset))}
 	if c.database != "" {
-		commands = append(commands, string([]byte{comUse})+c.database)
+		commands = append(commands, string(rune(comUse))+c.database)
 	}
 	if c.setRole != "" {
-		commands = append(commands, string([]byte{comQuery})+c.setRole)
+		commands = append(commands, query(c.setRole))
 	}
 	// A KILL that came late is for the reset, then, and for nothing of the next
 	// caller.
-	for range 3 {
-		c.wire.allow(maxRow)
-		err := send(c.link, patience, commands...)
-		if err == nil {
-			return
-		}
-		if numberOf(err) != erInterrupted {
-			break
-		}
-	}
-	c.broken = true
+	c.wire.allow(maxRow)
+	c.broken = send(c.link, patience, commands...) != nil
 }
 
 // endWith ends what runs on a connection when ctx is done, until stop is called.

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -142,6 +143,25 @@ func TestSessionOfOneCallerIsNotSeenByTheNext(t *testing.T) {
 	}
 }
 
+func TestSessionThatCannotBeResetIsThrownAway(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "unresettable")
+	o := options(reader)
+	o.Pool.MaxOpen = 1
+	d := open(t, o)
+	id := mustRead(t, d, "SELECT CONNECTION_ID()")
+	err := d.do(t.Context(), d.reads, task{who: who}, func(_ context.Context, c *conn) error {
+		c.database = "nowhere" // to which the reset cannot return
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if now := mustRead(t, d, "SELECT CONNECTION_ID()"); now == id {
+		t.Error("the connection was kept")
+	}
+}
+
 func TestSessionHasItsSettings(t *testing.T) {
 	s := dbtest.MariaDB(t)
 	reader, _ := sample(t, s, "settings")
@@ -200,6 +220,50 @@ func TestManyCallersShareFewConnections(t *testing.T) {
 	callers.Wait()
 	if stats := d.reads.stats(); stats["open"] > 8 || stats["in_use"] != 0 || stats["waited"] == 0 || stats["waiting"] != 0 {
 		t.Errorf("the pool has %v", stats)
+	}
+}
+
+func TestConnectionsGoWithTime(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "aging")
+	awaitNone := func(d *Database) {
+		t.Helper()
+		for late := time.Now().Add(10 * time.Second); d.reads.stats()["open"] > 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(late) {
+				t.Fatal("the connection is still open")
+			}
+		}
+	}
+	o := options(reader)
+	o.Pool.MaxIdleTime = 50 * time.Millisecond
+	d := open(t, o)
+	mustRead(t, d, "SELECT 1")
+	awaitNone(d)
+
+	o = options(reader)
+	o.Pool.MaxLifetime = time.Nanosecond
+	d = open(t, o)
+	first := mustRead(t, d, "SELECT CONNECTION_ID()")
+	if second := mustRead(t, d, "SELECT CONNECTION_ID()"); first == second {
+		t.Error("a connection outlived its time")
+	}
+}
+
+func TestLogHasNoSecrets(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "logged")
+	var log strings.Builder
+	o := options(strings.Replace(reader, "pw-logged", "pw-wrong", 1))
+	o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	if _, err := read(t, open(t, o), "SELECT 'private'"); codeOf(err) != engine.AuthFailed {
+		t.Errorf("got %v", err)
+	}
+	o.DSN = reader
+	mustRead(t, open(t, o), "SELECT 'private'")
+	got := log.String()
+	if !strings.Contains(got, "connection not opened") || !strings.Contains(got, "connection opened") ||
+		strings.Contains(got, "pw-") || strings.Contains(got, "private") {
+		t.Errorf("got %s", got)
 	}
 }
 

@@ -67,6 +67,9 @@ const (
 	comReset = 0x1f // of MySQL 5.7.3 and MariaDB 10.2.4
 )
 
+// query is the command that runs a statement.
+func query(statement string) string { return string(rune(comQuery)) + statement }
+
 // send sends commands of which each is answered by an OK, at once and between two
 // of the driver's. The error is that of the first that is not.
 func send(link net.Conn, timeout time.Duration, commands ...string) error {
