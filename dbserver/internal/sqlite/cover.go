@@ -72,8 +72,8 @@ func (c *conn) protectColumns(ctx context.Context) error {
 			return err
 		}
 	}
-	k.close(objects, columns, c.writing)
 	k.reserve()
+	k.close(objects, columns, c.writing)
 	c.cover, c.guard.cover = k, k
 	if !c.writing {
 		if err := c.shadow(ctx, k, objects, columns); err != nil {
@@ -178,7 +178,7 @@ func (k *cover) past(sql string, writing bool) bool {
 		} else {
 			unseen = unseen || n.name == "main" && n.qualifies
 		}
-		if k.hidden[n.name] {
+		if k.hidden[n.name] || k.reserved[n.name] {
 			return true
 		}
 	}

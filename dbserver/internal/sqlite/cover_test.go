@@ -48,6 +48,7 @@ func secrets(t testing.TB, salt string) string {
 		CREATE VIEW numbers AS SELECT ssn FROM users;
 		CREATE VIEW listed(a, b) AS SELECT id, phone FROM users;
 		CREATE VIEW above AS SELECT * FROM joined;
+		CREATE VIEW pages AS SELECT sql FROM sqlite_master FULL JOIN (SELECT 1 AS sql WHERE 0) USING (sql);
 		CREATE VIEW spill AS SELECT word FROM secret;
 		CREATE VIRTUAL TABLE found USING fts5(name, email, content='users', content_rowid='id');
 		INSERT INTO found(found) VALUES ('rebuild');
@@ -145,6 +146,7 @@ var pries = []struct{ sql, code string }{
 	{"SELECT 1 IN secret", engine.AccessDenied},
 	{"SELECT 1 FROM temp.secret", engine.AccessDenied},
 	{"SELECT 1 FROM main.secret", engine.ColumnMasked},
+	{"SELECT * FROM pages", engine.AccessDenied},
 	{"SELECT * FROM spill", engine.AccessDenied},
 	{"SELECT * FROM secret_boxes", engine.AccessDenied},
 	{"SELECT * FROM secret_boxes_node", engine.AccessDenied},

@@ -271,6 +271,36 @@ func TestLockedDatabaseIsToldInTime(t *testing.T) {
 	}
 }
 
+// TestOpeningOfALockedFileEndsInTime is about a connection that is opened while
+// another program has the file for itself: nothing runs on it yet that could be
+// interrupted.
+func TestOpeningOfALockedFileEndsInTime(t *testing.T) {
+	file := newDatabase(t, shop)
+	d := newEngine(t, engine.Options{DSN: file, LockTimeout: time.Hour, Pool: engine.Pool{MaxOpen: 2}})
+	err := d.read.with(t.Context(), 0, func(ctx context.Context, _ *conn) error { // has the connection that there is
+		other := newEngine(t, engine.Options{DSN: file, Write: true})
+		return other.write.with(ctx, 0, func(ctx context.Context, c *conn) error {
+			if err := c.each(ctx, "COMMIT", nil); err != nil {
+				return err
+			}
+			if err := c.each(ctx, "BEGIN EXCLUSIVE", nil); err != nil {
+				return err
+			}
+			gone := fmt.Errorf("the client went away")
+			impatient, cancel := context.WithTimeoutCause(ctx, 20*time.Millisecond, gone)
+			defer cancel()
+			err := d.Read(impatient, engine.Caller{}, engine.Statement{SQL: "SELECT 1"}, result.NewWriter(result.Limits{Rows: 1, Bytes: 100, Cell: 100}, nil))
+			if err != gone {
+				t.Errorf("got %v", err)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestCancelledWriteLeavesNothing ends a statement that writes for ever.
 func TestCancelledWriteLeavesNothing(t *testing.T) {
 	file := newDatabase(t, shop)
