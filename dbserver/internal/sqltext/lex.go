@@ -218,7 +218,7 @@ func continued(rest string) int {
 		switch c := rest[n]; {
 		case c == '\'' && line:
 			return n
-		case strings.HasPrefix(rest[n:], "--") && line:
+		case strings.HasPrefix(rest[n:], "--"):
 			end := strings.IndexAny(rest[n:], "\r\n")
 			if end < 0 {
 				return 0
