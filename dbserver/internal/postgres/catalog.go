@@ -209,17 +209,23 @@ func namesIn(sql string) []string {
 	return names
 }
 
-// readCatalog runs a query of ours on the connection for it.
+// readCatalog runs a query of ours on the connection for it, on a new one if
+// that has died. row may be called again for rows that it has seen.
 func (d *Database) readCatalog(ctx context.Context, q query, row func(v [][]byte)) error {
-	c, err := d.catalog.acquire(ctx, false)
-	if err != nil {
-		return err
+	for fresh := false; ; fresh = true {
+		c, err := d.catalog.acquire(ctx, fresh)
+		if err != nil {
+			return err
+		}
+		r := c.pg.ExecParams(ctx, q.sql, q.params, nil, nil, nil)
+		for r.NextRow() {
+			row(r.Values())
+		}
+		_, err = r.Close()
+		died := c.used && dead(err) && ctx.Err() == nil
+		d.catalog.release(c, func(c *conn) bool { return !c.pg.IsClosed() && !c.pg.IsBusy() })
+		if !died || fresh {
+			return err
+		}
 	}
-	defer d.catalog.release(c, func(c *conn) bool { return !c.pg.IsClosed() && !c.pg.IsBusy() })
-	r := c.pg.ExecParams(ctx, q.sql, q.params, nil, nil, nil)
-	for r.NextRow() {
-		row(r.Values())
-	}
-	_, err = r.Close()
-	return err
 }

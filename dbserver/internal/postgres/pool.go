@@ -265,10 +265,3 @@ func (g *gate) abandon() {
 	defer g.mu.Unlock()
 	g.until = time.Now()
 }
-
-// failure is the error of the last opening, nil if it went well.
-func (g *gate) failure() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.err
-}
