@@ -65,9 +65,9 @@ func TestRawCallerReadsLengthsChunksAndEvents(t *testing.T) {
 	for name, handle := range map[string]http.HandlerFunc{
 		"length": func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, answer) },
 		"chunks": func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.WriteString(w, answer[:100])
+			_, _ = io.WriteString(w, answer[:10])
 			w.(http.Flusher).Flush()
-			_, _ = io.WriteString(w, answer[100:])
+			_, _ = io.WriteString(w, answer[10:])
 		},
 		"events": func(w http.ResponseWriter, r *http.Request) { writeEvent(w, "message", []byte(answer)) },
 	} {
@@ -125,13 +125,18 @@ func TestRawCallerRefusesOtherAnswers(t *testing.T) {
 // program: of one that is busy, and of one that waits.
 func TestProgramsAreMeasured(t *testing.T) {
 	busy := startProgram(exec.Command("sh", "-c", "while :; do :; done"), t.TempDir(), "busy")
-	defer busy.stop(syscall.SIGTERM)
 	idle := startProgram(exec.Command("cat"), t.TempDir(), "idle")
 	defer idle.stop(syscall.SIGTERM)
 	for deadline := time.Now().Add(30 * time.Second); busy.usage().Processor < 5*tick; {
 		if time.Now().After(deadline) {
 			t.Fatal("a program that is busy uses no processor")
 		}
+	}
+	start, used := time.Now(), busy.usage().Processor
+	busy.stop(syscall.SIGTERM)
+	total, since := busy.cmd.ProcessState.UserTime()+busy.cmd.ProcessState.SystemTime(), time.Since(start)
+	if used > total+tick || used < total-since-2*tick {
+		t.Errorf("a program that was busy for %v is said to have been for %v", total, used)
 	}
 	if used := idle.usage().Processor; used > 2*tick {
 		t.Errorf("a program that waits has used %v", used)

@@ -183,11 +183,13 @@ func dbhubDSN(d database) string {
 // dbhubCommand has DBHub run on the Node that is installed beside it: older ones
 // have no SQLite.
 func dbhubCommand(port int, folder string, args ...string) *exec.Cmd {
-	script := rival("@bytebase", "dbhub", "dist", "index.js")
-	if _, err := os.Stat(script); err != nil {
-		return nil
+	node, script := rival("node", "bin", "node"), rival("@bytebase", "dbhub", "dist", "index.js")
+	for _, file := range []string{node, script} {
+		if _, err := os.Stat(file); err != nil {
+			return nil
+		}
 	}
-	cmd := exec.Command(rival("node", "bin", "node"), append([]string{script,
+	cmd := exec.Command(node, append([]string{script,
 		"--transport", "http", "--host", "127.0.0.1", "--port", strconv.Itoa(port)}, args...)...)
 	cmd.Dir = folder // it looks for files where it is started
 	return cmd
