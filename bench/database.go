@@ -118,13 +118,15 @@ func makeSQLite(file string) {
 // makePostgres makes the same table, and the large one, whose bytes it returns.
 func makePostgres(p *postgres) (large int64) {
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, p.url())
+	conn, err := pgx.Connect(ctx, p.urlOf(postgresOwner))
 	must(err)
 	for _, statement := range []string{
 		`CREATE TABLE item (id int PRIMARY KEY, name text, price float8)`,
 		`INSERT INTO item SELECT i, 'item ' || lpad(i::text, 4, '0'), i / 4.0 FROM generate_series(1, 1000) i`,
 		fmt.Sprintf(`CREATE UNLOGGED TABLE large AS SELECT i AS id, rpad('row ' || i || ' ', %d, '.') AS note, i / 4.0::float8 AS price
 			FROM generate_series(1, %d) i`, rowText, max(firstRows().rows, tableMiB<<20/rowBytes)),
+		`CREATE ROLE ` + postgresReader + ` LOGIN`,
+		`GRANT SELECT ON ALL TABLES IN SCHEMA public TO ` + postgresReader,
 		`VACUUM ANALYZE item`,
 		`CHECKPOINT`, // rather than while others are measured
 	} {

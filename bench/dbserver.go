@@ -102,7 +102,7 @@ var toolbox = dbProgram{
 		} else {
 			cmd.Args[2] = "postgres"
 			cmd.Env = append(os.Environ(), "POSTGRES_HOST=127.0.0.1", "POSTGRES_PORT="+strconv.Itoa(d.postgres.port),
-				"POSTGRES_DATABASE=postgres", "POSTGRES_USER="+postgresUser, "POSTGRES_PASSWORD=none")
+				"POSTGRES_DATABASE=postgres", "POSTGRES_USER="+postgresReader, "POSTGRES_PASSWORD=none")
 		}
 		return cmd
 	},

@@ -24,12 +24,18 @@ type postgres struct {
 	version string
 }
 
-// postgresUser is the superuser of it, who needs no password.
-const postgresUser = "postgres"
+// Its users, who need no password: the one who makes the tables, and the one
+// who reads them and may do nothing else, which is who the servers are.
+const (
+	postgresOwner  = "postgres"
+	postgresReader = "reader"
+)
 
-// url is what clients of PostgreSQL call it by.
-func (p *postgres) url() string {
-	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/postgres?sslmode=disable", postgresUser, p.port)
+// url is what the servers call it by.
+func (p *postgres) url() string { return p.urlOf(postgresReader) }
+
+func (p *postgres) urlOf(user string) string {
+	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/postgres?sslmode=disable", user, p.port)
 }
 
 // startPostgres starts the newest PostgreSQL that is installed. It loses its
@@ -50,7 +56,7 @@ func startPostgres() (*postgres, error) {
 		must(os.Chown(folder, int(as.Credential.Uid), int(as.Credential.Gid)))
 	}
 	data := filepath.Join(folder, "data")
-	initdb := exec.Command(filepath.Join(bin, "initdb"), "--pgdata", data, "--username", postgresUser,
+	initdb := exec.Command(filepath.Join(bin, "initdb"), "--pgdata", data, "--username", postgresOwner,
 		"--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
 	initdb.Dir, initdb.SysProcAttr = folder, as
 	if output, err := initdb.CombinedOutput(); err != nil {
@@ -67,7 +73,7 @@ func startPostgres() (*postgres, error) {
 	}
 	p.program = startProgram(server, folder, "server")
 	err = p.await(func() error {
-		conn, err := pgx.Connect(context.Background(), p.url())
+		conn, err := pgx.Connect(context.Background(), p.urlOf(postgresOwner))
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,8 @@ import (
 	"net"
 	"reflect"
 	"strconv"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 )
 
 // A dbQuery is a statement and the rows that it has.
@@ -65,6 +67,9 @@ func (c *rawCaller) first(s *dbServer, q dbQuery) error {
 	m, err := parseAnswer(c.body)
 	if err != nil {
 		return err
+	}
+	if failed, _ := jsonrpc.Get(m.Result, "isError"); string(failed) == "true" {
+		return fmt.Errorf("%s: %s", q.text, m.Result)
 	}
 	raw, rows, err := s.dbProgram.rows(m.Result)
 	if err != nil {
