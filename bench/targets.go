@@ -210,11 +210,20 @@ func defined(ours *dbServer, servers []*dbServer) []verdict {
 // why the targets are missed that were when this was last looked at, from
 // profiles. Whoever changes a cost changes its reason.
 var why = map[string]string{
-	engineName:  "each goroutine moves the state of the connection that is used most to its own processor, twice for each lease",
-	poolName:    "the engine's cost, and four hooks that are told",
-	gatewayName: "from run to run a figure moves by a tenth, and one of 1024 KiB by a third: such a result is in memory as a whole before its first byte goes out",
+	engineName:               "each goroutine moves the state of the connection that is used most to its own processor, twice for each lease",
+	poolName:                 "the engine's cost, and four hooks that are told",
+	gatewayName:              "from run to run a figure moves by a tenth, and one of 1024 KiB by a third: such a result is in memory as a whole before its first byte goes out",
+	dbName + ", definitions": "ours takes parameters, a limit, a timeout and a shape, pages and kinds, which the others have not",
+	dbName + ", " + sqliteEngine + ", " + selectOne().name: "arguments are decoded twice and checked against their schema, the statement is compiled twice, " +
+		"and garbage is collected as often as Go does it by default",
+	dbName + ", " + sqliteEngine + ", " + manyRows().name: "the buffers of the rows grow anew in each call, and garbage is collected as often as Go does it by default; " +
+		"DBHub has SQLite in C",
+	dbName + ", " + postgresEngine + ", " + selectOne().name: cancelledCleaning,
+	dbName + ", " + postgresEngine + ", " + manyRows().name:  cancelledCleaning,
 	handOffName: "a heap of deadlines and turns between principals, where puddle knows neither; at the pool's level hooks and a distribution of waits besides",
 }
+
+const cancelledCleaning = "the end of a call cancels the cleaning of its connection, which then takes 100 ms, and nobody has the connection meanwhile"
 
 // table writes the verdicts, and then each case with all its subjects, in
 // Markdown.
