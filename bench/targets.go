@@ -148,8 +148,7 @@ func (r *results) served(d *databases, memory map[*dbServer]float64) []verdict {
 	}
 	for _, ours := range d.servers {
 		if ours.name == dbName {
-			list = append(list, defined(ours, d.servers)...)
-			list = append(list, verdict{
+			list = append(list, defined(ours, d.servers), verdict{
 				what: "idle memory, " + ours.engine, target: "≤ 40 MB",
 				figure: fmt.Sprintf("%.1f MB", memory[ours]/1e6),
 				met:    memory[ours] <= 40e6, why: why[dbName],
@@ -191,7 +190,7 @@ func (r *results) servedCalls(c dbCase, ours series) verdict {
 }
 
 // defined compares what a model is told of the tools that all have.
-func defined(ours *dbServer, servers []*dbServer) []verdict {
+func defined(ours *dbServer, servers []*dbServer) verdict {
 	both, all, _ := ours.definitions()
 	v := verdict{
 		what: "definitions of the tools that all have, " + ours.engine, target: "≤ those of the smaller of the others",
@@ -204,7 +203,7 @@ func defined(ours *dbServer, servers []*dbServer) []verdict {
 			v.met = v.met && both <= its
 		}
 	}
-	return []verdict{v}
+	return v
 }
 
 // why the targets are missed that were when this was last looked at, from
