@@ -121,6 +121,33 @@ func TestRawCallerRefusesOtherAnswers(t *testing.T) {
 	}
 }
 
+func TestRawCallerConnectsAnewAfterARest(t *testing.T) {
+	q := manyRows()
+	q.rows = 2
+	conns := make(chan string, 4)
+	s := fakeServer(t, func(w http.ResponseWriter, r *http.Request) {
+		conns <- r.RemoteAddr
+		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":`+twoRows[dbName]+`}`)
+	})
+	c, err := newRawCaller(s, q, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.conn.Close() }()
+	c.last = time.Now()
+	c.call()
+	if first, second := <-conns, <-conns; first != second {
+		t.Errorf("a call soon after came from %s, not %s", second, first)
+	}
+	_ = c.conn.Close() // as the server does with its end
+	c.conn, err = net.Dial("tcp", c.host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.last = time.Now().Add(-2 * keptOpen)
+	c.call() // c.in still is of the old connection, so nothing but a new one can answer
+}
+
 // TestProgramsAreMeasured holds that processor time and memory are those of the
 // program: of one that is busy, and of one that waits.
 func TestProgramsAreMeasured(t *testing.T) {

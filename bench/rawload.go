@@ -9,6 +9,7 @@ import (
 	"net"
 	"reflect"
 	"strconv"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 )
@@ -30,8 +31,10 @@ func selectOne() dbQuery {
 // would need as much as some servers do. Of an answer it looks at whether the
 // rows are there.
 type rawCaller struct {
+	host    string
 	conn    net.Conn
 	in      *bufio.Reader
+	last    time.Time // of the last call
 	request []byte
 	body    []byte // of the last answer
 	rows    []byte // the bytes that have the rows
@@ -47,17 +50,26 @@ func newRawCaller(s *dbServer, q dbQuery, id int) (*rawCaller, error) {
 	var head bytes.Buffer
 	fmt.Fprintf(&head, "POST /mcp HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n", s.host(), len(body))
 	must(s.header.Write(&head))
-	conn, err := net.Dial("tcp", s.host())
-	if err != nil {
+	c := &rawCaller{host: s.host(), request: append(append(head.Bytes(), "\r\n"...), body...)}
+	if err := c.connect(); err != nil {
 		return nil, err
 	}
-	c := &rawCaller{conn: conn, in: bufio.NewReaderSize(conn, 64<<10),
-		request: append(append(head.Bytes(), "\r\n"...), body...)}
 	if err := c.first(s, q); err != nil {
-		_ = conn.Close()
+		_ = c.conn.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// keptOpen is how long a connection may rest between calls: less than the 5 s
+// after which Node closes it (server.keepAliveTimeout).
+const keptOpen = 2 * time.Second
+
+func (c *rawCaller) connect() (err error) {
+	if c.conn, err = net.Dial("tcp", c.host); err == nil {
+		c.in = bufio.NewReaderSize(c.conn, 64<<10)
+	}
+	return err
 }
 
 func (c *rawCaller) first(s *dbServer, q dbQuery) error {
@@ -96,7 +108,12 @@ func (q dbQuery) check(rows [][]any) error {
 }
 
 func (c *rawCaller) call() {
+	if time.Since(c.last) > keptOpen { // others have had their turn
+		must(c.conn.Close())
+		must(c.connect())
+	}
 	must(c.exchange())
+	c.last = time.Now()
 	if bytes.HasPrefix(c.body[min(c.at, len(c.body)):], c.rows) {
 		return
 	}
