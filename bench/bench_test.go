@@ -41,6 +41,26 @@ func BenchmarkGateway(b *testing.B) {
 	}
 }
 
+// BenchmarkDatabase does so with the database servers that are installed, and a
+// table that is small.
+func BenchmarkDatabase(b *testing.B) {
+	tableMiB = 8
+	d := openDatabases()
+	defer d.stop()
+	for _, missing := range d.missing {
+		b.Log(missing)
+	}
+	list := d.first()
+	for _, c := range d.cases() {
+		list = append(list, d.of(c))
+	}
+	for _, c := range list {
+		for _, open := range c.open {
+			benchmark(b, c.name, open)
+		}
+	}
+}
+
 func benchmark(b *testing.B, name string, open func() trial) {
 	t := open()
 	defer t.stop()

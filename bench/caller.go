@@ -23,8 +23,7 @@ import (
 type load struct {
 	callers []*caller
 	tripper *http.Transport
-	took    []float64 // nanoseconds of each call of the last run, if they are timed
-	timed   bool
+	took    []float64 // nanoseconds of each call of the last run, of one caller alone
 	// breaks says that answers may break off, which is counted.
 	breaks        bool
 	calls, broken atomic.Int64
@@ -40,7 +39,7 @@ type caller struct {
 
 // newLoad has so many callers call a tool, whose result they expect.
 func newLoad(url string, era transport.Era, tool string, result []byte, callers int, breaks bool) *load {
-	l := &load{tripper: &http.Transport{MaxIdleConnsPerHost: 256}, timed: callers == 1, breaks: breaks}
+	l := &load{tripper: &http.Transport{MaxIdleConnsPerHost: 256}, breaks: breaks}
 	for i := range callers {
 		l.callers = append(l.callers, l.newCaller(url, era, tool, result, i))
 	}
@@ -48,10 +47,7 @@ func newLoad(url string, era transport.Era, tool string, result []byte, callers 
 }
 
 func (l *load) newCaller(url string, era transport.Era, tool string, result []byte, i int) *caller {
-	c := &caller{url: url, header: http.Header{
-		"Content-Type": {"application/json"},
-		"Accept":       {"application/json, text/event-stream"},
-	}}
+	c := &caller{url: url, header: jsonHeader()}
 	meta := ""
 	if era == transport.Modern {
 		c.header["Mcp-Protocol-Version"] = []string{"2026-07-28"}
@@ -59,25 +55,47 @@ func (l *load) newCaller(url string, era transport.Era, tool string, result []by
 		c.header["Mcp-Name"] = []string{tool}
 		meta = `,"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}`
 	} else {
-		c.body = []byte(`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}`)
-		_, header := l.exchange(c)
-		c.header[headerSession] = header[headerSession]
-		c.header["Mcp-Protocol-Version"] = []string{"2025-11-25"}
-		c.body = []byte(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)
-		l.exchange(c)
+		l.openSession(c)
 	}
 	id := strconv.Itoa(1000 + i) // as long as any other's
 	c.body = fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"method":%q,"params":{"name":%q,"arguments":{"query":"select 42"}%s}}`,
 		id, callMethod, tool, meta)
 	answer, _ := l.exchange(c)
 	c.length = len(answer)
-	if !bytes.HasPrefix(answer, []byte("{")) { // an event stream
-		_, answer, _ = bytes.Cut(answer, []byte("data: "))
-	}
-	m, err := jsonrpc.Parse(bytes.TrimSpace(answer))
+	m, err := parseAnswer(answer)
 	must(err)
 	mustBe(string(m.ID) == id && sameContent(m.Result, result))
 	return c
+}
+
+// parseAnswer reads the body of a response: JSON, or an event stream that has
+// nothing but the answer.
+func parseAnswer(body []byte) (jsonrpc.Message, error) {
+	if !bytes.HasPrefix(body, []byte("{")) {
+		_, body, _ = bytes.Cut(body, []byte("data: "))
+	}
+	return jsonrpc.Parse(bytes.TrimSpace(body))
+}
+
+// jsonHeader is what each request over HTTP says.
+func jsonHeader() http.Header {
+	return http.Header{
+		"Content-Type": {"application/json"},
+		"Accept":       {"application/json, text/event-stream"},
+	}
+}
+
+// openSession opens a session with a legacy server, for what the caller sends
+// from now on.
+func (l *load) openSession(c *caller) {
+	c.body = []byte(`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}`)
+	_, header := l.exchange(c)
+	if id := header[headerSession]; id != nil { // some servers have none
+		c.header[headerSession] = id
+	}
+	c.header["Mcp-Protocol-Version"] = []string{"2025-11-25"}
+	c.body = []byte(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+	l.exchange(c)
 }
 
 // sameContent reports whether two results say the same: what an era wants
@@ -141,30 +159,40 @@ func (l *load) call(c *caller, buffer []byte) {
 
 // run makes so many calls in all.
 func (l *load) run(times int) {
-	l.took = l.took[:0]
 	l.calls.Add(int64(times))
+	calls := make([]func(), len(l.callers))
+	for i, c := range l.callers {
+		buffer := make([]byte, 256<<10)
+		calls[i] = func() { l.call(c, buffer) }
+	}
+	l.took = share(times, calls)
+}
+
+// share has callers make so many calls in all, each one after the other. If
+// there is one caller alone it returns the nanoseconds of each call.
+func share(times int, callers []func()) (took []float64) {
 	var left atomic.Int64
 	left.Store(int64(times))
 	var all sync.WaitGroup
-	for _, c := range l.callers {
+	for _, call := range callers {
 		all.Go(func() {
-			buffer := make([]byte, 256<<10)
 			for left.Add(-1) >= 0 {
 				start := time.Now()
-				l.call(c, buffer)
-				if l.timed {
-					l.took = append(l.took, float64(time.Since(start)))
+				call()
+				if len(callers) == 1 {
+					took = append(took, float64(time.Since(start)))
 				}
 			}
 		})
 	}
 	all.Wait()
+	return took
 }
 
 // trial makes the load one of a subject, which uses what usage says.
 func (l *load) trial(subject string, usage func() usage) trial {
 	t := trial{subject: subject, unit: 1, run: l.run, stop: l.tripper.CloseIdleConnections, usage: usage}
-	if l.timed {
+	if len(l.callers) == 1 {
 		t.took = &l.took
 	}
 	return t

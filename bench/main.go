@@ -1,5 +1,6 @@
-// Command bench measures the pool beside other pools and its connections beside
-// other clients, in turns, and says which targets are met. README.md has the
+// Command bench measures the pool beside other pools, its connections beside
+// other clients and its servers beside other servers, in turns, and says which
+// targets are met. README.md has the
 // method and the last figures.
 package main
 
@@ -28,6 +29,7 @@ func parts() []part {
 		{"transports", measureTransports},
 		{"roundtrips", measureRoundTrips},
 		{"gateway", measureGateway},
+		{"database", measureDatabase},
 	}
 }
 
@@ -38,8 +40,9 @@ func main() {
 	rounds := flag.Int("rounds", 15, "rounds of each case")
 	round := flag.Duration("round", 20*time.Millisecond, "how long a subject runs in a round, at least")
 	write := flag.Bool("write", false, "write the tables into README.md in this folder")
-	only := flag.String("only", "", "measure only this part: pools, transports, roundtrips or gateway")
+	only := flag.String("only", "", "measure only this part: pools, transports, roundtrips, gateway or database")
 	flag.StringVar(&onlyCalls, "calls", "", "of the gateway, measure only calls with this in their names: for profiles")
+	flag.IntVar(&tableMiB, "table", 1024, "of database, MiB of the PostgreSQL table whose first rows are read")
 	flag.Parse()
 	chosen := parts()
 	if *only != "" {

@@ -7,8 +7,13 @@ import (
 	"syscall"
 )
 
+// ownGroup keeps what the command has been told otherwise, such as whose
+// process it will be.
 func ownGroup(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	cmd.SysProcAttr.Setpgid = true
 	dieWithUs(cmd.SysProcAttr)
 }
 
