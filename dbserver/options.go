@@ -298,19 +298,7 @@ func engineOf(dsn string) (string, error) {
 
 // newEngine makes the database of an engine. It does no I/O.
 func (d *Database) newEngine(log *slog.Logger) (engine.Database, error) {
-	options := engine.Options{
-		Name: d.Name, DSN: d.DSN, Resolve: d.Prepare, Password: d.Password,
-		TLS:   engine.TLS{Mode: d.TLSMode, CAFile: d.CAFile, CertFile: d.CertFile, KeyFile: d.KeyFile},
-		Write: d.Mode == Write, WriteDSN: d.WriteDSN, AllowUnsafeRole: d.AllowUnsafeRole,
-		Identity: engine.Identity{Role: d.Role, Setting: d.PrincipalSetting},
-		Policy:   engine.Policy{Schemas: d.Schemas, DenyTables: d.DenyTables, Functions: d.AllowFunctions},
-		Pool: engine.Pool{MaxOpen: d.MaxConnections, MaxIdleTime: d.MaxIdleTime, MaxLifetime: d.MaxLifetime,
-			AcquireTimeout: d.AcquireTimeout, ConnectTimeout: d.ConnectTimeout},
-		LockTimeout: d.LockTimeout, StatementTimeout: d.Timeout, Log: log,
-	}
-	for _, m := range d.Masks {
-		options.Policy.Masks = append(options.Policy.Masks, engine.Mask{Columns: m.Columns, With: engine.With(m.With)})
-	}
+	options := d.engineOptions(log)
 	if d.Engine == "" {
 		var err error
 		if d.Engine, err = engineOf(d.DSN); err != nil {
@@ -328,4 +316,22 @@ func (d *Database) newEngine(log *slog.Logger) (engine.Database, error) {
 		return sqlserver.New(options)
 	}
 	return nil, fmt.Errorf("engine %q: want %s, %s, %s or %s", d.Engine, SQLite, Postgres, MySQL, SQLServer)
+}
+
+// engineOptions is what an engine is told.
+func (d *Database) engineOptions(log *slog.Logger) engine.Options {
+	options := engine.Options{
+		Name: d.Name, DSN: d.DSN, Resolve: d.Prepare, Password: d.Password,
+		TLS:   engine.TLS{Mode: d.TLSMode, CAFile: d.CAFile, CertFile: d.CertFile, KeyFile: d.KeyFile},
+		Write: d.Mode == Write, WriteDSN: d.WriteDSN, AllowUnsafeRole: d.AllowUnsafeRole,
+		Identity: engine.Identity{Role: d.Role, Setting: d.PrincipalSetting},
+		Policy:   engine.Policy{Schemas: d.Schemas, DenyTables: d.DenyTables, Functions: d.AllowFunctions},
+		Pool: engine.Pool{MaxOpen: d.MaxConnections, MaxIdleTime: d.MaxIdleTime, MaxLifetime: d.MaxLifetime,
+			AcquireTimeout: d.AcquireTimeout, ConnectTimeout: d.ConnectTimeout},
+		LockTimeout: d.LockTimeout, StatementTimeout: d.Timeout, Log: log,
+	}
+	for _, m := range d.Masks {
+		options.Policy.Masks = append(options.Policy.Masks, engine.Mask{Columns: m.Columns, With: engine.With(m.With)})
+	}
+	return options
 }
