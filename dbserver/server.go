@@ -108,16 +108,6 @@ func (s *Server) add(options Database, each int) error {
 	return nil
 }
 
-// Connections returns how many calls run at a time, in all databases. More
-// wait.
-func (s *Server) Connections() int {
-	n := 0
-	for _, d := range s.databases {
-		n += d.MaxConnections
-	}
-	return n
-}
-
 // Do serves server/discover, tools/list, tools/call, and the methods of
 // resources; any other method, and a tool that does not exist, is an [*rpc.Error]. ctx ends a running statement:
 // the error is then its cause. After Close the error is [ErrClosed].

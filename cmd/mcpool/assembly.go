@@ -48,7 +48,9 @@ func (a *assembly) add(s config.Server, key []byte, log *slog.Logger) error {
 		a.databases = append(a.databases, db)
 		s.Server.Handler = db
 		if s.Pool.CallsPerConnection == 0 {
-			s.Pool.CallsPerConnection = db.Connections()
+			// The server has calls take turns itself, for each database, and
+			// tells how one is that is busy.
+			s.Pool.CallsPerConnection = gateway.DefaultMaxCalls
 		}
 	}
 	pool, err := mcpool.New(s.Server, &s.Pool)

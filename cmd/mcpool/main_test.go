@@ -40,6 +40,10 @@ const (
 // because of it.
 const patience = 30 * time.Second
 
+// withServers ends the database servers of the tests behind them, where there
+// can be some.
+var withServers = func(m *testing.M) goleak.TestingM { return m }
+
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(witnessed); addr != "" {
 		conn, err := net.Dial("tcp", addr)
@@ -70,7 +74,7 @@ func TestMain(m *testing.M) {
 	if _, err := dbserver.Sample(context.Background(), cacheFolder()); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(mcptest.Settled(m), goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(mcptest.Settled(withServers(m)), goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(state) // of a temporary folder nobody needs to know
 		os.Exit(code)
 	}))

@@ -145,7 +145,7 @@ func SetupSQL(role, database string, s Setup) string {
 	}
 	limit := -1
 	if s.Limit > 0 {
-		limit = s.Limit
+		limit = s.Limit + 2 // and those that are ending
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `-- A role for the database server that may only read. Run it in database %[2]s,
