@@ -48,7 +48,7 @@ func wantNotice(t testing.TB, a *answer, says string) {
 }
 
 func TestResultGoesOnToItsEnd(t *testing.T) {
-	s := serveSample(t, Database{})
+	s := serveSample(t, Database{SpoolRows: 10_000})
 	const query = "SELECT sale_id, printf('%.*c', sale_id % 700, 'x'), NULL FROM sales ORDER BY sale_id LIMIT 1950"
 	all := rowsJSON(t, call(t, serveSample(t, Database{MaxRows: 1950, MaxBytes: 1 << 21}), "read_data", object{"query": query, "limit": 1950}))
 
@@ -106,7 +106,7 @@ func TestResultWithoutEndGivesItsConnectionBack(t *testing.T) {
 	if c := a.StructuredContent; rows != 100+DefaultSpoolRows || c.TruncatedBy != result.ByRows || *c.Complete {
 		t.Errorf("after %d rows: %s", rows, a.structured)
 	}
-	wantNotice(t, a, "the result has more than 10100 rows")
+	wantNotice(t, a, "the result has more than 1100 rows")
 }
 
 func TestFetchedPagesHaveTheCapsOfAnswers(t *testing.T) {
@@ -545,7 +545,7 @@ func TestOldResultsMakeRoom(t *testing.T) {
 }
 
 func TestManyReadWhileOneWrites(t *testing.T) {
-	s := serveFake(t, Options{}, Database{}, func(_ context.Context, q engine.Statement, out *result.Writer) error {
+	s := serveFake(t, Options{}, Database{SpoolRows: 10_000}, func(_ context.Context, q engine.Statement, out *result.Writer) error {
 		out.SetColumns([]result.Column{{Name: "n"}, {Name: "late"}})
 		for i := range 8000 {
 			out.Int(int64(i))

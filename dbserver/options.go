@@ -26,7 +26,7 @@ const (
 	DefaultMaxRows        = 1000
 	DefaultMaxBytes       = 64 << 10
 	DefaultMaxCellBytes   = 4 << 10
-	DefaultSpoolRows      = 10000
+	DefaultSpoolRows      = 1000
 	DefaultSpoolBytes     = 16 << 20
 	DefaultTimeout        = 30 * time.Second
 	DefaultLockTimeout    = 2 * time.Second

@@ -21,15 +21,17 @@ var errSpoolTime = errors.New("the time for reading on is up")
 func (r *request) readData(ctx context.Context) ([]byte, error) {
 	limit, notice := r.rowLimit()
 	start := time.Now()
-	page, kept, err := r.read(ctx, r.pageLimits(limit))
-	if err != nil {
-		return nil, err
+	got := r.read(ctx, r.pageLimits(limit))
+	if got.kept != nil {
+		a := r.newAnswer(got.page, start, notice)
+		a.handle = r.server.spools.handle(got.kept, position{})
+		return a.encode(), nil
 	}
-	a := r.newAnswer(page, start, notice)
-	if kept != nil {
-		a.handle = r.server.spools.handle(kept, position{})
+	defer got.out.Release() // when the answer is written
+	if got.err != nil {
+		return nil, got.err
 	}
-	return a.encode(), nil
+	return r.newAnswer(got.page, start, notice).encode(), nil
 }
 
 func (r *request) pageLimits(rows int) result.Limits {
@@ -46,39 +48,45 @@ func (r *request) newAnswer(page result.Page, start time.Time, notice string) *p
 	return a
 }
 
-// read runs the statement of the request and returns the first page of its
-// rows, as soon as that is there. If there are more, the reading goes on behind
-// the answer, and they are kept.
-func (r *request) read(ctx context.Context, limits result.Limits) (result.Page, *spool, error) {
+// A firstPage is what a statement yielded until its first page was full or there
+// was no more. With kept there is more, and out is still in use.
+type firstPage struct {
+	page result.Page
+	out  *result.Writer
+	kept *spool
+	err  error
+}
+
+// read runs the statement of the request until the first page of its rows is
+// there. If there are more, the reading goes on behind the answer, and they are
+// kept.
+func (r *request) read(ctx context.Context, limits result.Limits) firstPage {
 	statement := engine.Statement{SQL: r.args.Query, Params: r.args.Params, Timeout: r.timeout(),
 		MaxRows: limits.Rows + max(r.SpoolRows, 0) + 1} // one tells that there are more
 	if r.SpoolRows < 0 {
 		out := result.NewWriter(limits, nil)
 		err := r.engine.Read(ctx, r.who, statement, out)
-		return out.Page(), nil, err
+		return firstPage{out.Page(), out, nil, err}
 	}
-	reading, end := context.WithCancelCause(r.server.life)
-	unfollow := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
-
-	type first struct {
-		page result.Page
-		kept *spool
-		err  error
-	}
-	answer := make(chan first, 1)
-	r.server.work.Go(func() { // this call is under way, so Close still waits
+	reading, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	unfollow := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) }) // which ends with the server, too
+	answer := make(chan firstPage, 1)
+	r.server.readers.run(func() {
 		defer end(nil)
 		var kept *spool
 		var timer *time.Timer
+		var unlive func() bool
 		var out *result.Writer
 		out = result.NewWriter(limits, func(row, text []byte) bool {
 			if kept == nil {
 				if !unfollow() {
 					return false // ctx has ended before the page was full
 				}
-				kept = r.server.spools.open(r, out.Page())
+				unlive = context.AfterFunc(r.server.life, func() { end(ErrClosed) })
+				page := out.Page()
+				kept = r.server.spools.open(r, page)
 				timer = time.AfterFunc(min(spoolTime, r.AcquireTimeout/2), func() { end(errSpoolTime) })
-				answer <- first{out.Page(), kept, nil}
+				answer <- firstPage{page, out, kept, nil}
 			}
 			cut, invalid := out.Flaws()
 			return kept.add(row, text, cut, invalid)
@@ -88,14 +96,14 @@ func (r *request) read(ctx context.Context, limits result.Limits) (result.Page, 
 			if unfollow(); err == nil && ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
-			answer <- first{out.Page(), nil, err}
+			answer <- firstPage{out.Page(), out, nil, err}
 			return
 		}
 		timer.Stop()
+		unlive()
 		kept.finish(r.endOf(reading, err))
 	})
-	got := <-answer
-	return got.page, got.kept, got.err
+	return <-answer
 }
 
 // endOf says why reading on behind the answer has ended.

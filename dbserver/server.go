@@ -30,6 +30,7 @@ type Server struct {
 	databases []*database
 	tools     *toolset
 	spools    *spools
+	readers   *readers
 	sealer    seal.Sealer
 	log       *slog.Logger
 	audit     *auditLog // nil for none
@@ -72,6 +73,11 @@ func New(options Options) (*Server, error) {
 			return nil, errors.Join(fmt.Errorf("dbserver: database %s: %w", d.Name, err), s.Close())
 		}
 	}
+	connections := 0
+	for _, d := range s.databases {
+		connections += d.MaxConnections
+	}
+	s.readers = newReaders(connections, s.life.Done(), &s.work)
 	s.tools = newToolset(s.databases)
 	for _, c := range options.Tools {
 		if err := s.addCustom(c); err != nil {

@@ -1,6 +1,7 @@
 package dbserver
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -90,6 +91,7 @@ func (r *request) upTo(affected int64) engine.Write {
 func (r *request) write(ctx context.Context, w engine.Write) (*written, error) {
 	limit, _ := r.rowLimit()
 	out := result.NewWriter(result.Limits{Rows: limit, Bytes: r.MaxBytes, Cell: r.MaxCellBytes}, func(_, _ []byte) bool { return true })
+	defer out.Release()
 	done, err := r.engine.Write(ctx, r.who, engine.Statement{SQL: r.args.Query, Params: r.args.Params, Timeout: r.timeout()}, w, out)
 	if err != nil {
 		return nil, err
@@ -103,7 +105,7 @@ func (r *request) write(ctx context.Context, w engine.Write) (*written, error) {
 		a := pageAnswer{Page: page, maxBytes: r.MaxBytes, maxCell: r.MaxCellBytes}
 		told.Columns = append(a.appendColumns([]byte{'['}), ']')
 		told.Rows = append(a.appendRows([]byte{'['}), ']')
-		told.text = page.Text
+		told.text = bytes.Clone(page.Text)
 		told.Notices = append(told.Notices, a.notes()...)
 	}
 	r.rows = done.Affected

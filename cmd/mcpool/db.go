@@ -13,6 +13,7 @@ import (
 	"github.com/mcpool-dev/mcpool/config"
 	"github.com/mcpool-dev/mcpool/dbserver"
 	"github.com/mcpool-dev/mcpool/gateway"
+	"github.com/mcpool-dev/mcpool/internal/serving"
 )
 
 // runDB serves databases, or runs one of the commands that are about them.
@@ -56,6 +57,7 @@ with --listen. They are read-only unless --mode or the file says otherwise.
 	}
 	options := &gateway.Options{Version: version(), AllowedOrigins: *listen.allowedOrigins, Log: log}
 	fronts := []gateway.Server{{Name: name, Handler: db}}
+	serving.CollectLess()
 	if *listen.address == "" {
 		g, err := gateway.New(fronts, options)
 		if err == nil {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -81,7 +82,26 @@ type Spill func(row, text []byte) bool
 // NewWriter returns a Writer of one page. Rows behind it go to spill; with a
 // nil spill they end the reading.
 func NewWriter(limits Limits, spill Spill) *Writer {
-	return &Writer{limits: limits, spill: spill}
+	w := writers.Get().(*Writer)
+	w.limits, w.spill = limits, spill
+	return w
+}
+
+// writers are those whose memory can be used again: it is most of what an answer
+// costs, and is thrown away as soon as the answer is written.
+var writers = sync.Pool{New: func() any { return new(Writer) }}
+
+// mostKept is how much memory a Writer may have that is kept for others.
+const mostKept = 1 << 20
+
+// Release gives the memory of the Writer to others: its page, and what page has
+// been returned, must not be used any more. A Writer need not be released.
+func (w *Writer) Release() {
+	rows, text := w.page.Rows[:0], w.page.Text[:0]
+	if *w = (Writer{}); cap(rows)+cap(text) <= mostKept {
+		w.page.Rows, w.page.Text = rows, text
+	}
+	writers.Put(w)
 }
 
 // A Page is what a result has got to.

@@ -130,18 +130,23 @@ func (s *stmt) columns() []result.Column {
 	return list
 }
 
-// add adds the row to out and reports whether another is wanted.
+// add adds the row to out and reports whether another is wanted. Each value is
+// taken out of the statement once, which locks the connection's mutex, and then
+// looked at without: nobody else uses the connection meanwhile.
 func (s *stmt) add(out *result.Writer, width int) bool {
 	for i := range int32(width) {
-		switch lib.Xsqlite3_column_type(s.tls, s.handle, i) {
+		v := lib.Xsqlite3_column_value(s.tls, s.handle, i)
+		switch lib.Xsqlite3_value_type(s.tls, v) {
 		case lib.SQLITE_INTEGER:
-			out.Int(lib.Xsqlite3_column_int64(s.tls, s.handle, i))
+			out.Int(lib.Xsqlite3_value_int64(s.tls, v))
 		case lib.SQLITE_FLOAT:
-			out.Real(lib.Xsqlite3_column_double(s.tls, s.handle, i))
+			out.Real(lib.Xsqlite3_value_double(s.tls, v))
 		case lib.SQLITE_TEXT:
-			out.Text(s.view(int(i)))
+			p := lib.Xsqlite3_value_text(s.tls, v) // before its bytes, which are those of this form
+			out.Text(unsafe.String((*byte)(pointer(p)), lib.Xsqlite3_value_bytes(s.tls, v)))
 		case lib.SQLITE_BLOB:
-			out.Bytes(s.blob(int(i)))
+			p := lib.Xsqlite3_value_blob(s.tls, v)
+			out.Bytes(unsafe.Slice((*byte)(pointer(p)), lib.Xsqlite3_value_bytes(s.tls, v)))
 		default:
 			out.Null()
 		}
@@ -152,21 +157,7 @@ func (s *stmt) add(out *result.Writer, width int) bool {
 // view is a text of the row, which goes away with the next step.
 func (s *stmt) view(i int) string {
 	p := lib.Xsqlite3_column_text(s.tls, s.handle, int32(i))
-	n := lib.Xsqlite3_column_bytes(s.tls, s.handle, int32(i))
-	if p == 0 || n == 0 {
-		return ""
-	}
-	return unsafe.String((*byte)(pointer(p)), n)
-}
-
-// blob is a blob of the row, which goes away with the next step.
-func (s *stmt) blob(i int) []byte {
-	p := lib.Xsqlite3_column_blob(s.tls, s.handle, int32(i))
-	n := lib.Xsqlite3_column_bytes(s.tls, s.handle, int32(i))
-	if p == 0 || n == 0 {
-		return nil
-	}
-	return unsafe.Slice((*byte)(pointer(p)), n)
+	return unsafe.String((*byte)(pointer(p)), lib.Xsqlite3_column_bytes(s.tls, s.handle, int32(i)))
 }
 
 // text, integer and null read a column of the row whose type is known.
