@@ -145,6 +145,9 @@ func (s *MariaDBServer) end() {
 // Dir is the directory that the server alone can write to.
 func (s *MariaDBServer) Dir() string { return s.home.dir }
 
+// DatabaseDir is the directory in which a database has its files.
+func (s *MariaDBServer) DatabaseDir(name string) string { return filepath.Join(s.data(), name) }
+
 // WriteFile makes a file in Dir that the server alone can read.
 func (s *MariaDBServer) WriteFile(t testing.TB, name, content string) (path string) {
 	t.Helper()

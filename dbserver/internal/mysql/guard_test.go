@@ -183,19 +183,20 @@ func FuzzReadsChangeNothing(f *testing.F) {
 			}
 		}
 	}
-	dir := s.WritableDir(f, "fuzzed")
+	dir, own := s.WritableDir(f, "fuzzed"), s.DatabaseDir("fuzzed")
 	o := options(root)
 	o.AllowUnsafeRole = true
 	o.StatementTimeout = 2e9
 	o.Pool.MaxOpen = 1
 	d := open(f, o)
-	before, clean := state(f, db, dir), session(f, d)
+	before, clean := state(f, db, dir, own), session(f, d)
 	f.Fuzz(func(t *testing.T, sql string) {
+		sql = strings.ReplaceAll(sql, "{dir}", dir)
 		if _, err := d.read(sql); err != nil {
 			return
 		}
 		_, _ = read(t, d, sql)
-		if diff := difference(before, state(t, db, dir)); diff != "" {
+		if diff := difference(before, state(t, db, dir, own)); diff != "" {
 			t.Fatalf("%s changed\n%s", sql, diff)
 		}
 		if now := session(t, d); now != clean {

@@ -5,6 +5,7 @@ package mysql
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
@@ -167,4 +168,33 @@ func TestMaskedColumnsDecideNoWrite(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", sql, err, want)
 		}
 	}
+}
+
+// FuzzMasksHide holds that no statement returns what a mask hides.
+func FuzzMasksHide(f *testing.F) {
+	for _, e := range readCorpus(f, "mysql-allow.txt") {
+		f.Add(e.sql)
+	}
+	for _, sql := range []string{
+		"SELECT email FROM customers", "SELECT c.* FROM hides.customers c", "SELECT hides.c.email FROM customers c", "SELECT `customers`.`email` FROM customers",
+		"SELECT email FROM (customers JOIN orders)", "SELECT email FROM (customers)", "SELECT email FROM ((customers a))", "SELECT * FROM orders RIGHT JOIN customers ON 1",
+		"SELECT email FROM {oj customers LEFT OUTER JOIN orders ON 1}", "TABLE customers ORDER BY email", "(TABLE customers) UNION (TABLE customers)",
+		"SELECT (SELECT MAX(email) FROM customers)", "SELECT 1 IN (TABLE customers)", "SELECT JSON_ARRAYAGG(email) FROM customers", "SELECT VALUES(email) FROM customers",
+		"WITH c AS (TABLE customers) TABLE c", "SELECT email FROM CUSTOMERS", "SELECT email FROM customers PARTITION (p0)", "SELECT e FROM mail", "SELECT * FROM big_orders",
+		"SELECT * FROM customers, LATERAL (SELECT customers.email AS e) x", "SHOW CREATE TABLE customers", "SELECT email FROM `hides`.`customers` AS `customers`",
+	} {
+		f.Add(sql)
+	}
+	s := dbtest.MariaDB(f)
+	reader, _ := sample(f, s, "hides")
+	s.Exec(f, "hides", "CREATE VIEW mail AS SELECT email AS e FROM customers;\nUPDATE customers SET email = CONCAT('hidden', id, '@example.com')")
+	o := options(reader)
+	o.StatementTimeout = time.Second
+	o.Policy.Masks = []engine.Mask{{Columns: []string{"customers.email"}, With: engine.WithNull}}
+	d := open(f, o)
+	f.Fuzz(func(t *testing.T, sql string) {
+		if rows, err := read(t, d, sql); strings.Contains(rows, "hidden") && !strings.Contains(sql, "hidden") {
+			t.Errorf("%s: got %s, %v", sql, rows, err)
+		}
+	})
 }
