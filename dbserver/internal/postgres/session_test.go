@@ -27,7 +27,7 @@ const slow = "SELECT count(*) FROM generate_series(1, 1000000000) a, generate_se
 // server.
 func (p *testDatabase) running(t testing.TB) string {
 	t.Helper()
-	return strings.TrimSpace(p.Exec(t, "postgres", `SELECT count(*) FROM pg_stat_activity WHERE datname = '`+p.database+`' AND state <> 'idle' AND query LIKE '%generate_series%'`))
+	return strings.TrimSpace(p.Exec(t, "postgres", `SELECT count(*) FROM pg_stat_activity WHERE datname = '`+p.database+`' AND pid <> pg_backend_pid() AND state <> 'idle' AND query LIKE '%generate_series%'`))
 }
 
 // awaitRunning returns when so many statements run.
