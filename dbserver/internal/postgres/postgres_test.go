@@ -224,6 +224,7 @@ func BenchmarkSelect1(b *testing.B) {
 func BenchmarkSelect1ByManyCallers(b *testing.B) {
 	d := newDatabase(b).reader(b)
 	b.SetParallelism(8)
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			read(b, d, "select 1")
