@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -163,6 +164,11 @@ func unreachable(message string) *engine.Error {
 		Next: "call database_info for its status, and try again later"}
 }
 
+// protected reports whether a connection has to be.
+func protected(c *pgconn.Config) bool {
+	return c.TLSConfig != nil && !slices.ContainsFunc(c.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.TLSConfig == nil })
+}
+
 // explainOpening tells why a connection could not be opened.
 func (d *Database) explainOpening(ctx context.Context, err error, c *pgconn.Config) *engine.Error {
 	var told *engine.Error
@@ -177,8 +183,7 @@ func (d *Database) explainOpening(ctx context.Context, err error, c *pgconn.Conf
 		if pg.Code == "42501" { // no CONNECT on the database
 			told.Code, told.Layer = engine.AuthFailed, engine.LayerPool
 		}
-	case errors.As(err, &certificate), errors.As(err, &authority), strings.Contains(err.Error(), "tls error"),
-		strings.Contains(err.Error(), "server refused TLS"):
+	case protected(c) && (errors.As(err, &certificate) || errors.As(err, &authority) || strings.Contains(err.Error(), "tls error")):
 		told = &engine.Error{Code: engine.TLSFailed, Layer: engine.LayerPool,
 			Message: "no protected connection to " + place(c) + ": " + lastOf(err),
 			Next:    "ask whoever runs the server to check its TLS settings"}

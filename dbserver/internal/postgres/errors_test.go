@@ -76,6 +76,7 @@ func TestOpeningThatFails(t *testing.T) {
 	for dsn, want := range map[string]string{
 		p.DSN("reader", "wrong-password", p.database):                    engine.AuthFailed,
 		p.DSN("nobody", "wrong-password", p.database):                    engine.AuthFailed,
+		p.DSN("reader", readerPassword, readerPassword):                  engine.Unreachable, // so that the server's message has it
 		p.DSN("reader", readerPassword, "nowhere"):                       engine.Unreachable,
 		"postgres://reader:wrong-password@127.0.0.1:1/x":                 engine.Unreachable,
 		p.DSN("reader", readerPassword, p.database) + "?sslmode=require": engine.TLSFailed,

@@ -221,10 +221,35 @@ func BenchmarkSelect1(b *testing.B) {
 	}
 }
 
-func BenchmarkFunction(b *testing.B) {
+func BenchmarkSelect1ByManyCallers(b *testing.B) {
 	d := newDatabase(b).reader(b)
+	b.SetParallelism(8)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			read(b, d, "select 1")
+		}
+	})
+}
+
+func Benchmark1000Rows(b *testing.B) {
+	p := newDatabase(b)
+	p.Exec(b, p.database, "CREATE TABLE rows AS SELECT i AS id, 'name ' || i AS name, i * 1.5::float8 AS x FROM generate_series(1, 1000) i; GRANT SELECT ON rows TO reader; ANALYZE")
+	d := p.reader(b)
 	for b.Loop() {
-		read(b, d, "select count(u.id) from users u")
+		read(b, d, "SELECT id, name, x FROM rows")
+	}
+}
+
+func BenchmarkFirst100RowsOfAGigabyte(b *testing.B) {
+	p := newDatabase(b)
+	p.Exec(b, p.database, "CREATE UNLOGGED TABLE big AS SELECT i AS id, repeat('x', 970) AS pad FROM generate_series(1, 1000000) i; GRANT SELECT ON big TO reader")
+	d := p.reader(b)
+	for b.Loop() {
+		out := result.NewWriter(result.Limits{Rows: 100, Bytes: 1 << 20, Cell: 4096}, nil)
+		if err := d.Read(b.Context(), someone, engine.Statement{SQL: "SELECT * FROM big"}, out); err != nil || out.Page().Count != 100 {
+			b.Fatal(out.Page().Count, err)
+		}
 	}
 }
 

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,7 +27,7 @@ const slow = "SELECT count(*) FROM generate_series(1, 1000000000) a, generate_se
 // server.
 func (p *testDatabase) running(t testing.TB) string {
 	t.Helper()
-	return strings.TrimSpace(p.Exec(t, "postgres", `SELECT count(*) FROM pg_stat_activity WHERE datname = '`+p.database+`' AND state <> 'idle' AND query LIKE '%generate_series%'`))
+	return strings.TrimSpace(p.Exec(t, "postgres", `SELECT count(*) FROM pg_stat_activity WHERE datname = '`+p.database+`' AND pid <> pg_backend_pid() AND state <> 'idle' AND query LIKE '%generate_series%'`))
 }
 
 // awaitRunning returns when so many statements run.
@@ -84,7 +86,8 @@ func TestTimeoutEndsTheStatement(t *testing.T) {
 
 // The server ends a statement by itself if nobody here is left to end it.
 func TestTheServerKnowsTheTimeout(t *testing.T) {
-	d := newDatabase(t).reader(t, func(o *engine.Options) { o.StatementTimeout, o.LockTimeout = 7*time.Second, 3*time.Second })
+	// The reader's own settings would stand in for those of the connection.
+	d := newDatabase(t).superuser(t, func(o *engine.Options) { o.StatementTimeout, o.LockTimeout = 7*time.Second, 3*time.Second })
 	for setting, want := range map[string]string{"statement_timeout": "7s", "lock_timeout": "3s", "idle_in_transaction_session_timeout": "7s",
 		"default_transaction_read_only": "on", "transaction_read_only": "on", "application_name": "mcpool read_data ann"} {
 		if got := read(t, d, "SHOW "+setting); got != `[["`+want+`"]]` {
@@ -163,6 +166,30 @@ func TestKilledBackendsAreReplaced(t *testing.T) {
 	}
 	if got := read(t, d, "select 1"); got != "[[1]]" {
 		t.Errorf("got %s", got)
+	}
+}
+
+// A statement that has brought its server down is not run again.
+func TestACrashIsNotRepeated(t *testing.T) {
+	s := dbtest.OwnPostgres(t)
+	p := &testDatabase{s, "postgres"}
+	d := p.superuser(t, one)
+	pid, err := strconv.Atoi(strings.Trim(read(t, d, "SELECT pg_backend_pid()"), "[]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		_, err := tryRead(t.Context(), d, slow)
+		done <- err
+	}()
+	p.awaitRunning(t, "1", 10*time.Second)
+	time.Sleep(staleWithin) // the test is of a statement that has run for long
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; code(err) != engine.Unreachable || !strings.Contains(err.Error(), "connection to the database was lost") {
+		t.Errorf("got %v", err)
 	}
 }
 
