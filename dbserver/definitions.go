@@ -25,6 +25,8 @@ type toolset struct {
 // A tool is one tool: what is told of it, and what it does.
 type tool struct {
 	input    *jsonschema.Resolved
+	plain    []plainField // of input, and which of them are needed
+	needed   int
 	database *database              // that it is for; nil if the caller chooses
 	bind     func(r *request) error // makes r.args of the arguments; nil if they are those of our tools
 	serve    func(r *request, ctx context.Context) ([]byte, error)
@@ -98,6 +100,10 @@ func (t *toolset) add(d definition, one *tool) {
 	if one.input, err = d.InputSchema.Resolve(nil); err != nil || one.serve == nil {
 		panic(fmt.Sprintf("BUG: tool %s is not complete: %v", d.Name, err))
 	}
+	if one.bind == nil {
+		one.plain, one.needed = plainFields(d.InputSchema)
+		d.InputSchema = brief(d.InputSchema)
+	}
 	t.tools[d.Name] = one
 	t.definitions = append(t.definitions, d)
 }
@@ -112,6 +118,27 @@ var (
 	readAnnotations  = json.RawMessage(`{"readOnlyHint":true,"destructiveHint":false,"idempotentHint":true,"openWorldHint":false}`)
 	writeAnnotations = json.RawMessage(`{"readOnlyHint":false,"destructiveHint":true,"idempotentHint":false,"openWorldHint":false}`)
 )
+
+// brief returns what models are told of a schema. Bounds are left out: each
+// costs tokens in every conversation, and who goes beyond one is told so.
+func brief(schema *jsonschema.Schema) *jsonschema.Schema {
+	s := schema.CloneSchemas()
+	for name, p := range s.Properties {
+		one := *p
+		one.MinLength, one.MaxLength, one.Minimum, one.Maximum, one.MaxItems, one.Default = nil, nil, nil, nil, nil, nil
+		if one.AnyOf != nil { // params: an array or an object
+			one.AnyOf, one.Types, one.Items = nil, []string{"array", "object"}, anyValue.CloneSchemas()
+		} else if one.Items != nil {
+			one.Items = &jsonschema.Schema{Type: "string"} // which some models cannot do without
+		}
+		s.Properties[name] = &one
+	}
+	return s
+}
+
+// anyValue is a schema of any value that is no truth value itself, as some models
+// want it.
+var anyValue = &jsonschema.Schema{Title: "value"}
 
 // choosing returns the schema with the argument that chooses a database. Over
 // HTTP it is a header, too, by which what stands between can route (MCP

@@ -27,6 +27,13 @@ func object(data []byte, visit func(member)) error {
 // ValidObject reports whether data is exactly one JSON object.
 func ValidObject(data []byte) error { return object(data, nil) }
 
+// Members calls visit for each member of an object, with slices of data that
+// hold its name, without quotes, and its value. The error says why data is not
+// exactly one object.
+func Members(data []byte, visit func(name []byte, value json.RawMessage)) error {
+	return object(data, func(m member) { visit(m.name(data), data[m.valueStart:m.valueEnd:m.valueEnd]) })
+}
+
 // find returns the last member of data with that name: of duplicates, other
 // readers of JSON take the last too.
 func find(data []byte, name string) (found member, ok bool) {
