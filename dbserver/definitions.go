@@ -127,7 +127,9 @@ func brief(schema *jsonschema.Schema) *jsonschema.Schema {
 		one := *p
 		one.MinLength, one.MaxLength, one.Minimum, one.Maximum, one.MaxItems, one.Default = nil, nil, nil, nil, nil, nil
 		if one.AnyOf != nil { // params: an array or an object
-			one.AnyOf, one.Types, one.Items = nil, []string{"array", "object"}, anyValue.CloneSchemas()
+			// No list of types: a client that reads one alone misses which
+			// arguments are headers.
+			one.AnyOf = []*jsonschema.Schema{{Type: "array", Items: &jsonschema.Schema{Title: "value"}}, {Type: "object"}}
 		} else if one.Items != nil {
 			one.Items = &jsonschema.Schema{Type: "string"} // which some models cannot do without
 		}
@@ -135,10 +137,6 @@ func brief(schema *jsonschema.Schema) *jsonschema.Schema {
 	}
 	return s
 }
-
-// anyValue is a schema of any value that is no truth value itself, as some models
-// want it.
-var anyValue = &jsonschema.Schema{Title: "value"}
 
 // choosing returns the schema with the argument that chooses a database. Over
 // HTTP it is a header, too, by which what stands between can route (MCP

@@ -163,6 +163,10 @@ func TestTheDatabaseIsAHeaderToo(t *testing.T) {
 	b.exec("DELETE FROM orders")
 	p := serveDB(t, "--dsn", "full="+a.dsn, "--dsn", "empty="+b.dsn)
 	h := web(t)
+	// Which arguments are headers is looked up for the first call that has one.
+	if _, err := modernly(t.Context(), h, p.url+"/mcp", `{}`, "read_data", object{"database": "full", "query": "SELECT 1"}, nil, "Mcp-Param-Database: full"); err != nil {
+		t.Fatal(err)
+	}
 	for header, rows := range map[string]string{
 		"Mcp-Param-Database: full":                "[[5]]",
 		"mcp-param-database: full":                "[[5]]",
