@@ -153,7 +153,7 @@ func TestADatabaseThatDoesNotAnswer(t *testing.T) {
 
 // mostResident is how much memory mcpool db may hold when it has served a call
 // of a SQLite file and rests, in KiB.
-const mostResident = 64 << 10
+var mostResident = 64 << 10
 
 func TestADatabaseServerAtRestIsSmall(t *testing.T) {
 	if runtime.GOOS != "linux" {
