@@ -114,6 +114,11 @@ func TestADatabaseThatIsDownHeals(t *testing.T) {
 				end()
 			}
 			works()
+			// With connections that nobody uses the program ends well all the same.
+			server.Stop()
+			p.stop()
+			p.end(t)
+			server.Start(t)
 		})
 	}
 }
