@@ -186,6 +186,9 @@ func validationText(err error) string {
 		if !ok {
 			return message
 		}
+		if strings.HasPrefix(what, "anyOf: ") { // it goes on about each schema, and these have no names
+			what = "it has none of the forms that the schema allows"
+		}
 		if message = what; at != "root" && !strings.HasPrefix(what, "validating ") {
 			return strings.TrimPrefix(strings.ReplaceAll(at, "/properties/", "/"), "/") + ": " + what
 		}

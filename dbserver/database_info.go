@@ -78,7 +78,7 @@ func (d *database) limitInfo() map[string]int64 {
 // text returns the information for a reader of text.
 func (i *databaseInfo) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s %s, %s, %s\n", i.Database, i.Engine, i.Version, i.Mode, i.Status)
+	fmt.Fprintf(&b, "%s: %s, %s, %s\n", i.Database, strings.TrimSpace(i.Engine+" "+i.Version), i.Mode, i.Status)
 	if i.Description != "" {
 		b.WriteString(i.Description + "\n")
 	}

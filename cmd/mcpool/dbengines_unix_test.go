@@ -502,6 +502,9 @@ func everyTool(t *testing.T, s *session, b *base, name string, chosen object) {
 	s.fail(t, "READ_ONLY_VIOLATION", "read_data", with(object{"query": "DELETE FROM orders"}))
 	s.fail(t, "MULTI_STATEMENT", "read_data", with(object{"query": "SELECT 1; SELECT 2"}))
 	s.fail(t, "INVALID_ARGUMENT", "read_data", with(object{"query": byID + b.placeholder}))
+	if got := s.fail(t, "INVALID_ARGUMENT", "read_data", with(object{"query": byID + "1", "params": "2"})); !strings.HasPrefix(got.Error.Message, "arguments: params: it has") {
+		t.Errorf("params that are a text: %s", got.text)
+	}
 	s.fail(t, "HANDLE_EXPIRED", "fetch_rows", object{"handle": "no handle"})
 	s.fail(t, "UNKNOWN_OBJECT", "describe_table", with(object{"table_name": "custmers"}))
 
@@ -514,6 +517,23 @@ func everyTool(t *testing.T, s *session, b *base, name string, chosen object) {
 	if list, err := s.ListResourceTemplates(t.Context(), nil); err != nil || len(list.ResourceTemplates) != 2 {
 		t.Errorf("templates: %+v, %v", list, err)
 	}
+}
+
+// TestNamesAreTakenAsTheyAre describes tables with names that have to be quoted.
+func TestNamesAreTakenAsTheyAre(t *testing.T) {
+	onEngines(t, func(t *testing.T, b *base) {
+		s := open(t, transports["HTTP"](t, b.args(t)...), versions[1], nil)
+		for _, name := range []string{"Ünï 李", "it's", "UPPER", "select", `q"t`} {
+			quote := `"`
+			if b.engine == "mysql" {
+				quote = "`"
+			}
+			b.exec("CREATE TABLE " + quote + strings.ReplaceAll(name, quote, quote+quote) + quote + " (x integer)")
+			if got := s.want(t, "describe_table", object{"table_name": name}); !strings.Contains(got.text, "table ") || !strings.Contains(got.text, name) {
+				t.Errorf("%s is described as %s", name, got.text)
+			}
+		}
+	})
 }
 
 // TestSeveralDatabasesAtOnce serves one database of each engine, by flags and by

@@ -197,6 +197,12 @@ func (c *conn) IsValid() bool {
 	return !c.broken && (c.expires.IsZero() || time.Now().Before(c.expires))
 }
 
+// Close ends the connection. That its server was gone before is no failure.
+func (c *conn) Close() error {
+	_ = c.Conn.Close()
+	return nil
+}
+
 // exec runs a statement of our own. No context goes to the driver: it would
 // close the connection and leave the statement running.
 func (c *conn) exec(statement string) error {

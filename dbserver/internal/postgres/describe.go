@@ -46,7 +46,7 @@ func (d *Database) find(t *tx, n engine.Name) (oid string, err error) {
 	var found []candidate
 	err = t.rows(query{`SELECT c.oid, n.nspname, c.relname, pg_catalog.pg_table_is_visible(c.oid)
 		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND lower(c.relname) = lower($2) AND ($1 = '' OR lower(n.nspname) = lower($1))
+		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND lower(c.relname) = lower($2::text COLLATE "C") AND ($1 = '' OR lower(n.nspname) = lower($1::text COLLATE "C"))
 		AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_any_column_privilege(c.oid, 'SELECT')
 		ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C" LIMIT 100`, [][]byte{[]byte(n.Schema), []byte(n.Table)}},
 		func(v [][]byte) error {
