@@ -18,6 +18,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/dbplugin"
+	"github.com/mcpool-dev/mcpool/internal/dbtest"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -115,8 +116,7 @@ func dbhubOfTwo(place *url.URL) (argv, env []string) {
 	return []string{absolute(node22), absolute(dbhubScript), "--transport", "stdio", "--config", file}, nil
 }
 
-// place returns the database of an engine: a new file of SQLite, or what
-// MCPOOL_INTEROP_POSTGRES or MCPOOL_INTEROP_MYSQL names.
+// place returns a new database of an engine.
 func (s *databaseServer) place(t *testing.T) *url.URL {
 	t.Helper()
 	if s.engine == "sqlite" {
@@ -135,10 +135,27 @@ func (s *databaseServer) place(t *testing.T) *url.URL {
 		}
 		return &url.URL{Scheme: "sqlite", Path: file}
 	}
-	variable := "MCPOOL_INTEROP_" + strings.ToUpper(s.engine)
-	place, err := url.Parse(os.Getenv(variable))
-	if err != nil || place.Host == "" {
-		t.Skipf("no database for %s: %s names none, as in %s://user:password@127.0.0.1:5432/shop; README.md says how", s.name, variable, s.engine)
+	statements, err := os.ReadFile("testdata/databases/" + s.engine + ".sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "shop_" + strings.ReplaceAll(s.name, "-", "_")
+	var dsn string
+	switch s.engine {
+	case "postgres":
+		server := dbtest.Postgres(t)
+		server.Database(t, name)
+		server.Exec(t, name, string(statements))
+		dsn = server.Superuser(name)
+	case "mysql":
+		server := dbtest.MariaDB(t)
+		server.Database(t, name)
+		server.Exec(t, name, string(statements))
+		dsn = server.Root(name)
+	}
+	place, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return place
 }

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/mcpool-dev/mcpool/internal/dbtest"
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(mcptest.Settled(m), goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(mcptest.Settled(dbtest.Servers(m)), goleak.Cleanup(func(code int) {
 		if left := leftOf(runKey + "=" + mark); len(left) > 0 {
 			fmt.Fprintf(os.Stderr, "processes are left: %v\n", left)
 			code = max(code, 1)
