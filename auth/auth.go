@@ -171,12 +171,17 @@ type Error struct {
 
 func (e *Error) Error() string { return e.text }
 
-// Write answers a request with the error, as one line of text.
-func (e *Error) Write(w http.ResponseWriter) {
-	for name, values := range e.Header {
-		w.Header()[name] = values
+// Refuse answers a request with an error of [Authenticator.Authenticate], as one
+// line of text.
+func Refuse(w http.ResponseWriter, err error) {
+	status := http.StatusUnauthorized
+	if e := (*Error)(nil); errors.As(err, &e) {
+		status = e.Status
+		for name, values := range e.Header {
+			w.Header()[name] = values
+		}
 	}
-	http.Error(w, e.text, e.Status)
+	http.Error(w, err.Error(), status)
 }
 
 // invalid is a token that is not taken.

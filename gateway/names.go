@@ -134,7 +134,9 @@ func (q *request) offers(s *backend, tool string) bool {
 		(q.rights.Offers == nil || q.rights.Offers(s.Name, tool))
 }
 
-func (q *request) filters(s *backend) bool { return len(s.Allow)+len(s.Deny) > 0 || q.rights.Offers != nil }
+func (q *request) filters(s *backend) bool {
+	return len(s.Allow)+len(s.Deny) > 0 || q.rights.Offers != nil
+}
 
 // noSlash takes the meaning from "/", which path.Match has no * match: names of
 // tools may have some.
