@@ -134,7 +134,7 @@ func TestDependenciesStayInTheirRoom(t *testing.T) {
 		"github.com/goccy/go-yaml":               {"config/"},
 		"github.com/tailscale/hujson":            {"config/"},
 		"github.com/prometheus/client_golang":    {"admin/"},
-		"github.com/go-jose/go-jose/v4":          {"auth/"},
+		"github.com/go-jose/go-jose/v4":          {"auth/", "internal/mcptest/"},
 		"golang.org/x/time":                      {"auth/"},
 		"golang.org/x/oauth2":                    {"rpc/", "credentials.go", "bearer.go", "oauth.go"},
 		"pgregory.net/rapid":                     {"internal/pooltest/"},

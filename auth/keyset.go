@@ -40,6 +40,7 @@ type keySet struct {
 	issuer, url string // url is "" where the issuer's metadata says it
 	client      *http.Client
 	log         *slog.Logger
+	now         func() time.Time // time.Now, but in tests: sockets do not go with virtual time
 
 	mu     sync.Mutex // guards what follows
 	keys   []jose.JSONWebKey
@@ -50,7 +51,7 @@ type keySet struct {
 }
 
 func newKeySet(issuer, url string, log *slog.Logger) *keySet {
-	return &keySet{issuer: issuer, url: url, log: log, client: &http.Client{
+	return &keySet{issuer: issuer, url: url, log: log, now: time.Now, client: &http.Client{
 		// What an issuer's metadata names is its own; where a redirection leads is
 		// up to whoever answers.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -64,7 +65,7 @@ func newKeySet(issuer, url string, log *slog.Logger) *keySet {
 func (s *keySet) get(ctx context.Context, id string) ([]jose.JSONWebKey, error) {
 	for {
 		s.mu.Lock()
-		now := time.Now()
+		now := s.now()
 		found, age := s.findLocked(id), now.Sub(s.read)
 		usable := s.keys != nil && age < setLife
 		asking, may := s.asking, now.After(s.next)
@@ -119,7 +120,7 @@ func (s *keySet) ask(ctx context.Context) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
+	now := s.now()
 	if s.err, s.next = err, now.Add(setRetry); err == nil {
 		s.keys, s.read, s.next = keys, now, now.Add(setPause)
 	}
