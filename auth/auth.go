@@ -71,26 +71,44 @@ type Authenticator struct {
 // where the key file cannot be read; an issuer is asked nothing before its first
 // token comes.
 func New(o Options) (*Authenticator, error) {
+	a, err := o.make()
+	if err == nil {
+		err = a.keys.open()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	return a, nil
+}
+
+// Check returns what [New] would fail with, but for what is in the key file,
+// which it does not open.
+func (o Options) Check() error {
+	if _, err := o.make(); err != nil {
+		return fmt.Errorf("auth: %w", err)
+	}
+	return nil
+}
+
+func (o *Options) make() (*Authenticator, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Authenticator{url: o.URL, certificates: o.Certificates}
 	if err := o.check(); err != nil {
-		return nil, fmt.Errorf("auth: %w", err)
+		return nil, err
 	}
 	var err error
 	if a.keys, err = newKeyring(o.Keys, o.KeyFile, o.Log); err != nil {
-		return nil, fmt.Errorf("auth: %w", err)
+		return nil, err
 	}
 	if o.JWT != nil {
 		if a.tokens, err = newTokens(*o.JWT, o.URL, o.Log); err != nil {
-			return nil, fmt.Errorf("auth: jwt: %w", err)
+			return nil, fmt.Errorf("jwt: %w", err)
 		}
 	}
-	if a.accounts, err = newAccounts(o.Rules); err != nil {
-		return nil, fmt.Errorf("auth: %w", err)
-	}
-	return a, nil
+	a.accounts, err = newAccounts(o.Rules)
+	return a, err
 }
 
 func (o *Options) check() error {

@@ -165,17 +165,27 @@ func newKeyring(fixed []Key, file string, log *slog.Logger) (*keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.keys = keys; file == "" {
-		return k, nil
-	}
-	if k.text, err = readKeyFile(file); err == nil {
-		k.keys, err = k.with(k.text)
-	}
-	k.looked = time.Now()
-	if err != nil {
-		return nil, fmt.Errorf("key file %s: %w", file, err)
-	}
+	k.keys = keys
 	return k, nil
+}
+
+// open reads the file for the first time. It has to be good.
+func (k *keyring) open() error {
+	if k.file == "" {
+		return nil
+	}
+	text, err := readKeyFile(k.file)
+	var keys []Key
+	if err == nil {
+		keys, err = k.with(text)
+	}
+	if err != nil {
+		return fmt.Errorf("key file %s: %w", k.file, err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.keys, k.text, k.looked = keys, text, time.Now()
+	return nil
 }
 
 // with returns the keys there are with those of a file.

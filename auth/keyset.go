@@ -63,12 +63,12 @@ func newKeySet(issuer, url string, log *slog.Logger) *keySet {
 // once for all who want it. It fails where no key of the issuer is known, and
 // with the cause of ctx.
 func (s *keySet) get(ctx context.Context, id string) ([]jose.JSONWebKey, error) {
-	for {
+	for asked := false; ; {
 		s.mu.Lock()
 		now := s.now()
 		found, age := s.findLocked(id), now.Sub(s.read)
 		usable := s.keys != nil && age < setLife
-		asking, may := s.asking, now.After(s.next)
+		asking, may := s.asking, !asked && now.After(s.next)
 		switch {
 		case usable && len(found) > 0 && (age < setFresh || asking != nil || !may),
 			usable && len(found) == 0 && asking == nil && !may:
@@ -89,6 +89,7 @@ func (s *keySet) get(ctx context.Context, id string) ([]jose.JSONWebKey, error) 
 			s.asking = make(chan struct{})
 			s.mu.Unlock()
 			s.ask(ctx)
+			asked = true
 		}
 	}
 }

@@ -48,6 +48,7 @@ func AccessSettingNames() []string { return slices.Clone(accessSettings) }
 func (r *reader) access(authNode, tlsNode *node, flags map[string]string) (*auth.Options, TLS) {
 	var options auth.Options
 	var tls TLS
+	before := len(r.errs)
 	said := authNode != nil && authNode.kind != null
 	if said {
 		r.authOf(authNode, &options, &tls)
@@ -62,9 +63,8 @@ func (r *reader) access(authNode, tlsNode *node, flags map[string]string) (*auth
 			}
 		}
 	}
-	for name, field := range map[string]*string{
-		"auth_url": &options.URL, "auth_key_file": &options.KeyFile, "tls_cert_file": &tls.CertFile, "tls_key_file": &tls.KeyFile,
-	} {
+	for i, field := range []*string{&options.URL, &options.KeyFile, &tls.CertFile, &tls.KeyFile} {
+		name := accessSettings[i]
 		if value := os.Getenv(mcpool.EnvPrefix + strings.ToUpper(name)); value != "" {
 			*field = value
 		}
@@ -84,9 +84,8 @@ func (r *reader) access(authNode, tlsNode *node, flags map[string]string) (*auth
 		}
 		return nil, tls
 	}
-	if len(r.errs) == 0 {
-		// What is wrong together; the key file is read, so that a check is one.
-		if _, err := auth.New(options); err != nil {
+	if len(r.errs) == before {
+		if err := options.Check(); err != nil {
 			r.errs = append(r.errs, err)
 		}
 	}
