@@ -20,7 +20,7 @@ const module = "github.com/mcpool-dev/mcpool"
 var floors = [][]string{
 	1: {"rpc", "internal/slots", "internal/jsonrpc", "internal/mirror", "internal/children", "internal/serving", "internal/seal",
 		"dbserver/internal/result", "dbserver/internal/sqltext"},
-	2: {"internal/transport", "dbserver/internal/engine"},
+	2: {"internal/transport", "dbserver/internal/engine", "auth"},
 	3: {".", "dbserver/internal/sqlite", "dbserver/internal/postgres", "dbserver/internal/mysql", "dbserver/internal/sqlserver"},
 	4: {"dbserver", "dbplugin", "gateway"},
 	5: {"config", "admin", "gosdk"},
@@ -134,6 +134,8 @@ func TestDependenciesStayInTheirRoom(t *testing.T) {
 		"github.com/goccy/go-yaml":               {"config/"},
 		"github.com/tailscale/hujson":            {"config/"},
 		"github.com/prometheus/client_golang":    {"admin/"},
+		"github.com/go-jose/go-jose/v4":          {"auth/", "internal/mcptest/"},
+		"golang.org/x/time":                      {"auth/"},
 		"golang.org/x/oauth2":                    {"rpc/", "credentials.go", "bearer.go", "oauth.go"},
 		"pgregory.net/rapid":                     {"internal/pooltest/"},
 		"go.uber.org/goleak":                     {"internal/mcptest/"},

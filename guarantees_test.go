@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
 // TestGuaranteesNameTests holds that ARCHITECTURE.md promises nothing that no
@@ -18,7 +19,7 @@ func TestGuaranteesNameTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exists := allTests(t)
+	exists := mcptest.Tests(t, ".")
 	named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(text, -1)
 	if len(named) < 15 {
 		t.Errorf("only %d tests are named", len(named))
@@ -30,24 +31,38 @@ func TestGuaranteesNameTests(t *testing.T) {
 	}
 }
 
-// allTests returns, by the name of each test of the module, the file it is in.
-func allTests(t *testing.T) map[string]string {
-	t.Helper()
-	all := map[string]string{}
-	err := filepath.WalkDir(".", func(file string, _ os.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(file, "_test.go") {
-			return err
-		}
-		source, err := os.ReadFile(file)
-		for _, test := range regexp.MustCompile(`(?m)^func (Test\w+)`).FindAllSubmatch(source, -1) {
-			all[string(test[1])] = string(source)
-		}
-		return err
-	})
+// TestThreatsNameTests holds that each threat of SECURITY.md has a test, and that
+// there is each that is named.
+func TestThreatsNameTests(t *testing.T) {
+	text, err := os.ReadFile("SECURITY.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return all
+	_, section, ok := strings.Cut(string(text), "\n## Threats\n")
+	if !ok {
+		t.Fatal("SECURITY.md has no section Threats")
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	exists, name, rows := mcptest.Tests(t, "."), regexp.MustCompile("`((?:Test|Fuzz)\\w+)`"), 0
+	for line := range strings.Lines(section) {
+		cells := strings.Split(strings.Trim(line, "|\n"), "|")
+		if len(cells) != 3 || strings.HasPrefix(line, "|---") || strings.HasPrefix(line, "| threat") {
+			continue
+		}
+		rows++
+		named := name.FindAllStringSubmatch(cells[2], -1)
+		if len(named) == 0 {
+			t.Errorf("no test is named for %s", cells[0])
+		}
+		for _, n := range named {
+			if exists[n[1]] == "" {
+				t.Errorf("SECURITY.md names %s, which does not exist", n[1])
+			}
+		}
+	}
+	if rows < 20 {
+		t.Errorf("the table has %d rows", rows)
+	}
 }
 
 // TestREADMEProgramCompiles keeps the first program people copy true.

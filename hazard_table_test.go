@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
 // hazards are what servers do that has cost other clients a connection, and all
@@ -123,7 +125,7 @@ const (
 
 // TestHazardsNameTests holds that no cell of the table is open.
 func TestHazardsNameTests(t *testing.T) {
-	files := allTests(t)
+	files := mcptest.Tests(t, ".")
 	if len(hazards) < 20 {
 		t.Errorf("%d hazards", len(hazards))
 	}

@@ -131,6 +131,30 @@
 // (MCP_POOL_GATEWAY_PREFIX), which beats the file; session_key has no flag.
 // Gateways behind one balancer want the same session_key. Without one, a
 // program may keep one of its own.
+//
+// # Who may call
+//
+// Without auth anybody may who reaches the address. With it, a request that
+// does not say who makes it is refused:
+//
+//	"auth": {
+//	  "url": "https://mcp.example.com",
+//	  "keys": [{"name": "ci", "sha256": "…", "admin": true}],
+//	  "key_file": "keys",
+//	  "jwt": {"issuer": "https://login.example.com", "audience": ["https://mcp.example.com/mcp"], "scopes": ["mcp"]},
+//	  "client_certificates": {"ca_file": "clients.pem", "principal": "uri"},
+//	  "principals": {
+//	    "ci": {"allow": ["sales"], "deny_tools": ["*__write_*"], "rate": 20, "max_calls": 8},
+//	    "*": {"deny": ["sales"]}
+//	  }
+//	},
+//	"tls": {"cert_file": "server.pem", "key_file": "server.key"}
+//
+// The keys of auth are the fields of [auth.Options] in snake case, those of jwt of
+// [auth.JWT], those of an entry of principals of [auth.Rule]. An entry is for the
+// principals whose names match its own, and of several the first counts. Flags
+// (--auth-key-file) and the environment (MCP_POOL_AUTH_KEY_FILE) change url and
+// key_file, and cert_file and key_file of tls.
 package config
 
 import (
@@ -142,6 +166,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/auth"
 	"github.com/mcpool-dev/mcpool/dbserver"
 )
 
@@ -151,6 +176,9 @@ type Config struct {
 	Servers []Server
 	// Gateway is how they are served.
 	Gateway Gateway
+	// Auth says who may call, nil for anybody; and TLS how clients are spoken to.
+	Auth *auth.Options
+	TLS  TLS
 }
 
 // A Server is one server, and how its pool behaves.
@@ -186,7 +214,7 @@ func Default(flags map[string]string) (*Config, error) {
 		Pool:        common.pool,
 		CallTimeout: common.callTimeout,
 		Databases:   &dbserver.Options{Databases: []dbserver.Database{{Name: "sales", DSN: Sample}}},
-	}}, r.gateway(nil, flags))
+	}}, r.gateway(nil, flags), nil, flags)
 }
 
 // Load reads the file at path. Flags are settings given on the command line,
@@ -223,7 +251,7 @@ func Parse(data []byte, name string, flags map[string]string) (*Config, error) {
 	if len(servers) == 0 && len(r.errs) == 0 {
 		r.errs = append(r.errs, fmt.Errorf("%s: no server: want at least one, not disabled, in mcpServers, servers or databases", name))
 	}
-	return r.finish(servers, gateway)
+	return r.finish(servers, gateway, root, flags)
 }
 
 // fileError puts the file, and the line if it is known, before err.
@@ -235,13 +263,19 @@ func fileError(name string, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// finish returns what was read, or all that is wrong with it.
-func (r *reader) finish(servers []Server, gateway Gateway) (*Config, error) {
+// finish reads what else the file has (nil for none) and returns all that was
+// read, or all that is wrong with it.
+func (r *reader) finish(servers []Server, gateway Gateway, root *node, flags map[string]string) (*Config, error) {
+	var authNode, tlsNode *node
+	if root != nil {
+		authNode, tlsNode = root.get("auth"), root.get("tls")
+	}
+	auth, tls := r.access(authNode, tlsNode, flags)
 	if len(r.errs) == 0 {
 		r.errs = validate(servers)
 	}
 	if len(r.errs) > 0 {
 		return nil, errors.Join(r.errs...)
 	}
-	return &Config{Servers: servers, Gateway: gateway}, nil
+	return &Config{Servers: servers, Gateway: gateway, Auth: auth, TLS: tls}, nil
 }

@@ -62,8 +62,8 @@ func (r *reader) common(pool *node, flags map[string]string) settings {
 		switch {
 		case slices.Contains(SettingNames(), name):
 			r.set(&s, name, flags[name], "flag "+name)
-		case !slices.Contains(GatewaySettingNames(), name): // which are read elsewhere
-			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name, didYouMean(name, append(SettingNames(), GatewaySettingNames()...))))
+		case !slices.Contains(allSettings(), name): // the others are read elsewhere
+			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name, didYouMean(name, allSettings())))
 		}
 	}
 	return s
@@ -76,11 +76,16 @@ func (r *reader) set(s *settings, name, value, source string) {
 	}
 }
 
+// allSettings are the names of what may stand in the environment.
+func allSettings() []string {
+	return slices.Concat(SettingNames(), GatewaySettingNames(), accessSettings)
+}
+
 // unknownVariables refuses what looks like a setting in the environment and
 // is none: a misspelt one would be without effect, unnoticed.
 func unknownVariables() []error {
 	var known []string
-	for _, name := range append(SettingNames(), GatewaySettingNames()...) {
+	for _, name := range allSettings() {
 		known = append(known, mcpool.EnvPrefix+strings.ToUpper(name))
 	}
 	var errs []error

@@ -1,14 +1,13 @@
 package dbserver
 
 import (
-	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
 // TestFeaturesHaveTests holds the table of features in docs/database.md to the
@@ -24,7 +23,7 @@ func TestFeaturesHaveTests(t *testing.T) {
 		t.Fatal("docs/database.md has no section Features")
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
-	tests := allTests(t)
+	tests := mcptest.Tests(t, "..")
 	name := regexp.MustCompile(`\b(?:Test|Fuzz|Example)[A-Za-z0-9_]+`)
 	rows := 0
 	for line := range strings.Lines(section) {
@@ -38,7 +37,7 @@ func TestFeaturesHaveTests(t *testing.T) {
 			t.Errorf("no test is named for %s", cells[0])
 		}
 		for _, n := range named {
-			if !tests[n] {
+			if tests[n] == "" {
 				t.Errorf("%s: there is no %s", cells[0], n)
 			}
 		}
@@ -46,32 +45,6 @@ func TestFeaturesHaveTests(t *testing.T) {
 	if rows < 30 {
 		t.Errorf("the table has %d rows", rows)
 	}
-}
-
-// allTests are the tests of all modules.
-func allTests(t *testing.T) map[string]bool {
-	t.Helper()
-	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example)[A-Za-z0-9_]*)\(`)
-	tests := map[string]bool{}
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == "venv"):
-			return filepath.SkipDir
-		case !strings.HasSuffix(path, "_test.go"):
-			return nil
-		}
-		data, err := os.ReadFile(path)
-		for _, m := range declared.FindAllSubmatch(data, -1) {
-			tests[string(m[1])] = true
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tests
 }
 
 // TestCodesAreDocumented holds the list of codes in the package comment to what

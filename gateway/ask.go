@@ -45,7 +45,7 @@ func (q *request) call(ctx context.Context, s *backend, method string, params js
 	leave := func() {}
 	if method != methodDiscover { // what a server can is told once, to a client that begins
 		var err error
-		if leave, err = q.gateway.limits.enter(s, q.caller.Principal); err != nil {
+		if leave, err = q.gateway.limits.enter(s, q.caller.Principal, q.rights.MaxCalls); err != nil {
 			return rpc.Answer{}, err
 		}
 	}

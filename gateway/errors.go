@@ -123,7 +123,10 @@ func httpStatus(e *rpc.Error, era era) int {
 // in whatever era; 0 for any other error. Clients are told to come back.
 func overloaded(err error) int {
 	var limit *limitError
+	var early *earlyError
 	switch {
+	case errors.As(err, &early):
+		return http.StatusTooManyRequests
 	case errors.As(err, &limit) && limit.server == "":
 		return http.StatusTooManyRequests
 	case errors.As(err, &limit), errors.Is(err, mcpool.ErrQueueFull), errors.Is(err, errClosed):

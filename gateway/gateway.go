@@ -56,8 +56,8 @@ type Server struct {
 	// modern clients over HTTP are told so with status 503, others with an error
 	// of the protocol, as some wait for ever after such a status.
 	MaxCalls int
-	// Allow and Deny are patterns of the names of tools, as of [path.Match]. What
-	// Deny matches is neither listed nor called, and where Allow has any, only
+	// Allow and Deny are patterns of the names of tools, as of [path.Match], in
+	// which * stands for any text, "/" also. What Deny matches is neither listed nor called, and where Allow has any, only
 	// what one of them matches is.
 	Allow, Deny []string
 	// EndSession is told once that a client's session has ended: by DELETE,
@@ -136,9 +136,12 @@ type Options struct {
 	Name string
 	// Principal says on whose behalf a request over HTTP is made; "" is the
 	// principal of the pools. What it cannot say it refuses with an error, which
-	// the client is told with HTTP status 401. It is asked for each request, of
-	// several at once. Nil for "" always.
+	// the client is told with HTTP status 401, or as a [PrincipalError] says. It
+	// is asked for each request, of several at once. Nil for "" always.
 	Principal func(*http.Request) (string, error)
+	// Rights says what a principal may do, over whatever transport. It is asked
+	// for each request, of several at once. Nil for everything.
+	Rights func(principal string) Rights
 	// MaxCallsPerPrincipal bounds the calls of one principal that are under
 	// way; 0 for [DefaultMaxCallsPerPrincipal]. More are not made, as with
 	// Server.MaxCalls, but the status is 429. It also bounds the requests of each
@@ -170,6 +173,7 @@ type Gateway struct {
 	serverInfo json.RawMessage
 	maxBody    int64
 	principal  func(*http.Request) (string, error)
+	rights     func(principal string) Rights
 	log        *slog.Logger
 	handler    http.Handler
 	joinHeader http.Header
@@ -221,6 +225,9 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 	if o.Principal == nil {
 		o.Principal = func(*http.Request) (string, error) { return "", nil }
 	}
+	if o.Rights == nil {
+		o.Rights = func(string) Rights { return Rights{} }
+	}
 	if o.MaxCallsPerPrincipal == 0 {
 		o.MaxCallsPerPrincipal = DefaultMaxCallsPerPrincipal
 	}
@@ -237,6 +244,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		serverInfo: info,
 		maxBody:    o.MaxBody,
 		principal:  o.Principal,
+		rights:     o.Rights,
 		log:        o.Log,
 		joinHeader: o.JoinHeader.Clone(),
 		sealer:     sealer,

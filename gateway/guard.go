@@ -39,7 +39,7 @@ func Guard(next http.Handler, hosts, origins []string) http.Handler {
 				return
 			}
 			w.Header().Set("Access-Control-Allow-Origin", origins[0])
-			w.Header().Set("Access-Control-Expose-Headers", headerSession)
+			w.Header().Set("Access-Control-Expose-Headers", headerSession+", WWW-Authenticate")
 			if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 				preflight(w, r)
 				return

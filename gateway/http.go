@@ -34,19 +34,25 @@ type visit struct {
 // route finds the endpoint of a request's path and what its method is for.
 func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 	v := &visit{w: w, r: r, accepts: parseAccept(r.Header.Values("Accept"))}
+	var err error
+	// First of all: who is nobody here is not told what there is, either.
+	if v.principal, err = g.principal(r); err != nil {
+		refusePrincipal(w, err)
+		return
+	}
+	rights := g.rights(v.principal)
 	var older bool // HTTP+SSE
 	if v.endpoint, older = g.endpoint(r.URL.Path); v.endpoint == nil {
-		names := make([]string, len(g.all.servers))
-		for i, s := range g.all.servers {
-			names[i] = s.Name
+		var names []string
+		for _, s := range g.all.visibleTo(rights).servers {
+			names = append(names, s.Name)
 		}
 		refuse(w, http.StatusNotFound, rpc.Errorf(rpc.CodeInvalidRequest,
 			"nothing is served at %s: there are /mcp and /mcp/NAME, where NAME is one of %s", r.URL.Path, strings.Join(names, ", ")))
 		return
 	}
-	var err error
-	if v.principal, err = g.principal(r); err != nil {
-		refuse(w, http.StatusUnauthorized, rpc.Errorf(rpc.CodeInvalidRequest, "who calls is not known: %v", err))
+	if v.endpoint = v.endpoint.visibleTo(rights); len(v.endpoint.servers) == 0 {
+		refuse(w, http.StatusForbidden, rpc.Errorf(rpc.CodeInvalidRequest, "nothing at %s is served to %s", r.URL.Path, v.principal))
 		return
 	}
 	visitor := "" // of HTTP+SSE
@@ -337,6 +343,9 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 	case overloaded(err) != 0 && (q.era == modern || errors.Is(err, errClosed)):
 		// Legacy clients do not read an error whose status is not 200, and some
 		// wait for ever; but another gateway may have taken the place of this one.
+		if early := (*earlyError)(nil); errors.As(err, &early) {
+			v.w.Header().Set("Retry-After", early.seconds())
+		}
 		out.answer(overloaded(err), jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))
 	case errors.Is(err, errDuplicate):
 		out.answer(http.StatusBadRequest, jsonrpc.AppendError(nil, q.id, wireError(err, q.era)))

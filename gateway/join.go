@@ -159,6 +159,10 @@ func (j *joiners) close() {
 // joined. To try again does not help.
 var ErrNotJoinable = errors.New("what listens there is no gateway of mcpool, or one of a version that cannot be joined")
 
+// ErrNotAdmitted is a gateway that asks who calls, and does not take what it was
+// told. To try again does not help.
+var ErrNotAdmitted = errors.New("the gateway asks who calls: its key is missing, or is not taken")
+
 const (
 	// joinTime is how long a gateway may take to say whether it can be joined, and
 	// maxJoinHead bounds what it says, in bytes.
@@ -177,19 +181,23 @@ type Joined struct {
 }
 
 // Join asks the gateway that listens at a TCP address to serve a client of this
-// program, as it would at /mcp. It waits until it is told, ctx ends, or 10 s are
-// over. The error wraps [ErrNotJoinable], the cause of ctx, or what the network
+// program, as it would at /mcp; token is who calls, as a Bearer token, "" where
+// that is not asked. It waits until it is told, ctx ends, or 10 s are
+// over. The error wraps [ErrNotJoinable], [ErrNotAdmitted], the cause of ctx, or what the network
 // has against it.
-func Join(ctx context.Context, address string) (*Joined, error) {
+func Join(ctx context.Context, address, token string) (*Joined, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, joinTime, fmt.Errorf("no answer within %v", joinTime))
 	defer cancel()
+	if strings.ContainsAny(token, "\r\n") {
+		return nil, fmt.Errorf("join %s: %w", address, ErrNotAdmitted)
+	}
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	response, in, err := askToJoin(conn)
+	response, in, err := askToJoin(conn, token)
 	if !stop() {
 		err = context.Cause(ctx)
 	}
@@ -200,6 +208,8 @@ func Join(ctx context.Context, address string) (*Joined, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("join %s: %w", address, err)
+	case response.StatusCode == http.StatusUnauthorized, response.StatusCode == http.StatusForbidden:
+		return nil, fmt.Errorf("join %s: %w: status %d", address, ErrNotAdmitted, response.StatusCode)
 	case response.StatusCode == http.StatusServiceUnavailable:
 		return nil, fmt.Errorf("join %s: it takes no more clients now", address)
 	}
@@ -208,14 +218,18 @@ func Join(ctx context.Context, address string) (*Joined, error) {
 
 // askToJoin sends the request and reads the head of the response, behind which
 // the reader goes on.
-func askToJoin(conn net.Conn) (*http.Response, *bufio.Reader, error) {
+func askToJoin(conn net.Conn, token string) (*http.Response, *bufio.Reader, error) {
 	// Whatever the address is, it is a gateway of this machine that is meant.
-	_, err := io.WriteString(conn, "GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: "+joinProtocol+"\r\n\r\n")
+	head := "GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: " + joinProtocol + "\r\n"
+	if token != "" {
+		head += "Authorization: Bearer " + token + "\r\n"
+	}
+	_, err := io.WriteString(conn, head+"\r\n")
 	if err != nil {
 		return nil, nil, err
 	}
-	head := &io.LimitedReader{R: conn, N: maxJoinHead}
-	in := bufio.NewReader(head)
+	bounded := &io.LimitedReader{R: conn, N: maxJoinHead}
+	in := bufio.NewReader(bounded)
 	// Nothing before it was HTTP: that is no network that fails.
 	if begin, err := in.Peek(len("HTTP/1.")); err != nil {
 		return nil, nil, err
@@ -223,9 +237,9 @@ func askToJoin(conn net.Conn) (*http.Response, *bufio.Reader, error) {
 		return nil, nil, fmt.Errorf("%w: it does not speak HTTP", ErrNotJoinable)
 	}
 	response, err := http.ReadResponse(in, &http.Request{Method: http.MethodGet})
-	if err != nil && head.N <= 0 {
+	if err != nil && bounded.N <= 0 {
 		err = fmt.Errorf("%w: the head of its answer has more than %d bytes", ErrNotJoinable, maxJoinHead)
 	}
-	head.N = math.MaxInt64
+	bounded.N = math.MaxInt64
 	return response, in, err
 }

@@ -68,7 +68,7 @@ func TestWhoMayJoin(t *testing.T) {
 	if response := ask(host, upgrade); response.StatusCode != 503 || response.Header.Get("Retry-After") == "" {
 		t.Errorf("after Close: %d %v", response.StatusCode, response.Header)
 	}
-	if _, err := Join(t.Context(), address(server)); err == nil || errors.Is(err, ErrNotJoinable) {
+	if _, err := Join(t.Context(), address(server), ""); err == nil || errors.Is(err, ErrNotJoinable) {
 		t.Errorf("Join after Close: %v", err)
 	}
 }
@@ -77,7 +77,7 @@ func TestWhatCannotBeJoined(t *testing.T) {
 	t.Parallel()
 	other := httptest.NewServer(http.NotFoundHandler())
 	defer other.Close()
-	if _, err := Join(t.Context(), address(other)); !errors.Is(err, ErrNotJoinable) || !strings.Contains(err.Error(), "404") {
+	if _, err := Join(t.Context(), address(other), ""); !errors.Is(err, ErrNotJoinable) || !strings.Contains(err.Error(), "404") {
 		t.Errorf("another server: %v", err)
 	}
 	for name, answer := range map[string]string{
@@ -100,7 +100,7 @@ func TestWhatCannotBeJoined(t *testing.T) {
 			_, _ = io.WriteString(conn, answer)
 			_, _ = io.Copy(io.Discard, conn) // until the other side gives up
 		}()
-		if _, err := Join(t.Context(), listener.Addr().String()); !errors.Is(err, ErrNotJoinable) {
+		if _, err := Join(t.Context(), listener.Addr().String(), ""); !errors.Is(err, ErrNotJoinable) {
 			t.Errorf("%s: %v", name, err)
 		}
 		<-refused
@@ -109,7 +109,7 @@ func TestWhatCannotBeJoined(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("enough")
 	cancel(why)
-	if _, err := Join(ctx, address(other)); err == nil {
+	if _, err := Join(ctx, address(other), ""); err == nil {
 		t.Error("it joined after its ctx had ended")
 	}
 }
@@ -129,7 +129,7 @@ func TestCloseHandsJoinedClientsOn(t *testing.T) {
 	}, s)
 	server := httptest.NewServer(g)
 	defer server.Close()
-	j, err := Join(t.Context(), address(server))
+	j, err := Join(t.Context(), address(server), "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,15 +41,19 @@ func (e *limitError) Error() string {
 	return fmt.Sprintf("%s: %d calls are under way, and no more are taken (max_calls). It did not run.", e.server, e.most)
 }
 
-// enter counts a call in, and leave out.
-func (l *limits) enter(s *backend, principal string) (leave func(), err error) {
+// enter counts a call in, and leave out. most bounds the calls of the principal;
+// 0 for what bounds those of each.
+func (l *limits) enter(s *backend, principal string, most int) (leave func(), err error) {
+	if most == 0 {
+		most = l.each
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.of[s] >= s.MaxCalls:
 		return nil, &limitError{s.Name, s.MaxCalls}
-	case l.whose[principal] >= l.each:
-		return nil, &limitError{most: l.each}
+	case l.whose[principal] >= most:
+		return nil, &limitError{most: most}
 	}
 	l.of[s]++
 	l.whose[principal]++

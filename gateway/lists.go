@@ -57,7 +57,7 @@ func (q *request) list(ctx context.Context, kind *listKind) (rpc.Answer, error) 
 	}
 	if s := q.endpoint.only(); s != nil {
 		page, err := q.ask(ctx, s, q.params)
-		if err != nil || !q.endpoint.prefixed && !(kind == &tools && s.filters()) {
+		if err != nil || !q.endpoint.prefixed && !(kind == &tools && q.filters(s)) {
 			return page, err
 		}
 		items, err := q.items(s, kind, page.Bytes())
@@ -148,8 +148,8 @@ func (q *request) items(s *backend, kind *listKind, page json.RawMessage) ([]ite
 		if inner == "" {
 			return nil, fmt.Errorf("its list has one of the %s without a %s", kind.member, kind.key)
 		}
-		if kind == &tools && s.filters() {
-			if !s.offers(inner) {
+		if kind == &tools && q.filters(s) {
+			if !q.offers(s, inner) {
 				continue
 			}
 			raw = bytes.Clone(raw) // what is kept is not to hold what is not

@@ -126,17 +126,25 @@ func (e *endpoint) inwardURI(uri string) (s *backend, inner string) {
 	return s, inner
 }
 
-// offers reports whether clients may see and call a tool: what Deny matches is
-// never offered, and where Allow has patterns, only what they match is.
-func (s *backend) offers(tool string) bool {
-	return !matches(s.Deny, tool) && (len(s.Allow) == 0 || matches(s.Allow, tool))
+// offers reports whether a client may see and call a tool: what Deny matches is
+// never offered, where Allow has patterns only what they match is, and none that
+// its principal has no right to.
+func (q *request) offers(s *backend, tool string) bool {
+	return !matches(s.Deny, tool) && (len(s.Allow) == 0 || matches(s.Allow, tool)) &&
+		(q.rights.Offers == nil || q.rights.Offers(s.Name, tool))
 }
 
-func (s *backend) filters() bool { return len(s.Allow)+len(s.Deny) > 0 }
+func (q *request) filters(s *backend) bool {
+	return len(s.Allow)+len(s.Deny) > 0 || q.rights.Offers != nil
+}
+
+// noSlash takes the meaning from "/", which path.Match has no * match: names of
+// tools may have some.
+var noSlash = strings.NewReplacer("/", "\x00")
 
 func matches(patterns []string, name string) bool {
 	for _, pattern := range patterns {
-		if ok, _ := path.Match(pattern, name); ok { // the patterns were checked
+		if ok, _ := path.Match(noSlash.Replace(pattern), noSlash.Replace(name)); ok { // the patterns were checked
 			return true
 		}
 	}

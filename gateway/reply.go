@@ -86,7 +86,8 @@ func (p *reply) answer(status int, frame []byte) {
 	p.ended = true
 	if p.stream == nil && (p.accepts.takesJSON() || status != http.StatusOK) {
 		p.mu.Unlock()
-		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		busy := status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
+		if busy && p.w.Header().Get("Retry-After") == "" {
 			p.w.Header().Set("Retry-After", retryAfter)
 		}
 		_ = writeJSON(p.w, status, frame) // the client is gone

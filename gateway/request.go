@@ -55,6 +55,7 @@ type request struct {
 	endpoint *endpoint
 	era      era
 	caller   rpc.Caller
+	rights   Rights   // of the caller's principal
 	session  *session // legacy; nil before initialize
 	id       json.RawMessage
 	method   string
@@ -126,7 +127,7 @@ func parse(frame []byte) (*message, error) {
 // the modern one, checked. out is as in request.
 func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session, msg *message, out outlet) *request {
 	q := &request{
-		gateway: g, endpoint: e, era: era, session: s, caller: rpc.Caller{Principal: principal},
+		gateway: g, endpoint: e, era: era, session: s, caller: rpc.Caller{Principal: principal}, rights: g.rights(principal),
 		id: msg.ID, method: msg.Method, params: msg.Params, meta: msg.meta, out: out,
 	}
 	if token := msg.says[saysToken]; jsonrpc.IsID(token) {
@@ -175,6 +176,11 @@ func (q *request) answer(ctx context.Context) (json.RawMessage, error) {
 // run answers a request that has been counted in: with a result that is ready
 // to be sent, or with an error for [wireError].
 func (q *request) run(ctx context.Context) (json.RawMessage, error) {
+	if q.rights.Wait != nil {
+		if wait := q.rights.Wait(); wait > 0 {
+			return nil, &earlyError{wait}
+		}
+	}
 	answer, err := q.dispatch(ctx)
 	if err != nil {
 		cause := context.Cause(ctx)
@@ -346,7 +352,7 @@ func (q *request) findName(ctx context.Context, kind *listKind, name string) (*b
 			return nil, "", rpc.Errorf(rpc.CodeInvalidParams, "unknown %s %q", what, name)
 		}
 	}
-	if kind == &tools && !s.offers(inner) {
+	if kind == &tools && !q.offers(s, inner) {
 		return nil, "", rpc.Errorf(rpc.CodeInvalidParams, "unknown tool %q", name)
 	}
 	return s, inner, nil

@@ -35,7 +35,7 @@ type talk struct {
 }
 
 func (g *Gateway) newTalk(e *endpoint, principal string, out outlet) *talk {
-	t := &talk{gateway: g, endpoint: e, principal: principal, out: out, hungUp: make(chan struct{})}
+	t := &talk{gateway: g, endpoint: e.visibleTo(g.rights(principal)), principal: principal, out: out, hungUp: make(chan struct{})}
 	t.session.Store(&session{name: rand.Text(), gateway: g.name})
 	return t
 }

@@ -24,6 +24,7 @@ const gatewayTimeout = 3 * time.Second
 func (f *flags) remote() func() (*mcpool.Pool, error) {
 	base := f.String("url", "http://"+defaultListen, "`URL` of the gateway")
 	server := f.String("server", "", "`name` of one server; all if not given")
+	key := f.callerKey("")
 	return func() (*mcpool.Pool, error) {
 		u, err := url.Parse(*base)
 		if err != nil || u.Host == "" {
@@ -40,7 +41,7 @@ func (f *flags) remote() func() (*mcpool.Pool, error) {
 		}
 		config := mcpool.DefaultConfig()
 		config.ConnectionTimeout = gatewayTimeout
-		pool, err := mcpool.New(mcpool.Server{Name: "gateway", URL: u.String()}, &config)
+		pool, err := mcpool.New(mcpool.Server{Name: "gateway", URL: u.String(), Auth: key.auth()}, &config)
 		if err != nil {
 			return nil, usagef("--url: %w", err)
 		}

@@ -6,10 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
 
+	"github.com/mcpool-dev/mcpool/auth"
 	"github.com/mcpool-dev/mcpool/config"
 	"github.com/mcpool-dev/mcpool/dbserver"
 	"github.com/mcpool-dev/mcpool/gateway"
@@ -68,15 +70,24 @@ with --listen. They are read-only unless --mode or the file says otherwise.
 		}
 		return errors.Join(err, db.Close())
 	}
-	return serveDatabases(ctx, db, fronts, options, listen, log)
+	return serveDatabases(ctx, db, fronts, options, given.access, listen, log)
 }
 
-// serveDatabases serves them over HTTP until ctx ends.
-func serveDatabases(ctx context.Context, db *dbserver.Server, fronts []gateway.Server, options *gateway.Options, listen *listenFlags, log *slog.Logger) error {
+// serveDatabases serves them over HTTP until ctx ends, to those whom access
+// lets in.
+func serveDatabases(ctx context.Context, db *dbserver.Server, fronts []gateway.Server, options *gateway.Options, access config.Config, listen *listenFlags, log *slog.Logger) error {
 	addr, err := listen.resolve()
+	if err == nil {
+		err = listen.secure(addr, access.Auth, access.TLS, log)
+	}
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
+	who, err := authenticator(access.Auth, log)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	authenticate(options, who)
 	options.AllowedHosts = *listen.allowedHosts
 	g, err := gateway.New(fronts, options)
 	if err != nil {
@@ -86,8 +97,19 @@ func serveDatabases(ctx context.Context, db *dbserver.Server, fronts []gateway.S
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
-	log.Info("serving", "mcp", "http://"+listener.Addr().String()+"/mcp")
-	return serveUntil(ctx, listener, g, listen, log, g.Close,
+	var handler http.Handler = g
+	if who != nil {
+		public := gateway.Guard(http.HandlerFunc(who.Metadata), options.AllowedHosts, options.AllowedOrigins)
+		handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if auth.ServesMetadata(r.URL.Path) {
+				public.ServeHTTP(w, r)
+			} else {
+				g.ServeHTTP(w, r)
+			}
+		})
+	}
+	log.Info("serving", "mcp", listen.scheme()+"://"+listener.Addr().String()+"/mcp")
+	return serveUntil(ctx, listener, handler, listen, log, g.Close,
 		func(context.Context) error { return db.Close() })
 }
 
@@ -97,6 +119,7 @@ type databaseFlags struct {
 	dsns                      []string
 	mode, passwordFile, audit *string
 	allowUnsafeRole           *bool
+	access                    config.Config // auth and tls of the file; the zero Config without one
 }
 
 func (f *flags) databases() *databaseFlags {
@@ -125,6 +148,7 @@ func (d *databaseFlags) options() (string, dbserver.Options, error) {
 		if err != nil {
 			return "", options, err
 		}
+		d.access = config.Config{Auth: c.Auth, TLS: c.TLS}
 		for _, s := range c.Servers {
 			if s.Databases != nil {
 				return s.Name, *s.Databases, nil

@@ -116,6 +116,13 @@ func (f *flags) settings() map[string]string {
 			return gateway.Set(name, s)
 		})
 	}
+	for _, name := range config.AccessSettingNames() {
+		usage := "setting " + name + " of the file, as " + mcpool.EnvPrefix + strings.ToUpper(name)
+		f.Func(strings.ReplaceAll(name, "_", "-"), usage, func(s string) error {
+			given[name] = s
+			return nil
+		})
+	}
 	return given
 }
 

@@ -33,9 +33,13 @@ const (
 // at addr. If there is none this process becomes it, for as long as its own
 // client is there.
 func serveStdio(ctx context.Context, s *service, addr *net.TCPAddr, fingerprint string, std stdio) error {
-	m := &member{service: s, addr: addr, fingerprint: fingerprint}
+	token, err := s.callerKey.read()
+	if err != nil {
+		return err
+	}
+	m := &member{service: s, addr: addr, fingerprint: fingerprint, token: token}
 	m.serving, m.stop = context.WithCancel(ctx)
-	err := gateway.Relay(ctx, std.in, std.out, *s.listen.drainTimeout, m.connect)
+	err = gateway.Relay(ctx, std.in, std.out, *s.listen.drainTimeout, m.connect)
 	m.stop()
 	if m.ended != nil {
 		err = errors.Join(err, <-m.ended)
@@ -48,7 +52,8 @@ type member struct {
 	*service
 	addr        *net.TCPAddr
 	fingerprint string
-	returns     bool // the last gateway is started again when it has ended
+	token       string // with which this program joins; "" for none
+	returns     bool   // the last gateway is started again when it has ended
 
 	serving context.Context // ends when this is not to be the gateway any more
 	stop    context.CancelFunc
@@ -62,11 +67,13 @@ func (m *member) connect(ctx context.Context) (*gateway.Joined, error) {
 		free = free.Add(returnTime)
 	}
 	for {
-		joined, err := gateway.Join(ctx, m.addr.String())
+		joined, err := gateway.Join(ctx, m.addr.String(), m.token)
 		switch {
 		case err == nil:
 			m.greet(joined.Header)
 			return joined, nil
+		case errors.Is(err, gateway.ErrNotAdmitted):
+			return nil, fmt.Errorf("%w; --key-file or %s has it", err, keyVariable)
 		case errors.Is(err, gateway.ErrNotJoinable):
 			return nil, fmt.Errorf("%w; --listen chooses another address", err)
 		case errors.Is(err, syscall.ECONNREFUSED) && !time.Now().Before(free):

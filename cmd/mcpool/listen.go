@@ -2,16 +2,20 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
+	"github.com/mcpool-dev/mcpool/auth"
+	"github.com/mcpool-dev/mcpool/config"
 	"github.com/mcpool-dev/mcpool/internal/serving"
 )
 
@@ -24,6 +28,7 @@ type listenFlags struct {
 	open                         *bool
 	allowedHosts, allowedOrigins *[]string
 	drainTimeout                 *time.Duration
+	tls                          *tls.Config // nil for none
 }
 
 // listenFlagNames are their names.
@@ -39,23 +44,47 @@ func (f *flags) listen(address, usage string) *listenFlags {
 	}
 }
 
-// resolve returns where to listen. It refuses what is beyond loopback unless
-// told in words: there is no authentication.
+// resolve returns where to listen.
 func (l *listenFlags) resolve() (*net.TCPAddr, error) {
 	addr, err := net.ResolveTCPAddr("tcp", *l.address)
 	if err != nil {
 		return nil, usagef("--listen %q: want HOST:PORT such as %s: %w", *l.address, defaultListen, err)
-	}
-	if !addr.IP.IsLoopback() && !*l.open {
-		return nil, usagef("--listen %q is beyond loopback, and there is no authentication: "+
-			"anyone who reaches it could call every tool. Listen on 127.0.0.1 behind a proxy that knows who calls, "+
-			"or say --listen-without-authentication", *l.address)
 	}
 	if addr.IP != nil && !addr.IP.IsUnspecified() {
 		// Calling a host by its address is no rebinding of a name.
 		*l.allowedHosts = append(*l.allowedHosts, addr.IP.String())
 	}
 	return addr, nil
+}
+
+// secure sets how clients at addr are spoken to. It refuses an address beyond
+// loopback where anybody may call, unless told in words.
+func (l *listenFlags) secure(addr *net.TCPAddr, who *auth.Options, t config.TLS, log *slog.Logger) (err error) {
+	switch beyond := !addr.IP.IsLoopback(); {
+	case beyond && who == nil && !*l.open:
+		return usagef("--listen %q is beyond loopback, and there is no authentication: "+
+			"anyone who reaches it could call every tool. Configure auth, listen on 127.0.0.1 behind a proxy that knows who calls, "+
+			"or say --listen-without-authentication", *l.address)
+	case beyond && who != nil && t.CertFile == "":
+		log.Warn("keys and tokens cross the network in the clear: configure tls, or have a proxy that speaks it before this", "listen", *l.address)
+	}
+	if who != nil && who.URL != "" {
+		if u, err := url.Parse(who.URL); err == nil { // which was checked
+			*l.allowedHosts = append(*l.allowedHosts, u.Host)
+		}
+	}
+	if t.CertFile != "" {
+		l.tls, err = serving.TLS(t.CertFile, t.KeyFile, t.ClientCAFile, log)
+	}
+	return err
+}
+
+// scheme is that of the URLs at which clients are served.
+func (l *listenFlags) scheme() string {
+	if l.tls != nil {
+		return "https"
+	}
+	return "http"
 }
 
 func listenOn(addr *net.TCPAddr) (net.Listener, error) {
@@ -74,7 +103,13 @@ func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler
 	log *slog.Logger, drain, finish func(context.Context) error) error {
 	server := serving.New(handler, log)
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	go func() {
+		if l.tls != nil {
+			failed <- server.ServeTLS(listener, l.tls)
+		} else {
+			failed <- server.Serve(listener)
+		}
+	}()
 	var err error
 	select {
 	case err = <-failed:

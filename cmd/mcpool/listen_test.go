@@ -115,7 +115,7 @@ func TestAPageOfAListedOriginCanBeAClient(t *testing.T) {
 	}
 	resp = send(t, http.MethodPost, p.url+"/mcp", initializeBody, "Origin", origin, "Content-Type", "application/json")
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Mcp-Session-Id") == "" ||
-		resp.Header.Get("Access-Control-Expose-Headers") != "Mcp-Session-Id" {
+		resp.Header.Get("Access-Control-Expose-Headers") != "Mcp-Session-Id, WWW-Authenticate" {
 		t.Errorf("initialize: %d %v", resp.StatusCode, resp.Header)
 	}
 }

@@ -22,6 +22,7 @@ const usage = `mcpool keeps connections to MCP servers open and shares them.
   mcpool tools      list the tools of a running gateway
   mcpool call       call a tool of a running gateway: mcpool call TOOL [ARGUMENTS]
   mcpool db         the database server alone, over stdio or HTTP
+  mcpool key        make a key for somebody who may call: mcpool key new NAME
   mcpool bench      measure what a pool saves, side by side
   mcpool version    print the version
 
@@ -82,6 +83,8 @@ func command(ctx context.Context, args []string, std stdio) error {
 		return runCall(ctx, args, std)
 	case "db":
 		return runDB(ctx, args, std)
+	case "key":
+		return runKey(args, std)
 	case "bench":
 		return runBench(ctx, args, std.out, std.err)
 	case "version":

@@ -104,6 +104,7 @@ var badFlags = map[string]map[string][]badValues{
 			failing("open no-such-file.json: no such file", "no-such-file.json"),
 			failing("is a directory", "."),
 		},
+		"key-file":    {bad("is for programs that call a gateway", "a")},
 		"stdio":       {bad(`invalid boolean value "perhaps" for -stdio`, "perhaps")},
 		"drain-delay": {bad(wantPeriod, "-1", "never"), bad("leaves nothing of --drain-timeout of 30s", "30")},
 		"check":       {bad(`invalid boolean value "perhaps" for -check`, "perhaps")},
@@ -122,8 +123,9 @@ var badFlags = map[string]map[string][]badValues{
 		"audit":             {bad("is a directory", ".")},
 		"allow-unsafe-role": {bad(`invalid boolean value "perhaps" for -allow-unsafe-role`, "perhaps")},
 	}),
-	"tools": remoteFlagValues,
-	"call":  remoteFlagValues,
+	"key new": {"admin": {bad(`invalid boolean value "perhaps" for -admin`, "perhaps")}},
+	"tools":   remoteFlagValues,
+	"call":    remoteFlagValues,
 }
 
 const (
@@ -156,6 +158,10 @@ var settingFlags = map[string][]badValues{
 	"gateway-name":                    {bad("want 1 to 64 letters, digits, '-' and '_'", "", "a b")},
 	"gateway-prefix":                  {bad("want auto, always or never", "", "sometimes")},
 	"gateway-max-calls-per-principal": {bad(wantCount+"0, which is the default, to 1000000", "-1", "all")},
+	"auth-url":                        {failing("auth_url: there is no auth that it could be of", "https://mcp.example.com")},
+	"auth-key-file":                   {failing("key file no-such-file: open no-such-file: no such file", "no-such-file")},
+	"tls-cert-file":                   {failing("tls: want cert_file and key_file, or neither", "no-such-file")},
+	"tls-key-file":                    {failing("tls: want cert_file and key_file, or neither", "no-such-file")},
 	"gateway-session-key-file":        {bad("want a file", ""), failing("the key of sessions: open no-such-file: no such file", "no-such-file")},
 }
 
@@ -173,8 +179,9 @@ var listenFlagValues = map[string][]badValues{
 }
 
 var remoteFlagValues = map[string][]badValues{
-	"url":    {bad(wantURL, "", "127.0.0.1", "http://"), bad("want http://host/path or https://host/path", "ftp://127.0.0.1")},
-	"server": {bad("want the name of a server, of letters, digits, '-' and '_'", "no/such", "..", "a?b")},
+	"url":      {bad(wantURL, "", "127.0.0.1", "http://"), bad("want http://host/path or https://host/path", "ftp://127.0.0.1")},
+	"key-file": {failing("open no-such-file: no such file", "no-such-file")},
+	"server":   {bad("want the name of a server, of letters, digits, '-' and '_'", "no/such", "..", "a?b")},
 }
 
 func with(sets ...map[string][]badValues) map[string][]badValues {
@@ -188,10 +195,11 @@ func with(sets ...map[string][]badValues) map[string][]badValues {
 func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 	// What each command needs besides to run: without the bad flag it would.
 	runs := map[string][]string{
-		"serve": {"serve", "--listen", somewhere},
-		"db":    {"db", "--dsn", "sample", "--listen", somewhere},
-		"tools": {"tools"},
-		"call":  {"call", "read_data"},
+		"serve":   {"serve", "--listen", somewhere},
+		"db":      {"db", "--dsn", "sample", "--listen", somewhere},
+		"key new": {"key", "new", "a"},
+		"tools":   {"tools"},
+		"call":    {"call", "read_data"},
 	}
 	for command, flags := range badFlags {
 		t.Run(command, func(t *testing.T) {
@@ -213,7 +221,7 @@ func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 // TestEachFlagHasValuesThatAreRefused keeps badFlags complete.
 func TestEachFlagHasValuesThatAreRefused(t *testing.T) {
 	for command, flags := range badFlags {
-		status, out, _ := finish(t, command, "--help")
+		status, out, _ := finish(t, append(strings.Fields(command), "--help")...)
 		if status != 0 || !strings.HasPrefix(out, "Usage: mcpool "+command+" ") {
 			t.Errorf("%s --help: status %d, %s", command, status, out)
 		}
@@ -261,6 +269,10 @@ func TestCommandLinesThatMakeNoSenseAreRefused(t *testing.T) {
 		{[]string{"call", "a", "null"}, 2, []string{`arguments "null": want a JSON object such as`}},
 		{[]string{"call", "a", "[1]"}, 2, []string{`arguments "[1]": want a JSON object such as`}},
 		{[]string{"call", "a", ""}, 2, []string{`arguments "": want a JSON object such as`}},
+		{[]string{"key"}, 2, []string{"whose key? mcpool key new NAME"}},
+		{[]string{"key", "old"}, 2, []string{"mcpool key old: there is mcpool key new NAME"}},
+		{[]string{"key", "new", "a b"}, 2, []string{"the name of a key: want 1 to 64 letters"}},
+		{[]string{"key", "new", "a", "b"}, 2, []string{`unexpected argument "b"`}},
 		{[]string{"version", "now"}, 2, []string{`unexpected argument "now"`}},
 	} {
 		r.check(t)

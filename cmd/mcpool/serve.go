@@ -21,6 +21,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/admin"
+	"github.com/mcpool-dev/mcpool/auth"
 	"github.com/mcpool-dev/mcpool/config"
 	"github.com/mcpool-dev/mcpool/gateway"
 	"github.com/mcpool-dev/mcpool/internal/serving"
@@ -44,6 +45,7 @@ if there is none by becoming it. So all of them share one pool.`)
 	overStdio := f.Bool("stdio", false, "serve one client over standard input and output, by the gateway of this machine")
 	s := &service{listen: f.listen(defaultListen, "`address` to listen on, or of the gateway to join")}
 	s.drainDelay = f.period("drain-delay", 0, "how long calls are still taken when the program ends, so that a balancer sees /readyz; within --drain-timeout")
+	s.callerKey = f.callerKey("with --stdio, ")
 	settings := f.settings()
 	s.log = f.logger(std)
 	if err := f.parse(args, 0); err != nil {
@@ -61,6 +63,15 @@ if there is none by becoming it. So all of them share one pool.`)
 	}
 	if s.conf, err = load(file, settings); err != nil {
 		return err
+	}
+	if err := s.listen.secure(addr, s.conf.Auth, s.conf.TLS, s.log); err != nil {
+		return err
+	}
+	if !*overStdio && s.callerKey.file != "" {
+		return usagef("--key-file is for programs that call a gateway: want --stdio with it, or --auth-key-file for the keys of those who may call this one")
+	}
+	if *overStdio && s.listen.tls != nil {
+		return usagef("--stdio joins a gateway of this machine without TLS: take tls out of the configuration, or serve it by a gateway of its own")
 	}
 	if !*check || s.conf.Gateway.SessionKeyFile != "" { // a check makes no key
 		if s.key, err = sessionKey(s.conf.Gateway, s.log); err != nil {
@@ -88,7 +99,7 @@ if there is none by becoming it. So all of them share one pool.`)
 		opened.close(ctx)
 		return err
 	}
-	greet(std.out, listener.Addr(), s.conf.Servers)
+	greet(std.out, s.listen.scheme(), listener.Addr(), s.conf)
 	return s.serve(ctx, opened, listener, func(ctx context.Context) {
 		select {
 		case <-time.After(*s.drainDelay):
@@ -101,6 +112,7 @@ if there is none by becoming it. So all of them share one pool.`)
 type service struct {
 	conf       *config.Config
 	key        []byte // of sessions
+	callerKey  *callerKey
 	listen     *listenFlags
 	drainDelay *time.Duration
 	log        *slog.Logger
@@ -110,6 +122,7 @@ type service struct {
 type opened struct {
 	*assembly
 	gateway *gateway.Gateway
+	auth    *auth.Authenticator // nil: anybody may call
 }
 
 // open makes the pools and the gateway. joined is what programs that join it
@@ -120,16 +133,23 @@ func (s *service) open(joined http.Header) (*opened, error) {
 		return nil, err
 	}
 	joined.Set(headerVersion, version())
-	g, err := gateway.New(a.fronts, &gateway.Options{
-		Version: version(), AllowedHosts: *s.listen.allowedHosts, AllowedOrigins: *s.listen.allowedOrigins, Log: s.log,
-		Key: s.key, Name: s.conf.Gateway.Name, Prefix: s.conf.Gateway.Prefix,
-		MaxCallsPerPrincipal: s.conf.Gateway.MaxCallsPerPrincipal, JoinHeader: joined,
-	})
+	who, err := authenticator(s.conf.Auth, s.log)
 	if err != nil {
 		a.close(context.Background())
 		return nil, err
 	}
-	return &opened{a, g}, nil
+	options := &gateway.Options{
+		Version: version(), AllowedHosts: *s.listen.allowedHosts, AllowedOrigins: *s.listen.allowedOrigins, Log: s.log,
+		Key: s.key, Name: s.conf.Gateway.Name, Prefix: s.conf.Gateway.Prefix,
+		MaxCallsPerPrincipal: s.conf.Gateway.MaxCallsPerPrincipal, JoinHeader: joined,
+	}
+	authenticate(options, who)
+	g, err := gateway.New(a.fronts, options)
+	if err != nil {
+		a.close(context.Background())
+		return nil, err
+	}
+	return &opened{a, g, who}, nil
 }
 
 // check makes sure that open will not fail, and opens no connection.
@@ -155,7 +175,7 @@ func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, l
 		Version: version(), Pools: o.pools, Gateway: o.gateway, Ready: func() bool { return !draining.Load() },
 	})
 	serving.CollectLess()
-	rest := gateway.Guard(status, *s.listen.allowedHosts, *s.listen.allowedOrigins)
+	rest := gateway.Guard(beside(status, o.auth), *s.listen.allowedHosts, *s.listen.allowedOrigins)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if gateway.Serves(r.URL.Path) {
 			o.gateway.ServeHTTP(w, r)
@@ -203,19 +223,22 @@ func fingerprint(file string, settings map[string]string, key []byte) string {
 }
 
 // greet says what is where, and one thing to try.
-func greet(w io.Writer, addr net.Addr, servers []config.Server) {
-	base := "http://" + addr.String()
+func greet(w io.Writer, scheme string, addr net.Addr, conf *config.Config) {
+	servers, base := conf.Servers, scheme+"://"+addr.String()
 	tryWhat := "tools"
 	if len(servers) == 1 && isSample(servers[0]) {
 		tryWhat = `call read_data '{"query": "select count(*) from sales"}'`
 	}
-	if addr.String() != defaultListen {
+	if addr.String() != defaultListen || scheme != "http" {
 		tryWhat += " --url " + base
 	}
 	fmt.Fprintf(w, "mcpool %s\n", version())
 	fmt.Fprintf(w, "  MCP      %s/mcp\n", base)
 	fmt.Fprintf(w, "  status   %s/status\n", base)
 	fmt.Fprintf(w, "  servers  %s\n", names(servers))
+	if conf.Auth != nil {
+		tryWhat += " --key-file FILE"
+	}
 	fmt.Fprintf(w, "  try      %s %s\n", self(), tryWhat)
 }
 

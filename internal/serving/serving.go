@@ -4,6 +4,7 @@ package serving
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,6 +56,12 @@ func New(handler http.Handler, log *slog.Logger) *Server {
 // Serve serves what connects to a listener. It returns http.ErrServerClosed
 // after Shutdown, and otherwise what ended it.
 func (s *Server) Serve(listener net.Listener) error { return s.http.Serve(boundWrites{listener}) }
+
+// ServeTLS is Serve with TLS, see [TLS].
+func (s *Server) ServeTLS(listener net.Listener, config *tls.Config) error {
+	s.http.TLSConfig = config
+	return s.http.ServeTLS(boundWrites{listener}, "", "")
+}
 
 // Shutdown ends the server when its answers are written, or ctx ends. When ctx
 // has ended before, it is still said to the clients whose calls were cut off.
