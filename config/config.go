@@ -155,6 +155,10 @@
 // principals whose names match its own, and of several the first counts. Flags
 // (--auth-key-file) and the environment (MCP_POOL_AUTH_KEY_FILE) change url and
 // key_file, and cert_file and key_file of tls.
+//
+// The key of admin is token_file: a file with the token that lets whoever shows
+// it see and steer the pools, or with its hash. A flag (--admin-token-file) beats
+// the environment (MCP_POOL_ADMIN_TOKEN_FILE), which beats the file.
 package config
 
 import (
@@ -179,6 +183,10 @@ type Config struct {
 	// Auth says who may call, nil for anybody; and TLS how clients are spoken to.
 	Auth *auth.Options
 	TLS  TLS
+	// Admin is who may see and steer their pools.
+	Admin Admin
+
+	sources sources
 }
 
 // A Server is one server, and how its pool behaves.
@@ -214,7 +222,7 @@ func Default(flags map[string]string) (*Config, error) {
 		Pool:        common.pool,
 		CallTimeout: common.callTimeout,
 		Databases:   &dbserver.Options{Databases: []dbserver.Database{{Name: "sales", DSN: Sample}}},
-	}}, r.gateway(nil, flags), nil, flags)
+	}}, r.gateway(nil, flags), r.admin(nil, flags), nil, flags)
 }
 
 // Load reads the file at path. Flags are settings given on the command line,
@@ -247,11 +255,12 @@ func Parse(data []byte, name string, flags map[string]string) (*Config, error) {
 	common := r.common(root.get("pool"), flags)
 	common.pool.Limits = r.limits(root.get("limits"))
 	gateway := r.gateway(root.get("gateway"), flags)
+	admin := r.admin(root.get("admin"), flags)
 	servers := r.servers(root, common)
 	if len(servers) == 0 && len(r.errs) == 0 {
 		r.errs = append(r.errs, fmt.Errorf("%s: no server: want at least one, not disabled, in mcpServers, servers or databases", name))
 	}
-	return r.finish(servers, gateway, root, flags)
+	return r.finish(servers, gateway, admin, root, flags)
 }
 
 // fileError puts the file, and the line if it is known, before err.
@@ -265,7 +274,7 @@ func fileError(name string, err error) error {
 
 // finish reads what else the file has (nil for none) and returns all that was
 // read, or all that is wrong with it.
-func (r *reader) finish(servers []Server, gateway Gateway, root *node, flags map[string]string) (*Config, error) {
+func (r *reader) finish(servers []Server, gateway Gateway, admin Admin, root *node, flags map[string]string) (*Config, error) {
 	var authNode, tlsNode *node
 	if root != nil {
 		authNode, tlsNode = root.get("auth"), root.get("tls")
@@ -277,5 +286,5 @@ func (r *reader) finish(servers []Server, gateway Gateway, root *node, flags map
 	if len(r.errs) > 0 {
 		return nil, errors.Join(r.errs...)
 	}
-	return &Config{Servers: servers, Gateway: gateway, Auth: auth, TLS: tls}, nil
+	return &Config{Servers: servers, Gateway: gateway, Auth: auth, TLS: tls, Admin: admin, sources: r.sources}, nil
 }

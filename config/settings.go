@@ -49,7 +49,7 @@ func (s *settings) set(name, value string) error {
 func (r *reader) common(pool *node, flags map[string]string) settings {
 	s := settings{mcpool.DefaultConfig(), DefaultCallTimeout}
 	if pool != nil {
-		r.pool(pool, &s)
+		r.pool(pool, "", &s)
 	}
 	for _, name := range SettingNames() {
 		variable := mcpool.EnvPrefix + strings.ToUpper(name)
@@ -71,6 +71,7 @@ func (r *reader) common(pool *node, flags map[string]string) settings {
 
 // set changes a setting from outside of the file.
 func (r *reader) set(s *settings, name, value, source string) {
+	r.from("", name, source)
 	if err := s.set(name, value); err != nil {
 		r.errs = append(r.errs, fmt.Errorf("%s is %q: %w", source, value, err))
 	}
@@ -78,7 +79,7 @@ func (r *reader) set(s *settings, name, value, source string) {
 
 // allSettings are the names of what may stand in the environment.
 func allSettings() []string {
-	return slices.Concat(SettingNames(), GatewaySettingNames(), accessSettings)
+	return slices.Concat(SettingNames(), GatewaySettingNames(), AdminSettingNames(), accessSettings)
 }
 
 // unknownVariables refuses what looks like a setting in the environment and
@@ -98,14 +99,15 @@ func unknownVariables() []error {
 	return errs
 }
 
-// pool changes s by a pool mapping of the file.
-func (r *reader) pool(n *node, s *settings) {
+// pool changes s by a pool mapping of the file: that of a server, or "".
+func (r *reader) pool(n *node, server string, s *settings) {
 	for _, child := range r.mapping(n, keys{read: SettingNames()}) {
 		before := len(r.errs)
 		value := r.text(child)
 		if len(r.errs) > before {
 			continue
 		}
+		r.from(server, child.key, r.at(child))
 		if err := s.set(child.key, value); err != nil {
 			// The value as it stands in the file: what a variable holds may be
 			// a secret that got into the wrong place.
