@@ -226,6 +226,7 @@ func greet(w io.Writer, addr net.Addr, servers []config.Server) {
 	}
 	fmt.Fprintf(w, "mcpool %s\n", version())
 	fmt.Fprintf(w, "  MCP      %s/mcp\n", base)
+	fmt.Fprintf(w, "  page     %s/\n", base)
 	fmt.Fprintf(w, "  status   %s/status\n", base)
 	fmt.Fprintf(w, "  servers  %s\n", names(servers))
 	fmt.Fprintf(w, "  try      %s %s\n", self(), tryWhat)
