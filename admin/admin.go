@@ -2,15 +2,16 @@
 // people and scripts as JSON, to Prometheus as metrics, and to whoever restarts
 // or balances processes as two yes-or-no answers.
 //
+//	/            the pools as a page for browsers, live, by means of the API
 //	/healthz     200 "ok": the process answers
 //	/readyz      200 "ready", or 503 "draining": send clients elsewhere
 //	/status      the gateway, the pools and each of their connections, as JSON
 //	/metrics     the pools as metrics of Prometheus, without single connections
 //	/admin/v1/   the API, which /admin/v1/openapi.yaml describes
 //
-// The first four answer whoever reaches them and ask for no credentials: let
+// All but the API answer whoever reaches them and ask for no credentials: let
 // them listen where only those who may know can reach them. Who may use the API
-// is said by [Options]. Nothing here shows a secret, nor what a caller said, but
+// is said by [Options]; the page has nothing that the API does not give it. Nothing here shows a secret, nor what a caller said, but
 // for the name that a client gives itself.
 package admin
 
@@ -82,7 +83,7 @@ func New(options Options) *Admin {
 	if a.Log == nil {
 		a.Log = slog.New(slog.DiscardHandler)
 	}
-	var paths []string
+	paths := []string{"/"}
 	for _, page := range []struct {
 		path    string
 		handler http.Handler
@@ -97,6 +98,9 @@ func New(options Options) *Admin {
 	}
 	a.mux.Handle(apiPath, a.api())
 	paths = append(paths, apiPath)
+	for _, page := range pageFiles {
+		a.mux.Handle(page.path, readOnly(pageHandler(page.file, page.kind)))
+	}
 	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		say(w, http.StatusNotFound, "not found; there are "+strings.Join(paths, ", "))
 	})

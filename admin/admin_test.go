@@ -99,7 +99,11 @@ func TestPaths(t *testing.T) {
 		{"DELETE", "/readyz", 405, "there are GET and HEAD"},
 		{"PUT", "/status", 405, "there are GET and HEAD"},
 		{"POST", "/metrics", 405, "there are GET and HEAD"},
-		{"GET", "/", 404, "there are /healthz, /readyz, /status, /metrics, /admin/v1/"},
+		{"GET", "/", 200, "<!doctype html>"},
+		{"GET", "/page.css", 200, "color-scheme"},
+		{"HEAD", "/page.js", 200, "admin/v1/"},
+		{"POST", "/", 405, "there are GET and HEAD"},
+		{"GET", "/page", 404, "there are /, /healthz, /readyz, /status, /metrics"},
 		{"POST", "/status/x", 404, "not found"},
 	} {
 		w := request(h, test.method, test.path)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/mcpool-dev/mcpool/admin"
 	"github.com/mcpool-dev/mcpool/auth"
 	"github.com/mcpool-dev/mcpool/gateway"
 )
@@ -52,7 +53,7 @@ func beside(status http.Handler, who *auth.Authenticator) http.Handler {
 		case auth.ServesMetadata(r.URL.Path):
 			who.Metadata(w, r)
 			return
-		case r.URL.Path == "/healthz", r.URL.Path == "/readyz":
+		case r.URL.Path == "/healthz", r.URL.Path == "/readyz", admin.IsPage(r.URL.Path):
 		default:
 			if _, err := who.Admin(r); err != nil {
 				auth.Refuse(w, err)

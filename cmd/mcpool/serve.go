@@ -176,10 +176,17 @@ func (s *service) check(ctx context.Context) error {
 // new clients have been told to go elsewhere, and before calls are refused.
 func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, leave func(context.Context)) error {
 	var draining atomic.Bool
+	var authorize func(*http.Request) error
+	if o.auth != nil {
+		authorize = func(r *http.Request) error {
+			_, err := o.auth.Admin(r)
+			return err
+		}
+	}
 	status := admin.New(admin.Options{
 		Version: version(), Pools: o.pools, Gateway: o.gateway, Ready: func() bool { return !draining.Load() },
 		Settings: func() []admin.Setting { return shownSettings(s.conf) },
-		Local:    isLoopback(listener.Addr()), Token: s.token, Log: s.log,
+		Local:    isLoopback(listener.Addr()), Token: s.token, Authorize: authorize, Log: s.log,
 	})
 	var sampling sync.WaitGroup
 	defer sampling.Wait()
@@ -246,6 +253,7 @@ func greet(w io.Writer, scheme string, addr net.Addr, conf *config.Config) {
 	}
 	fmt.Fprintf(w, "mcpool %s\n", version())
 	fmt.Fprintf(w, "  MCP      %s/mcp\n", base)
+	fmt.Fprintf(w, "  page     %s/\n", base)
 	fmt.Fprintf(w, "  status   %s/status\n", base)
 	fmt.Fprintf(w, "  servers  %s\n", names(servers))
 	if conf.Auth != nil {
