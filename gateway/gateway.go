@@ -73,6 +73,7 @@ type backend struct {
 	Server
 	modern  atomic.Bool // it has said so
 	headers paramHeaders
+	counts  counts
 }
 
 func newBackend(s *Server) *backend {
@@ -147,6 +148,8 @@ type Options struct {
 	// JoinHeader is what programs that join the gateway ([Join]) are told, such
 	// as which configuration it serves.
 	JoinHeader http.Header
+	// Hooks are told of requests.
+	Hooks Hooks
 	// Log receives what no client is told; nil for nothing.
 	Log *slog.Logger
 }
@@ -170,6 +173,7 @@ type Gateway struct {
 	serverInfo json.RawMessage
 	maxBody    int64
 	principal  func(*http.Request) (string, error)
+	hooks      Hooks
 	log        *slog.Logger
 	handler    http.Handler
 	joinHeader http.Header
@@ -237,6 +241,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		serverInfo: info,
 		maxBody:    o.MaxBody,
 		principal:  o.Principal,
+		hooks:      o.Hooks,
 		log:        o.Log,
 		joinHeader: o.JoinHeader.Clone(),
 		sealer:     sealer,
