@@ -131,6 +131,20 @@
 // (MCP_POOL_GATEWAY_PREFIX), which beats the file; session_key has no flag.
 // Gateways behind one balancer want the same session_key. Without one, a
 // program may keep one of its own.
+//
+// # Telemetry
+//
+// The keys of telemetry say where to traces and metrics are sent as OpenTelemetry
+// (OTLP over HTTP); without otlp_endpoint, here or in the environment of
+// OpenTelemetry (OTEL_EXPORTER_OTLP_ENDPOINT), nothing is:
+//
+//	otlp_endpoint  URL of the collector, such as http://localhost:4318
+//	headers_file   a file with headers for it, one on a line as "Name: value"
+//	sample_ratio   share of traces that are recorded, of those that no client began: 0.1
+//	service_name   what the collector is told as our name: mcpool
+//
+// Flags (--telemetry-otlp-endpoint) and the environment
+// (MCP_POOL_TELEMETRY_OTLP_ENDPOINT) beat the file.
 package config
 
 import (
@@ -151,6 +165,8 @@ type Config struct {
 	Servers []Server
 	// Gateway is how they are served.
 	Gateway Gateway
+	// Telemetry is where to traces and metrics are sent.
+	Telemetry Telemetry
 }
 
 // A Server is one server, and how its pool behaves.
@@ -181,6 +197,7 @@ const Sample = "sample"
 func Default(flags map[string]string) (*Config, error) {
 	r := &reader{}
 	common := r.common(nil, flags)
+	r.telemetry = r.telemetryOf(nil, flags)
 	return r.finish([]Server{{
 		Server:      mcpool.Server{Name: "sales"},
 		Pool:        common.pool,
@@ -219,6 +236,7 @@ func Parse(data []byte, name string, flags map[string]string) (*Config, error) {
 	common := r.common(root.get("pool"), flags)
 	common.pool.Limits = r.limits(root.get("limits"))
 	gateway := r.gateway(root.get("gateway"), flags)
+	r.telemetry = r.telemetryOf(root.get("telemetry"), flags)
 	servers := r.servers(root, common)
 	if len(servers) == 0 && len(r.errs) == 0 {
 		r.errs = append(r.errs, fmt.Errorf("%s: no server: want at least one, not disabled, in mcpServers, servers or databases", name))
@@ -243,5 +261,5 @@ func (r *reader) finish(servers []Server, gateway Gateway) (*Config, error) {
 	if len(r.errs) > 0 {
 		return nil, errors.Join(r.errs...)
 	}
-	return &Config{Servers: servers, Gateway: gateway}, nil
+	return &Config{Servers: servers, Gateway: gateway, Telemetry: r.telemetry}, nil
 }

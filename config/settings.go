@@ -62,8 +62,9 @@ func (r *reader) common(pool *node, flags map[string]string) settings {
 		switch {
 		case slices.Contains(SettingNames(), name):
 			r.set(&s, name, flags[name], "flag "+name)
-		case !slices.Contains(GatewaySettingNames(), name): // which are read elsewhere
-			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name, didYouMean(name, append(SettingNames(), GatewaySettingNames()...))))
+		case !slices.Contains(GatewaySettingNames(), name) && !slices.Contains(TelemetrySettingNames(), name): // which are read elsewhere
+			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name,
+				didYouMean(name, slices.Concat(SettingNames(), GatewaySettingNames(), TelemetrySettingNames()))))
 		}
 	}
 	return s
@@ -80,7 +81,7 @@ func (r *reader) set(s *settings, name, value, source string) {
 // is none: a misspelt one would be without effect, unnoticed.
 func unknownVariables() []error {
 	var known []string
-	for _, name := range append(SettingNames(), GatewaySettingNames()...) {
+	for _, name := range slices.Concat(SettingNames(), GatewaySettingNames(), TelemetrySettingNames()) {
 		known = append(known, mcpool.EnvPrefix+strings.ToUpper(name))
 	}
 	var errs []error

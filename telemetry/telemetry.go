@@ -73,9 +73,9 @@ type Telemetry struct {
 	traces  *sdktrace.TracerProvider // nil where none are sent
 	metrics *sdkmetric.MeterProvider
 
-	served  mcpconv.ServerOperationDuration
-	called  mcpconv.ClientOperationDuration
-	lasted  mcpconv.ClientSessionDuration
+	served mcpconv.ServerOperationDuration
+	called mcpconv.ClientOperationDuration
+	lasted mcpconv.ClientSessionDuration
 
 	mu       sync.Mutex         // guards sessions
 	sessions map[string]session // that are open, by the ID of their connection

@@ -103,6 +103,7 @@ type service struct {
 	key        []byte // of sessions
 	listen     *listenFlags
 	drainDelay *time.Duration
+	silent     bool // it sends no telemetry
 	log        *slog.Logger
 }
 
@@ -115,12 +116,17 @@ type opened struct {
 // open makes the pools and the gateway. joined is what programs that join it
 // are told.
 func (s *service) open(joined http.Header) (*opened, error) {
-	a, err := assemble(s.conf.Servers, s.key, s.log)
+	record, err := s.record()
+	if err != nil {
+		return nil, err
+	}
+	a, err := assemble(s.conf.Servers, s.key, record, s.log)
 	if err != nil {
 		return nil, err
 	}
 	joined.Set(headerVersion, version())
 	g, err := gateway.New(a.fronts, &gateway.Options{
+		Hooks:   hooks(record),
 		Version: version(), AllowedHosts: *s.listen.allowedHosts, AllowedOrigins: *s.listen.allowedOrigins, Log: s.log,
 		Key: s.key, Name: s.conf.Gateway.Name, Prefix: s.conf.Gateway.Prefix,
 		MaxCallsPerPrincipal: s.conf.Gateway.MaxCallsPerPrincipal, JoinHeader: joined,
@@ -135,7 +141,7 @@ func (s *service) open(joined http.Header) (*opened, error) {
 // check makes sure that open will not fail, and opens no connection.
 func (s *service) check(ctx context.Context) error {
 	lazy, conf := *s, *s.conf
-	lazy.conf = &conf
+	lazy.conf, lazy.silent = &conf, true
 	conf.Servers = slices.Clone(conf.Servers)
 	for i := range conf.Servers {
 		conf.Servers[i].Pool.LazyInitialization = true
