@@ -5,7 +5,8 @@
 //	/healthz   200 "ok": the process answers
 //	/readyz    200 "ready", or 503 "draining": send clients elsewhere
 //	/status    the gateway, the pools and each of their connections, as JSON
-//	/metrics   the pools as metrics of Prometheus, without single connections
+//	/metrics   gateway, pools, databases and requests as metrics of Prometheus,
+//	           without single connections
 //
 // It answers whoever reaches it and asks for no credentials: let it listen
 // where only those who may know can reach it. It shows no secrets, and nothing that a
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/dbserver"
 	"github.com/mcpool-dev/mcpool/gateway"
 )
 
@@ -31,6 +33,10 @@ type Options struct {
 	Pools []*mcpool.Pool
 	// Gateway is shown, too, in /status. Nil if there is none.
 	Gateway *gateway.Gateway
+	// Databases are shown in /metrics. The names of all of theirs differ.
+	Databases []*dbserver.Server
+	// Requests are those over HTTP, for /metrics. Nil if nobody counts them.
+	Requests *Requests
 	// Ready says whether new clients should come here. It is false from the
 	// moment that the process has been asked to end. Nil is always.
 	Ready func() bool
@@ -52,7 +58,7 @@ func New(options Options) http.Handler {
 		{"/healthz", http.HandlerFunc(a.healthz)},
 		{"/readyz", http.HandlerFunc(a.readyz)},
 		{"/status", http.HandlerFunc(a.status)},
-		{"/metrics", metricsHandler(a.Pools)},
+		{"/metrics", metricsHandler(a.Options)},
 	} {
 		mux.Handle(page.path, readOnly(page.handler))
 		paths = append(paths, page.path)

@@ -157,14 +157,17 @@ func (s *service) check(ctx context.Context) error {
 // new clients have been told to go elsewhere, and before calls are refused.
 func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, leave func(context.Context)) error {
 	var draining atomic.Bool
+	requests := admin.NewRequests()
 	status := admin.New(admin.Options{
+		Databases: o.databases, Requests: requests,
 		Version: version(), Pools: o.pools, Gateway: o.gateway, Ready: func() bool { return !draining.Load() },
 	})
 	serving.CollectLess()
-	rest := gateway.Guard(status, *s.listen.allowedHosts, *s.listen.allowedOrigins)
+	rest := requests.Count("admin", gateway.Guard(status, *s.listen.allowedHosts, *s.listen.allowedOrigins))
+	clients := requests.Count("mcp", o.gateway)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if gateway.Serves(r.URL.Path) {
-			o.gateway.ServeHTTP(w, r)
+			clients.ServeHTTP(w, r)
 		} else {
 			rest.ServeHTTP(w, r)
 		}
