@@ -374,7 +374,10 @@ func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, own *
 	l.inFlight.Add(1)
 	hooks := &t.config.Hooks
 	if hooks.CallStart != nil {
-		ctx = hooks.CallStart(ctx, CallStart{Server: p.name, Conn: l.name, Principal: t.principal(&call.Caller), Method: call.Method})
+		shown := call // so that call itself stays off the heap
+		ctx = hooks.CallStart(ctx, CallStart{Server: p.name, Conn: l.name, Principal: t.principal(&call.Caller), Method: call.Method,
+			Protocol: l.peer.Protocol, Call: &shown})
+		call.Trace = shown.Trace
 	}
 	authorize := l.authorizer(own)
 	answer, err := l.conn.Call(ctx, call, authorize)
@@ -384,7 +387,7 @@ func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, own *
 	took := time.Since(began)
 	p.call.add(took)
 	if hooks.CallEnd != nil {
-		hooks.CallEnd(ctx, CallEnd{Took: took, Err: err})
+		hooks.CallEnd(ctx, CallEnd{Took: took, Result: answer.Bytes(), Err: err})
 	}
 	l.inFlight.Add(-1)
 	if err != nil {

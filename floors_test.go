@@ -23,7 +23,7 @@ var floors = [][]string{
 	2: {"internal/transport", "dbserver/internal/engine", "auth"},
 	3: {".", "dbserver/internal/sqlite", "dbserver/internal/postgres", "dbserver/internal/mysql", "dbserver/internal/sqlserver"},
 	4: {"dbserver", "dbplugin", "gateway"},
-	5: {"config", "admin", "gosdk"},
+	5: {"config", "admin", "gosdk", "telemetry"},
 	6: {"cmd/mcpool"},
 }
 
@@ -136,6 +136,7 @@ func TestDependenciesStayInTheirRoom(t *testing.T) {
 		"github.com/prometheus/client_golang":    {"admin/"},
 		"github.com/go-jose/go-jose/v4":          {"auth/", "internal/mcptest/"},
 		"golang.org/x/time":                      {"auth/"},
+		"go.opentelemetry.io/otel":               {"telemetry/"},
 		"golang.org/x/oauth2":                    {"rpc/", "credentials.go", "bearer.go", "oauth.go"},
 		"pgregory.net/rapid":                     {"internal/pooltest/"},
 		"go.uber.org/goleak":                     {"internal/mcptest/"},

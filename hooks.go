@@ -2,7 +2,10 @@ package mcpool
 
 import (
 	"context"
+	"encoding/json"
 	"time"
+
+	"github.com/mcpool-dev/mcpool/rpc"
 )
 
 // Hooks are told of what a pool does while it does it, for traces and logs of
@@ -48,12 +51,18 @@ type CallStart struct {
 	Conn      string // ID of the connection
 	Principal string
 	Method    string
+	Protocol  string // the MCP version spoken; "" in process
+	// Call is what is about to be sent. The hook may set its Trace, which the
+	// server is told, and nothing else.
+	Call *rpc.Call
 }
 
 // CallEnd: a call has its answer, or will not get one.
 type CallEnd struct {
 	Took time.Duration
-	Err  error // an [*rpc.Error] is an answer
+	// Result is the answer, not to be modified or kept; nil with an Err.
+	Result json.RawMessage
+	Err    error // an [*rpc.Error] is an answer
 }
 
 // OpenStart: a connection is being opened.
@@ -64,9 +73,10 @@ type OpenStart struct {
 
 // OpenEnd: a connection is open, or could not be opened.
 type OpenEnd struct {
-	Conn string // ID of the connection; "" with an Err
-	Took time.Duration
-	Err  error
+	Conn     string // ID of the connection; "" with an Err
+	Protocol string // the MCP version spoken; "" in process, and with an Err
+	Took     time.Duration
+	Err      error
 }
 
 // CloseStart: a connection is being closed.

@@ -159,7 +159,7 @@ func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], err
 	}
 	p.open.add(took)
 	p.log.Info("connection opened", "conn", l.name, "peer", l.peer.Name, "protocol", l.peer.Protocol, "took", took)
-	end(hooks.OpenEnd, ctx, OpenEnd{Conn: l.name, Took: took})
+	end(hooks.OpenEnd, ctx, OpenEnd{Conn: l.name, Protocol: l.peer.Protocol, Took: took})
 	// A modern server has no session to have several of: one endpoint has all
 	// the room.
 	sole := l.peer.InProcess || !l.peer.Stdio && l.peer.Era == transport.Modern

@@ -6,7 +6,8 @@
 //	/healthz     200 "ok": the process answers
 //	/readyz      200 "ready", or 503 "draining": send clients elsewhere
 //	/status      the gateway, the pools and each of their connections, as JSON
-//	/metrics     the pools as metrics of Prometheus, without single connections
+//	/metrics     gateway, pools, databases and requests as metrics of Prometheus,
+//	             without single connections
 //	/admin/v1/   the API, which /admin/v1/openapi.yaml describes
 //
 // All but the API answer whoever reaches them and ask for no credentials: let
@@ -26,6 +27,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/dbserver"
 	"github.com/mcpool-dev/mcpool/gateway"
 )
 
@@ -37,6 +39,10 @@ type Options struct {
 	Pools []*mcpool.Pool
 	// Gateway is shown, too, in /status and as clients. Nil if there is none.
 	Gateway *gateway.Gateway
+	// Databases are shown in /metrics. The names of all of theirs differ.
+	Databases []*dbserver.Server
+	// Requests are those over HTTP, for /metrics. Nil if nobody counts them.
+	Requests *Requests
 	// Ready says whether new clients should come here. It is false from the
 	// moment that the process has been asked to end. Nil is always.
 	Ready func() bool
@@ -91,7 +97,7 @@ func New(options Options) *Admin {
 		{"/healthz", http.HandlerFunc(a.healthz)},
 		{"/readyz", http.HandlerFunc(a.readyz)},
 		{"/status", http.HandlerFunc(a.status)},
-		{"/metrics", metricsHandler(a.Pools)},
+		{"/metrics", metricsHandler(a.Options)},
 	} {
 		a.mux.Handle(page.path, readOnly(page.handler))
 		paths = append(paths, page.path)

@@ -11,16 +11,23 @@ import (
 	"github.com/mcpool-dev/mcpool"
 )
 
-// metricsHandler serves the metrics of pools, of the Go runtime and of the
-// process, from a registry of its own: what a program that contains us
+// metricsHandler serves what there is to show, and the metrics of the Go runtime
+// and of the process, from a registry of its own: what a program that contains us
 // registers elsewhere is not ours to publish.
-func metricsHandler(pools []*mcpool.Pool) http.Handler {
+func metricsHandler(o Options) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
-		poolCollector(pools),
+		poolCollector(o.Pools),
+		databaseCollector(o.Databases),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	if o.Gateway != nil {
+		registry.MustRegister(gatewayCollector{o.Gateway})
+	}
+	if o.Requests != nil {
+		registry.MustRegister(o.Requests)
+	}
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
@@ -47,7 +54,7 @@ func (pools poolCollector) Collect(out chan<- prometheus.Metric) {
 	for _, p := range pools {
 		s := p.Stats()
 		for _, m := range metrics {
-			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s), s.Server)
+			out <- constant(m.desc, m.kind, m.value(&s), s.Server)
 		}
 		for _, h := range histograms {
 			l := h.value(&s)
@@ -57,25 +64,30 @@ func (pools poolCollector) Collect(out chan<- prometheus.Metric) {
 			state string
 			n     int
 		}{{"in_use", s.InUse}, {"idle", s.Idle}, {"opening", s.Opening}, {"retired", s.Retired}} {
-			out <- prometheus.MustNewConstMetric(connections, prometheus.GaugeValue, float64(of.n), s.Server, of.state)
+			out <- constant(connections, prometheus.GaugeValue, float64(of.n), s.Server, of.state)
 		}
 		for _, state := range mcpool.Breakers() {
-			out <- prometheus.MustNewConstMetric(breaker, prometheus.GaugeValue, float64(one(s.Breaker == state)), s.Server, string(state))
+			out <- constant(breaker, prometheus.GaugeValue, float64(one(s.Breaker == state)), s.Server, string(state))
 		}
 		for _, reason := range mcpool.RetryReasons() {
-			out <- prometheus.MustNewConstMetric(retried, prometheus.CounterValue, float64(s.Retries[reason]), s.Server, string(reason))
+			out <- constant(retried, prometheus.CounterValue, float64(s.Retries[reason]), s.Server, string(reason))
 		}
 		for _, reason := range mcpool.OpenReasons() {
-			out <- prometheus.MustNewConstMetric(opens, prometheus.CounterValue, float64(s.Opens[reason]), s.Server, string(reason))
+			out <- constant(opens, prometheus.CounterValue, float64(s.Opens[reason]), s.Server, string(reason))
 		}
 		for _, reason := range mcpool.CloseReasons() {
-			out <- prometheus.MustNewConstMetric(closed, prometheus.CounterValue, float64(s.Closed[reason]), s.Server, string(reason))
+			out <- constant(closed, prometheus.CounterValue, float64(s.Closed[reason]), s.Server, string(reason))
 		}
 	}
 }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("mcpool_"+name, help, append([]string{"server"}, labels...), nil)
+}
+
+// constant is a metric of a value at the time of a scrape.
+func constant(desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(desc, kind, value, labels...)
 }
 
 var (

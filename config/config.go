@@ -159,6 +159,20 @@
 // The key of admin is token_file: a file with the token that lets whoever shows
 // it see and steer the pools, or with its hash. A flag (--admin-token-file) beats
 // the environment (MCP_POOL_ADMIN_TOKEN_FILE), which beats the file.
+//
+// # Telemetry
+//
+// The keys of telemetry say where to traces and metrics are sent as OpenTelemetry
+// (OTLP over HTTP); without otlp_endpoint, here or in the environment of
+// OpenTelemetry (OTEL_EXPORTER_OTLP_ENDPOINT), nothing is:
+//
+//	otlp_endpoint  URL of the collector, such as http://localhost:4318
+//	headers_file   a file with headers for it, one on a line as "Name: value"
+//	sample_ratio   share of traces that are recorded, of those that no client began: 0.1
+//	service_name   what the collector is told as our name: mcpool
+//
+// Flags (--telemetry-otlp-endpoint) and the environment
+// (MCP_POOL_TELEMETRY_OTLP_ENDPOINT) beat the file.
 package config
 
 import (
@@ -185,6 +199,8 @@ type Config struct {
 	TLS  TLS
 	// Admin is who may see and steer their pools.
 	Admin Admin
+	// Telemetry is where to traces and metrics are sent.
+	Telemetry Telemetry
 
 	sources sources
 }
@@ -217,6 +233,7 @@ const Sample = "sample"
 func Default(flags map[string]string) (*Config, error) {
 	r := &reader{}
 	common := r.common(nil, flags)
+	r.telemetry = r.telemetryOf(nil, flags)
 	return r.finish([]Server{{
 		Server:      mcpool.Server{Name: "sales"},
 		Pool:        common.pool,
@@ -256,6 +273,7 @@ func Parse(data []byte, name string, flags map[string]string) (*Config, error) {
 	common.pool.Limits = r.limits(root.get("limits"))
 	gateway := r.gateway(root.get("gateway"), flags)
 	admin := r.admin(root.get("admin"), flags)
+	r.telemetry = r.telemetryOf(root.get("telemetry"), flags)
 	servers := r.servers(root, common)
 	if len(servers) == 0 && len(r.errs) == 0 {
 		r.errs = append(r.errs, fmt.Errorf("%s: no server: want at least one, not disabled, in mcpServers, servers or databases", name))
@@ -286,5 +304,5 @@ func (r *reader) finish(servers []Server, gateway Gateway, admin Admin, root *no
 	if len(r.errs) > 0 {
 		return nil, errors.Join(r.errs...)
 	}
-	return &Config{Servers: servers, Gateway: gateway, Auth: auth, TLS: tls, Admin: admin, sources: r.sources}, nil
+	return &Config{Servers: servers, Gateway: gateway, Auth: auth, TLS: tls, Admin: admin, Telemetry: r.telemetry, sources: r.sources}, nil
 }

@@ -79,7 +79,7 @@ func (r *reader) set(s *settings, name, value, source string) {
 
 // allSettings are the names of what may stand in the environment.
 func allSettings() []string {
-	return slices.Concat(SettingNames(), GatewaySettingNames(), AdminSettingNames(), accessSettings)
+	return slices.Concat(SettingNames(), GatewaySettingNames(), AdminSettingNames(), accessSettings, TelemetrySettingNames())
 }
 
 // unknownVariables refuses what looks like a setting in the environment and

@@ -38,7 +38,7 @@ func serveFake(t testing.TB, o Options, d Database, read func(ctx context.Contex
 	if err := db.engine.Close(); err != nil {
 		t.Fatal(err)
 	}
-	db.engine = inTurns{&fakeEngine{read: read}, db.engine.(inTurns).turns}
+	db.engine = inTurns{&fakeEngine{read: read}, db.turns, &db.ended}
 	return s
 }
 

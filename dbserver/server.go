@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/internal/seal"
@@ -50,7 +51,10 @@ type Server struct {
 // A database is one that is served, and its engine.
 type database struct {
 	Database
-	engine engine.Database
+	engine  engine.Database
+	turns   *turns // of engine
+	ended   results
+	spooled atomic.Uint64 // rows that were kept behind pages
 }
 
 var _ rpc.Handler = (*Server)(nil)
@@ -109,7 +113,8 @@ func (s *Server) add(options Database, each int) error {
 	if err != nil {
 		return err
 	}
-	db.engine = inTurns{opened, newTurns(d.MaxConnections, each, d.AcquireTimeout)}
+	db.turns = newTurns(d.MaxConnections, each, d.AcquireTimeout)
+	db.engine = inTurns{opened, db.turns, &db.ended}
 	s.databases = append(s.databases, db)
 	return nil
 }

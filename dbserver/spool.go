@@ -80,6 +80,7 @@ func (s *spool) add(row, text []byte, cut, invalid int) bool {
 	}
 	s.tail = append(append(s.tail, row...), text...)
 	s.rows++
+	s.database.spooled.Add(1)
 	s.tellLocked()
 	full := len(s.tail) >= tailBytes
 	s.mu.Unlock()

@@ -23,6 +23,7 @@ type turns struct {
 	mu      sync.Mutex // guards what follows
 	running int
 	waiting int
+	waited  uint64           // calls that were not let on at once
 	lines   map[string]*line // of principals with calls
 	next    []*line          // those with calls that wait, whose turn is next first
 }
@@ -58,6 +59,7 @@ func (t *turns) enter(ctx context.Context, who string) (leave func(), err error)
 		t.next = append(t.next, l)
 	}
 	t.waiting++
+	t.waited++
 	t.mu.Unlock()
 
 	ctx, cancel := context.WithTimeoutCause(ctx, t.wait, engine.ErrExhausted)
@@ -142,6 +144,7 @@ func (t *turns) exhaustedLocked(l *line) *engine.Error {
 type inTurns struct {
 	engine.Database
 	turns *turns
+	ended *results // of statements
 }
 
 func inTurn[T any](ctx context.Context, t *turns, who engine.Caller, call func() (T, error)) (result T, err error) {
@@ -155,11 +158,14 @@ func inTurn[T any](ctx context.Context, t *turns, who engine.Caller, call func()
 
 func (e inTurns) Read(ctx context.Context, who engine.Caller, s engine.Statement, out *result.Writer) error {
 	_, err := inTurn(ctx, e.turns, who, func() (struct{}, error) { return struct{}{}, e.Database.Read(ctx, who, s, out) })
+	e.ended.count(err)
 	return err
 }
 
 func (e inTurns) Write(ctx context.Context, who engine.Caller, s engine.Statement, w engine.Write, out *result.Writer) (engine.Written, error) {
-	return inTurn(ctx, e.turns, who, func() (engine.Written, error) { return e.Database.Write(ctx, who, s, w, out) })
+	written, err := inTurn(ctx, e.turns, who, func() (engine.Written, error) { return e.Database.Write(ctx, who, s, w, out) })
+	e.ended.count(err)
+	return written, err
 }
 
 func (e inTurns) Explain(ctx context.Context, who engine.Caller, s engine.Statement) (engine.Plan, error) {

@@ -20,6 +20,7 @@ import (
 // asked for meanwhile goes to q.out. The error is an [*rpc.Error], a
 // [*timeoutError], a [*limitError], or the handler's.
 func (q *request) ask(ctx context.Context, s *backend, params json.RawMessage) (rpc.Answer, error) {
+	q.asked = s
 	return q.call(ctx, s, q.method, params, q.out, q.cancel)
 }
 
@@ -46,10 +47,11 @@ func (q *request) call(ctx context.Context, s *backend, method string, params js
 	if method != methodDiscover { // what a server can is told once, to a client that begins
 		var err error
 		if leave, err = q.gateway.limits.enter(s, q.caller.Principal, q.rights.MaxCalls); err != nil {
+			s.count(q.era, Refused)
 			return rpc.Answer{}, err
 		}
 	}
-	call := rpc.Call{Method: method, Params: params, Caller: q.caller, MultiRound: q.era == modern}
+	call := rpc.Call{Method: method, Params: params, Caller: q.caller, MultiRound: q.era == modern, Trace: q.trace}
 	if q.era == legacy {
 		var err error
 		if call.Params, err = q.withSession(s, params); err != nil {
@@ -67,7 +69,11 @@ func (q *request) call(ctx context.Context, s *backend, method string, params js
 	call.Events = on
 	answer, err := s.do(ctx, q.gateway.log, call)
 	if err != nil {
-		return rpc.Answer{}, on.clock.verdict(ctx, err)
+		err = on.clock.verdict(ctx, err)
+	}
+	s.ended(ctx, q.era, answer, err)
+	if err != nil {
+		return rpc.Answer{}, err
 	}
 	if method == tools.method {
 		s.headers.learn(answer.Bytes())

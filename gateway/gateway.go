@@ -73,6 +73,7 @@ type backend struct {
 	Server
 	modern  atomic.Bool // it has said so
 	headers paramHeaders
+	counts  counts
 }
 
 func newBackend(s *Server) *backend {
@@ -150,6 +151,8 @@ type Options struct {
 	// JoinHeader is what programs that join the gateway ([Join]) are told, such
 	// as which configuration it serves.
 	JoinHeader http.Header
+	// Hooks are told of requests.
+	Hooks Hooks
 	// Log receives what no client is told; nil for nothing.
 	Log *slog.Logger
 }
@@ -174,6 +177,7 @@ type Gateway struct {
 	maxBody    int64
 	principal  func(*http.Request) (string, error)
 	rights     func(principal string) Rights
+	hooks      Hooks
 	log        *slog.Logger
 	handler    http.Handler
 	joinHeader http.Header
@@ -246,6 +250,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		maxBody:    o.MaxBody,
 		principal:  o.Principal,
 		rights:     o.Rights,
+		hooks:      o.Hooks,
 		log:        o.Log,
 		joinHeader: o.JoinHeader.Clone(),
 		sealer:     sealer,

@@ -324,6 +324,10 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 		}
 	}
 	q := g.newRequest(v.endpoint, era, v.principal, session, msg, events)
+	q.overHTTP = true
+	if q.trace == nil { // what stands with the call is nearer to it
+		q.trace = headerTrace(v.r.Header)
+	}
 	if era == modern {
 		q.header = v.r.Header
 	}

@@ -106,6 +106,7 @@ func (q *request) converse(ctx context.Context, s *backend, call rpc.Call, leave
 	if !g.parked.goes(func() {
 		answer, err := s.do(running, g.log, call)
 		c.answer, c.err = answer, c.clock.verdict(running, err)
+		s.ended(running, q.era, answer, c.err)
 		c.clock.stop()
 		cancel(nil)
 		leave() // before the client has the answer, and makes the next call

@@ -65,6 +65,10 @@ type request struct {
 	logLevel int             // the least severe log message that the client wants
 	levelSet bool            // a legacy client has set it
 	foreign  error           // it goes on with what another gateway has asked; why a server cannot
+	trace    *rpc.Trace      // that the client says it is part of; nil for none
+	overHTTP bool            // in a request of its own
+
+	asked *backend // the last that the request itself was for; nil while there is none
 
 	header http.Header // of a modern request over HTTP; nil otherwise
 	// cancel ends the request, and with it the call of the one server that it is
@@ -101,13 +105,17 @@ type message struct {
 
 // metaMembers are the members of _meta that are read here, and what follows
 // their places in message.says.
-var metaMembers = [...]string{metaVersion, metaCapabilities, metaLogLevel, "progressToken"}
+var metaMembers = [...]string{metaVersion, metaCapabilities, metaLogLevel, "progressToken",
+	rpc.TraceParentKey, rpc.TraceStateKey, rpc.TraceBaggageKey}
 
 const (
 	saysVersion = iota
 	saysCapabilities
 	saysLogLevel
 	saysToken
+	saysTraceParent
+	saysTraceState
+	saysTraceBaggage
 )
 
 // parse reads one frame. The message is there with an error as well, with the
@@ -133,6 +141,7 @@ func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session,
 	if token := msg.says[saysToken]; jsonrpc.IsID(token) {
 		q.token = token
 	}
+	q.trace = msg.trace()
 	var caps json.RawMessage
 	switch {
 	case era == modern:
@@ -176,6 +185,17 @@ func (q *request) answer(ctx context.Context) (json.RawMessage, error) {
 // run answers a request that has been counted in: with a result that is ready
 // to be sent, or with an error for [wireError].
 func (q *request) run(ctx context.Context) (json.RawMessage, error) {
+	hooks := &q.gateway.hooks
+	if hooks.RequestStart == nil {
+		return q.reply(ctx)
+	}
+	ctx = hooks.RequestStart(ctx, q.start())
+	result, err := q.reply(ctx)
+	hooks.RequestEnd(ctx, q.end(ctx, result, err))
+	return result, err
+}
+
+func (q *request) reply(ctx context.Context) (json.RawMessage, error) {
 	if q.rights.Wait != nil {
 		if wait := q.rights.Wait(); wait > 0 {
 			return nil, &earlyError{wait}

@@ -25,6 +25,9 @@ type ServerStatus struct {
 	// CallsInFlight are its calls under way, those that wait for a connection
 	// or for their client included.
 	CallsInFlight int
+	// Calls counts those that have ended, or were not made. What was never
+	// counted is not there.
+	Calls []CallCount
 	// ListFault is nil for one that listed what it has when it was last asked
 	// together with other servers.
 	ListFault *ListFault
@@ -44,7 +47,7 @@ func (g *Gateway) Status() Status {
 		Standing: g.standings.count(), OverSSE: g.visitors.count(), Joined: g.joiners.count(),
 	}
 	for _, b := range g.all.servers {
-		one := ServerStatus{Name: b.Name, CallsInFlight: g.limits.count(b)}
+		one := ServerStatus{Name: b.Name, CallsInFlight: g.limits.count(b), Calls: b.counts.all()}
 		if fault, is := g.lists.fault(b.Name); is {
 			one.ListFault = &fault
 		}

@@ -46,6 +46,10 @@ type Call struct {
 	// the next round is another call. Events.Ask is then for legacy servers
 	// alone. Without it what a modern server asks for becomes an Ask.
 	MultiRound bool
+	// Trace is the trace that the call is part of; nil for none that is known.
+	// Servers are told of it in _meta, where it takes the place of what Params
+	// say, and over HTTP in headers as well.
+	Trace *Trace
 }
 
 // A Caller is on whose behalf a call is made. The zero Caller is the

@@ -13,6 +13,7 @@ import (
 	"github.com/mcpool-dev/mcpool/config"
 	"github.com/mcpool-dev/mcpool/dbserver"
 	"github.com/mcpool-dev/mcpool/gateway"
+	"github.com/mcpool-dev/mcpool/telemetry"
 )
 
 // assembly is what one configuration is made into: a pool for each server,
@@ -21,13 +22,14 @@ type assembly struct {
 	pools     []*mcpool.Pool
 	databases []*dbserver.Server
 	fronts    []gateway.Server
+	telemetry *telemetry.Telemetry // of the pools; nil for none
 }
 
 // assemble makes the pools. The key is that which clients' sessions are sealed
 // with; it seals what they hold of databases, too. It does no I/O, so nothing
 // has to be undone but what an error leaves half made.
-func assemble(servers []config.Server, key []byte, log *slog.Logger) (*assembly, error) {
-	a := &assembly{}
+func assemble(servers []config.Server, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*assembly, error) {
+	a := &assembly{telemetry: record}
 	for _, s := range servers {
 		if err := a.add(s, key, log); err != nil {
 			return nil, errors.Join(err, a.close(context.Background()))
@@ -38,6 +40,9 @@ func assemble(servers []config.Server, key []byte, log *slog.Logger) (*assembly,
 
 func (a *assembly) add(s config.Server, key []byte, log *slog.Logger) error {
 	s.Pool.Logger = log
+	if a.telemetry != nil {
+		s.Pool.Hooks = a.telemetry.Pool(s.Server)
+	}
 	if s.Databases != nil {
 		options := *s.Databases
 		options.Key = key
@@ -70,7 +75,8 @@ func (a *assembly) add(s config.Server, key []byte, log *slog.Logger) error {
 	return nil
 }
 
-// close ends the pools, all at once, and then the databases behind them.
+// close ends the pools, all at once, then the databases behind them, and what is
+// told of them.
 func (a *assembly) close(ctx context.Context) error {
 	errs := make([]error, len(a.pools))
 	var all sync.WaitGroup
@@ -81,6 +87,7 @@ func (a *assembly) close(ctx context.Context) error {
 	for _, db := range a.databases {
 		errs = append(errs, db.Close())
 	}
+	closeTelemetry(ctx, a.telemetry)
 	return errors.Join(errs...)
 }
 

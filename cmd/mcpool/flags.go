@@ -132,6 +132,13 @@ func (f *flags) settings() map[string]string {
 			return nil
 		})
 	}
+	for _, name := range config.TelemetrySettingNames() {
+		usage := "setting " + strings.TrimPrefix(name, "telemetry_") + " of the file's telemetry, as " + mcpool.EnvPrefix + strings.ToUpper(name)
+		f.Func(strings.ReplaceAll(name, "_", "-"), usage, func(s string) error {
+			given[name] = s
+			return new(config.Telemetry).Set(name, s)
+		})
+	}
 	return given
 }
 

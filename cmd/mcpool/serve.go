@@ -120,6 +120,7 @@ type service struct {
 	token      *admin.Token // nil for none
 	listen     *listenFlags
 	drainDelay *time.Duration
+	silent     bool // it sends no telemetry
 	log        *slog.Logger
 }
 
@@ -133,7 +134,11 @@ type opened struct {
 // open makes the pools and the gateway. joined is what programs that join it
 // are told.
 func (s *service) open(joined http.Header) (*opened, error) {
-	a, err := assemble(s.conf.Servers, s.key, s.log)
+	record, err := s.record()
+	if err != nil {
+		return nil, err
+	}
+	a, err := assemble(s.conf.Servers, s.key, record, s.log)
 	if err != nil {
 		return nil, err
 	}
@@ -144,6 +149,7 @@ func (s *service) open(joined http.Header) (*opened, error) {
 		return nil, err
 	}
 	options := &gateway.Options{
+		Hooks:   hooks(record),
 		Version: version(), AllowedHosts: *s.listen.allowedHosts, AllowedOrigins: *s.listen.allowedOrigins, Log: s.log,
 		Key: s.key, Name: s.conf.Gateway.Name, Prefix: s.conf.Gateway.Prefix,
 		MaxCallsPerPrincipal: s.conf.Gateway.MaxCallsPerPrincipal, JoinHeader: joined,
@@ -160,7 +166,7 @@ func (s *service) open(joined http.Header) (*opened, error) {
 // check makes sure that open will not fail, and opens no connection.
 func (s *service) check(ctx context.Context) error {
 	lazy, conf := *s, *s.conf
-	lazy.conf = &conf
+	lazy.conf, lazy.silent = &conf, true
 	conf.Servers = slices.Clone(conf.Servers)
 	for i := range conf.Servers {
 		conf.Servers[i].Pool.LazyInitialization = true
@@ -183,7 +189,9 @@ func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, l
 			return err
 		}
 	}
+	requests := admin.NewRequests()
 	status := admin.New(admin.Options{
+		Databases: o.databases, Requests: requests,
 		Version: version(), Pools: o.pools, Gateway: o.gateway, Ready: func() bool { return !draining.Load() },
 		Settings: func() []admin.Setting { return shownSettings(s.conf) },
 		Local:    isLoopback(listener.Addr()), Token: s.token, Authorize: authorize, Log: s.log,
@@ -194,10 +202,11 @@ func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, l
 	defer stop()
 	sampling.Go(func() { status.Run(until) })
 	serving.CollectLess()
-	rest := gateway.Guard(beside(status, o.auth), *s.listen.allowedHosts, *s.listen.allowedOrigins)
+	rest := requests.Count("admin", gateway.Guard(beside(status, o.auth), *s.listen.allowedHosts, *s.listen.allowedOrigins))
+	clients := requests.Count("mcp", o.gateway)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if gateway.Serves(r.URL.Path) {
-			o.gateway.ServeHTTP(w, r)
+			clients.ServeHTTP(w, r)
 		} else {
 			rest.ServeHTTP(w, r)
 		}

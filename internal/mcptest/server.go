@@ -40,7 +40,8 @@ import (
 //	verbatim {params}      answers with these very bytes; as the data of an error
 //	                       of that message if there is a text. It is not listed
 //
-// Results have structuredContent {"id","text","session"}. One that is Stateful
+// Results have structuredContent {"id","text","session"}, and "trace" with what
+// _meta says of the trace of the call, if it does. One that is Stateful
 // has three more, which are not listed, keeps log levels and subscriptions, and
 // has resources: a list in pages, and what is read is a number that was never
 // used. Of a legacy one the capabilities of a session's client decide which

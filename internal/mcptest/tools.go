@@ -72,6 +72,17 @@ type arguments struct {
 	Params json.RawMessage `json:"params"`
 }
 
+// traceOf is what the _meta of params says of the trace that they are part of.
+func traceOf(params json.RawMessage) map[string]string {
+	trace := make(map[string]string)
+	for _, key := range []string{rpc.TraceParentKey, rpc.TraceStateKey, rpc.TraceBaggageKey} {
+		if value := jsonrpc.GetString(params, "_meta", key); value != "" {
+			trace[key] = value
+		}
+	}
+	return trace
+}
+
 // answer answers a request of either era, except for what opens a connection.
 func (e *engine) answer(ctx context.Context, m *jsonrpc.Message, session string, from caller) (json.RawMessage, *rpc.Error) {
 	switch {
@@ -110,6 +121,9 @@ func (e *engine) call(ctx context.Context, m *jsonrpc.Message, session string, f
 		return nil, rpc.Errorf(rpc.CodeInternal, "cancelled")
 	}
 	structured := map[string]any{"id": args.ID, "text": args.Text, "session": session}
+	if trace := traceOf(m.Params); len(trace) > 0 {
+		structured["trace"] = trace
+	}
 	switch name := jsonrpc.GetString(m.Params, "name"); name {
 	case "echo", "put", "write", "sleep":
 	case "verbatim":

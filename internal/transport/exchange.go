@@ -24,6 +24,7 @@ type exchange struct {
 	level  logLevel // of the log messages that the caller wants
 	events rpc.Events
 	caps   rpc.Capabilities // what the caller can answer
+	trace  *rpc.Trace       // that the request is part of; nil for none
 	link   link
 	log    *slog.Logger
 	// authorize is for what is sent for it over HTTP.
@@ -51,7 +52,7 @@ type link interface {
 
 func newExchange(id int64, era Era, call rpc.Call, link link, log *slog.Logger) *exchange {
 	return &exchange{
-		id: id, era: era, method: call.Method, events: call.Events, caps: answerable(call), link: link, log: log,
+		id: id, era: era, method: call.Method, events: call.Events, caps: answerable(call), trace: call.Trace, link: link, log: log,
 	}
 }
 
@@ -87,6 +88,12 @@ func (x *exchange) frame(call rpc.Call) ([]byte, error) {
 		rest := legacyMeta(meta)
 		changed = changed || len(rest) != len(meta)
 		meta = rest
+	}
+	if x.trace != nil {
+		changed = true
+		if meta, err = traceMeta(meta, x.trace); err != nil {
+			return nil, badParams(err)
+		}
 	}
 	switch {
 	case changed && string(meta) == "{}":

@@ -153,6 +153,7 @@ func (c *httpConn) exchange(ctx context.Context, call rpc.Call, authorize Author
 	if c.peer.Era == Modern {
 		header = c.server.modernHeader(header, call)
 	}
+	header = traceHeader(header, call.Trace)
 	if x.leveled() {
 		if err := c.raise(ctx, x, c.peer.Hello, func(ctx context.Context, call rpc.Call) error {
 			_, err := c.exchange(ctx, call, c.authorize)

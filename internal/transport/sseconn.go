@@ -37,7 +37,7 @@ func (c *sseConn) Call(ctx context.Context, call rpc.Call, authorize Authorize) 
 	if err != nil {
 		return rpc.Answer{}, settled(err)
 	}
-	return rpc.Result(result), nil
+	return rpc.LegacyResult(result), nil
 }
 
 func (c *sseConn) Check(ctx context.Context) error {
@@ -168,7 +168,7 @@ func (p *posting) failure(err error) (*Failure, error) {
 
 // submit sends a request and waits until the server has accepted it.
 func (c *sseConn) submit(ctx context.Context, f *flight) error {
-	response, failure := c.server.do(ctx, http.MethodPost, c.header, f.frame, f.x.authorize)
+	response, failure := c.server.do(ctx, http.MethodPost, traceHeader(c.header, f.x.trace), f.frame, f.x.authorize)
 	if failure != nil {
 		return failure
 	}

@@ -90,7 +90,10 @@ func (c *stdioConn) Call(ctx context.Context, call rpc.Call, _ Authorize) (rpc.A
 	if err != nil {
 		return rpc.Answer{}, err
 	}
-	return rpc.Result(result), nil
+	if c.peer.Era == Modern {
+		return rpc.ModernResult(result), nil
+	}
+	return rpc.LegacyResult(result), nil
 }
 
 func (c *stdioConn) Check(ctx context.Context) error {

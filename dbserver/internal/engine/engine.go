@@ -41,6 +41,8 @@ type Database interface {
 	// Info tells how the database is. That it is down is no error: Status and
 	// LastError tell it.
 	Info(ctx context.Context, who Caller) (Info, error)
+	// Open is how many connections to the database are open now.
+	Open() int
 	// Close closes the connections. Calls have ended by then.
 	Close() error
 }

@@ -80,3 +80,12 @@ func (d *Database) prove(c *conn) *engine.Proof {
 	}
 	return p
 }
+
+// Open is how many connections are open, but for the one that ends statements.
+func (d *Database) Open() int {
+	open := d.reads.stats()["open"]
+	if d.writes != nil {
+		open += d.writes.stats()["open"]
+	}
+	return int(open)
+}

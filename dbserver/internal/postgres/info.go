@@ -93,3 +93,12 @@ func findings(role roleState, allowed bool) []engine.Finding {
 	}
 	return list
 }
+
+// Open is how many connections are open.
+func (d *Database) Open() int {
+	open := d.reads.stats()["open"] + d.catalog.stats()["open"]
+	if d.writes != nil {
+		open += d.writes.stats()["open"]
+	}
+	return int(open)
+}

@@ -104,3 +104,14 @@ func fileFindings(file string) []engine.Finding {
 	}
 	return list
 }
+
+// Open is how many connections are open.
+func (d *Database) Open() int {
+	open := 0
+	for _, a := range []*access{&d.read, &d.write} {
+		if db := a.current(); db != nil {
+			open += db.Stats().OpenConnections
+		}
+	}
+	return open
+}

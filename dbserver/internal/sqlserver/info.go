@@ -2,6 +2,7 @@ package sqlserver
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"net/url"
@@ -122,4 +123,18 @@ func place(dsn string) string {
 		return ""
 	}
 	return strings.TrimSuffix(u.Host+u.Path, "/") + "/" + u.Query().Get("database")
+}
+
+// Open is how many connections are open.
+func (d *Database) Open() int {
+	d.mu.Lock()
+	pools := []*sql.DB{d.readers, d.writers}
+	d.mu.Unlock()
+	open := 0
+	for _, pool := range pools {
+		if pool != nil {
+			open += pool.Stats().OpenConnections
+		}
+	}
+	return open
 }
