@@ -182,7 +182,7 @@ func TestPreflightAllowsWhatClientsSend(t *testing.T) {
 		t.Errorf("foreign origin: got %s", r)
 	}
 	r = do(g, "POST", "/mcp", `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}`, "Origin", "https://app.example")
-	if r.header.Get("Access-Control-Allow-Origin") != "https://app.example" || r.header.Get("Access-Control-Expose-Headers") != "Mcp-Session-Id" || r.header.Get("Vary") != "Origin" {
+	if r.header.Get("Access-Control-Allow-Origin") != "https://app.example" || r.header.Get("Access-Control-Expose-Headers") != "Mcp-Session-Id, WWW-Authenticate" || r.header.Get("Vary") != "Origin" {
 		t.Errorf("got %s", r)
 	}
 }

@@ -96,8 +96,10 @@ func TestTLSIsSpokenByANewCertificateOnceItIsThere(t *testing.T) {
 	if status, _, err := s.begin(t, &tls.Config{}, nil); status != 401 || err != nil {
 		t.Errorf("nobody: status %d, %v", status, err)
 	}
-	if _, state, err := s.begin(t, &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}, headers); err == nil {
-		t.Errorf("spoke %s", tls.VersionName(state.Version))
+	conn, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), &tls.Config{RootCAs: s.ca.Pool, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10})
+	if err == nil {
+		conn.Close()
+		t.Errorf("spoke %s", tls.VersionName(conn.ConnectionState().Version))
 	}
 	if resp, err := once.Get(strings.Replace(s.url, "https", "http", 1) + "/healthz"); err == nil {
 		if resp.Body.Close(); resp.StatusCode != 400 {
