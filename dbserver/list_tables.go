@@ -48,6 +48,9 @@ func (r *request) listTables(ctx context.Context) ([]byte, error) {
 		last := list.Tables[list.Count-1]
 		list.NextCursor = cursorOf(engine.Name{Schema: last.Schema, Table: last.Name})
 	}
+	if list.Tables == nil {
+		list.Tables = []engine.Table{} // none are [], not null
+	}
 	return marshalResult(list.text(), list)
 }
 

@@ -444,6 +444,9 @@ func everyTool(t *testing.T, s *session, b *base, name string, chosen object) {
 			t.Errorf("no %s in %s", table, tables.raw)
 		}
 	}
+	if none := s.want(t, "list_tables", with(object{"pattern": "no such table"})); !strings.Contains(none.raw, `"tables":[]`) {
+		t.Errorf("of none it lists %s", none.raw)
+	}
 	orders := s.want(t, "describe_table", with(object{"table_name": "orders", "sample_rows": 2}))
 	for _, part := range []string{`"customers"`, `"customer_id"`, `"samples"`} {
 		if !strings.Contains(orders.raw, part) {
