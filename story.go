@@ -58,7 +58,7 @@ func (p *Pool) Story(id string) (*Conn, []Event, bool) {
 // story is what has happened to a connection. A call that is answered costs it
 // a look at a number, and every ten seconds a lock.
 type story struct {
-	begun atomic.Int64 // when the stretch of calls began, counted from the opening; 0 for never
+	begun atomic.Int64 // when the stretch of calls began, counted from the opening and one more; 0 for never
 
 	mu            sync.Mutex // guards what follows
 	calls, errors uint64     // before the stretch
@@ -74,7 +74,7 @@ type happening struct {
 
 // called notes that a call begins, the nth.
 func (l *link) called(at time.Time, nth uint64) {
-	since := max(1, int64(at.Sub(l.opened)))
+	since := max(1, 1+int64(at.Sub(l.opened)))
 	begun := l.story.begun.Load()
 	if begun != 0 && since-begun < int64(storyStretch) {
 		return
@@ -102,7 +102,7 @@ func (l *link) stretchLocked(begun int64, calls, failed uint64) (Event, bool) {
 	if failed > l.story.errors {
 		detail += fmt.Sprintf(", %d failed", failed-l.story.errors)
 	}
-	return Event{l.opened.Add(time.Duration(begun)), "calls", detail}, true
+	return Event{l.opened.Add(time.Duration(begun - 1)), "calls", detail}, true
 }
 
 // failed notes that a call has failed.

@@ -60,6 +60,9 @@ func (a *Admin) api() http.Handler {
 				return
 			}
 			answer, err := route.answer(a, r)
+			if route.method == http.MethodPost {
+				a.Log.Info("steered by the admin API", "path", r.URL.Path, "from", r.RemoteAddr, "error", err)
+			}
 			if err != nil {
 				fail(w, err)
 				return

@@ -110,7 +110,6 @@ func (a *Admin) kill(r *http.Request) (any, error) {
 	id := r.PathValue("id")
 	for _, p := range a.Pools {
 		if cut, found := p.Kill(id); found {
-			a.Log.Info("connection killed", "conn", id, "server", p.Name(), "calls", cut)
 			return struct {
 				OK         bool   `json:"ok"`
 				Connection string `json:"connection"`
