@@ -103,7 +103,7 @@ func TestPaths(t *testing.T) {
 		{"GET", "/page.css", 200, "color-scheme"},
 		{"HEAD", "/page.js", 200, "admin/v1/"},
 		{"POST", "/", 405, "there are GET and HEAD"},
-		{"GET", "/page", 404, "there are /, /healthz, /readyz, /status, /metrics"},
+		{"GET", "/page", 404, "there are /, /healthz, /readyz, /status, /metrics, /admin/v1/"},
 		{"POST", "/status/x", 404, "not found"},
 	} {
 		w := request(h, test.method, test.path)

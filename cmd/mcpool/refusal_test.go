@@ -126,6 +126,26 @@ var badFlags = map[string]map[string][]badValues{
 	"key new": {"admin": {bad(`invalid boolean value "perhaps" for -admin`, "perhaps")}},
 	"tools":   remoteFlagValues,
 	"call":    remoteFlagValues,
+	"show":    with(operatorFlagValues, map[string][]badValues{"json": badBool("json"), "watch": badBool("watch")}),
+	"pause":   with(operatorFlagValues, map[string][]badValues{"all": badBool("all"), "timeout": badTimeout}),
+	"resume":  with(operatorFlagValues, map[string][]badValues{"all": badBool("all")}),
+	"drain":   with(operatorFlagValues, map[string][]badValues{"all": badBool("all"), "timeout": badTimeout}),
+	"reset":   with(operatorFlagValues, map[string][]badValues{"all": badBool("all")}),
+	"kill":    operatorFlagValues,
+	"reload":  operatorFlagValues,
+}
+
+var (
+	badTimeout = []badValues{bad(wantPeriod, "-1", "long"), bad("want more than 0 and at most 1h", "0", "2h")}
+
+	operatorFlagValues = map[string][]badValues{
+		"url":        {bad(wantURL, "", "127.0.0.1", "http://"), bad("want http://host or https://host", "ftp://127.0.0.1")},
+		"token-file": {failing("the admin token: open no-such-file: no such file", "no-such-file"), failing("is a directory", ".")},
+	}
+)
+
+func badBool(flag string) []badValues {
+	return []badValues{bad(`invalid boolean value "perhaps" for -`+flag, "perhaps")}
 }
 
 const (
@@ -162,6 +182,7 @@ var settingFlags = map[string][]badValues{
 	"auth-key-file":                   {failing("key file no-such-file: open no-such-file: no such file", "no-such-file")},
 	"tls-cert-file":                   {failing("tls: want cert_file and key_file, or neither", "no-such-file")},
 	"tls-key-file":                    {failing("tls: want cert_file and key_file, or neither", "no-such-file")},
+	"admin-token-file":                {bad("want a file", ""), failing("the admin token: open no-such-file: no such file", "no-such-file"), failing("is a directory", ".")},
 	"gateway-session-key-file":        {bad("want a file", ""), failing("the key of sessions: open no-such-file: no such file", "no-such-file")},
 }
 
@@ -200,6 +221,8 @@ func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 		"key new": {"key", "new", "a"},
 		"tools":   {"tools"},
 		"call":    {"call", "read_data"},
+		"show":    {"show", "pools"}, "pause": {"pause", "a"}, "resume": {"resume", "a"}, "drain": {"drain", "a"}, "reset": {"reset", "a"},
+		"kill": {"kill", "a-1"}, "reload": {"reload"},
 	}
 	for command, flags := range badFlags {
 		t.Run(command, func(t *testing.T) {
