@@ -161,19 +161,23 @@ func ConfigFromEnv() (Config, error) {
 	return c, errors.Join(errs...)
 }
 
-// settings are the fields of Config that have a name in files, flags and the
-// environment, in the order in which they are documented.
-var settings = []struct {
+// A setting is a field of Config that has a name in files, flags and the
+// environment, where its value is a text.
+type setting struct {
 	name string
 	set  func(*Config, string) error
-}{
-	{"min_connections", count(0, func(c *Config) *int { return &c.MinConnections })},
-	{"max_connections", count(1, func(c *Config) *int { return &c.MaxConnections })},
-	{"connection_timeout", period(time.Millisecond, func(c *Config) *time.Duration { return &c.ConnectionTimeout })},
-	{"idle_timeout", period(0, func(c *Config) *time.Duration { return &c.IdleTimeout })},
-	{"max_connection_age", period(0, func(c *Config) *time.Duration { return &c.MaxConnectionAge })},
-	{"health_check_interval", period(0, func(c *Config) *time.Duration { return &c.HealthCheckInterval })},
-	{"retry_attempts", count(1, func(c *Config) *int { return &c.RetryAttempts })},
+	get  func(*Config) string
+}
+
+// settings are in the order in which they are documented.
+var settings = []setting{
+	count("min_connections", 0, func(c *Config) *int { return &c.MinConnections }),
+	count("max_connections", 1, func(c *Config) *int { return &c.MaxConnections }),
+	period("connection_timeout", time.Millisecond, func(c *Config) *time.Duration { return &c.ConnectionTimeout }),
+	period("idle_timeout", 0, func(c *Config) *time.Duration { return &c.IdleTimeout }),
+	period("max_connection_age", 0, func(c *Config) *time.Duration { return &c.MaxConnectionAge }),
+	period("health_check_interval", 0, func(c *Config) *time.Duration { return &c.HealthCheckInterval }),
+	count("retry_attempts", 1, func(c *Config) *int { return &c.RetryAttempts }),
 	{"lazy_initialization", func(c *Config, value string) error {
 		lazy, err := strconv.ParseBool(strings.ToLower(value))
 		if err != nil {
@@ -181,18 +185,18 @@ var settings = []struct {
 		}
 		c.LazyInitialization = lazy
 		return nil
-	}},
-	{"max_connections_total", count(0, func(c *Config) *int { return &c.MaxConnectionsTotal })},
-	{"max_connections_per_principal", count(0, func(c *Config) *int { return &c.MaxConnectionsPerPrincipal })},
-	{"max_connection_calls", count(0, func(c *Config) *int { return &c.MaxConnectionCalls })},
-	{"max_waiting", count(0, func(c *Config) *int { return &c.MaxWaiting })},
-	{"max_waiting_per_principal", count(0, func(c *Config) *int { return &c.MaxWaitingPerPrincipal })},
-	{"calls_per_connection", count(0, func(c *Config) *int { return &c.CallsPerConnection })},
+	}, func(c *Config) string { return strconv.FormatBool(c.LazyInitialization) }},
+	count("max_connections_total", 0, func(c *Config) *int { return &c.MaxConnectionsTotal }),
+	count("max_connections_per_principal", 0, func(c *Config) *int { return &c.MaxConnectionsPerPrincipal }),
+	count("max_connection_calls", 0, func(c *Config) *int { return &c.MaxConnectionCalls }),
+	count("max_waiting", 0, func(c *Config) *int { return &c.MaxWaiting }),
+	count("max_waiting_per_principal", 0, func(c *Config) *int { return &c.MaxWaitingPerPrincipal }),
+	count("calls_per_connection", 0, func(c *Config) *int { return &c.CallsPerConnection }),
 	{"sharing", func(c *Config, value string) error {
 		c.Sharing = Sharing(value)
 		return c.Sharing.validate()
-	}},
-	{"leak_after", period(0, func(c *Config) *time.Duration { return &c.LeakAfter })},
+	}, func(c *Config) string { return string(c.Sharing) }},
+	period("leak_after", 0, func(c *Config) *time.Duration { return &c.LeakAfter }),
 }
 
 // SettingNames returns the names that [Config.Set] knows, in the order in
@@ -216,22 +220,33 @@ func (c *Config) Set(name, value string) error {
 	return fmt.Errorf("no such setting; there are %s", strings.Join(SettingNames(), ", "))
 }
 
+// Get returns the setting of that name as [Config.Set] takes it; "" for a name
+// that SettingNames does not have.
+func (c *Config) Get(name string) string {
+	for _, s := range settings {
+		if s.name == name {
+			return s.get(c)
+		}
+	}
+	return ""
+}
+
 // maxCount bounds settings that count, far above any use.
 const maxCount = 1_000_000
 
-func count(least int, field func(*Config) *int) func(*Config, string) error {
-	return func(c *Config, value string) error {
+func count(name string, least int, field func(*Config) *int) setting {
+	return setting{name, func(c *Config, value string) error {
 		n, err := strconv.Atoi(value)
 		if err != nil || n < least || n > maxCount {
 			return fmt.Errorf("want a whole number from %d to %d", least, maxCount)
 		}
 		*field(c) = n
 		return nil
-	}
+	}, func(c *Config) string { return strconv.Itoa(*field(c)) }}
 }
 
-func period(least time.Duration, field func(*Config) *time.Duration) func(*Config, string) error {
-	return func(c *Config, value string) error {
+func period(name string, least time.Duration, field func(*Config) *time.Duration) setting {
+	return setting{name, func(c *Config, value string) error {
 		d, err := ParseDuration(value)
 		if err != nil {
 			return err
@@ -241,7 +256,7 @@ func period(least time.Duration, field func(*Config) *time.Duration) func(*Confi
 		}
 		*field(c) = d
 		return nil
-	}
+	}, func(c *Config) string { return field(c).String() }}
 }
 
 // maxCalls bounds the calls on one connection, as package slots does.

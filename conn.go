@@ -18,8 +18,10 @@ type link struct {
 	peer     transport.Peer
 	opened   time.Time
 	openTook time.Duration
-	ended    func() // to be called when it is closed
-	known    *known // about its server
+	ended    func()      // to be called when it is closed
+	known    *known      // about its server
+	killed   atomic.Bool // by Kill
+	story    story
 
 	calls, errors atomic.Uint64
 	inFlight      atomic.Int64
@@ -31,35 +33,45 @@ func newLink(id uint64, server string, account *account, conn transport.Conn, be
 		opened: now, openTook: now.Sub(began)}
 }
 
-// Conn is one open connection, as [Pool.Conns] or [Lease.Conn] found it. Its
-// counters go on counting.
+// Conn is one connection, as [Pool.Conns], [Pool.Story] or [Lease.Conn] found
+// it. Its counters go on counting.
 type Conn struct {
 	*link
 	group   group
 	slots   int
 	used    time.Time
-	retired bool
+	retired CloseReason // "" for not
+	left    time.Time   // when it was retired
+	closed  time.Time   // zero while it is open
 }
 
 func newConn(v slots.View[group, *link]) *Conn {
-	return &Conn{link: v.Conn, group: v.Group, slots: v.Slots, used: v.Used, retired: v.Retired}
+	return &Conn{link: v.Conn, group: v.Group, slots: v.Slots, used: v.Used, retired: CloseReason(v.Retired), left: v.Left}
 }
 
 // ID names the connection: the server's name and a number that no other
 // connection of the pool ever has.
 func (c *Conn) ID() string { return c.name }
 
-// State is "ready" while calls may go to the connection, and "retired" when it
-// has left the pool and waits for its last call.
+// State is "ready" while calls may go to the connection, "retired" when it has
+// left the pool and waits for its last call, and "closed" after that.
 func (c *Conn) State() string {
-	if c.retired {
+	switch {
+	case !c.closed.IsZero():
+		return "closed"
+	case c.retired != "":
 		return "retired"
 	}
 	return "ready"
 }
 
-// Age is how long the connection has been open.
-func (c *Conn) Age() time.Duration { return time.Since(c.opened) }
+// Age is how long the connection has been open, or was.
+func (c *Conn) Age() time.Duration {
+	if !c.closed.IsZero() {
+		return c.closed.Sub(c.opened)
+	}
+	return time.Since(c.opened)
+}
 
 // LastUse is when the last call on the connection ended; now, as long as one is
 // in flight.

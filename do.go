@@ -260,6 +260,8 @@ func (a *attempt) verdict(ctx context.Context, f *transport.Failure) (RetryReaso
 		return "", context.Cause(ctx)
 	case a.owned() && f.Dead:
 		return "", because(ErrSessionLost, f.Err)
+	case f.Fate != transport.NotSent && f.Err == ErrKilled:
+		return "", because(ErrConnectionLost, f.Err)
 	case f.Fate == transport.NotSent && a.budget > 0:
 		return RetriedNotSent, nil
 	case f.Fate == transport.NotSent:
@@ -368,7 +370,7 @@ func (p *Pool) notAcquired(ctx context.Context, hooks *Hooks, err error) error {
 // send sends a call on a connection and learns from the answer. own is the
 // credential of the caller's own token source, nil if it has none.
 func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, own *credential, began time.Time) (rpc.Answer, error) {
-	l.calls.Add(1)
+	l.called(began, l.calls.Add(1))
 	l.inFlight.Add(1)
 	hooks := &t.config.Hooks
 	if hooks.CallStart != nil {
@@ -388,9 +390,16 @@ func (p *Pool) send(ctx context.Context, t *terms, l *link, call rpc.Call, own *
 	if err != nil {
 		l.errors.Add(1)
 		if failed := (*transport.Failure)(nil); errors.As(err, &failed) {
+			if failed.Dead && l.killed.Load() {
+				failed.Err = ErrKilled // rather than how the call has met that
+			}
 			l.known.failed(l.peer.Era, failed)
 			l.account.heed(err)
+			if ctx.Err() == nil && failed.Err != ErrKilled {
+				p.trouble.note(failed.Err)
+			}
 		}
+		l.story.failed(err)
 		return answer, withoutToken(err)
 	}
 	if call.Method == "tools/list" {

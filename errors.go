@@ -33,6 +33,9 @@ var (
 	// and the state with it. It is returned once; the next call of the
 	// session starts from nothing.
 	ErrSessionLost = errors.New("session lost")
+	// ErrKilled: the connection was ended under the call by [Pool.Kill]. It comes
+	// with ErrConnectionLost or ErrSessionLost, and the call is not sent again.
+	ErrKilled = errors.New("it was killed by an operator")
 	// ErrCredentials: there is no token for the call, and nothing was sent: its
 	// source has failed, and the error carries why, or has not answered for
 	// 30 s; or a caller brings its own where all callers share.

@@ -46,6 +46,8 @@ type Pool struct {
 	leaving sync.WaitGroup // old endpoints that something still uses
 
 	watches watches
+	past    past    // connections that are closed
+	trouble trouble // the last
 
 	leaks     leaks
 	unsettled unsettled    // leases with cancelled calls that the server may not have heard of
@@ -150,6 +152,7 @@ func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], err
 		t.links.Done()
 		if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			p.log.Warn("connection not opened", "error", err, "after", took)
+			p.trouble.note(err)
 		}
 		end(hooks.OpenEnd, ctx, OpenEnd{Took: took, Err: err})
 		return slots.Opened[*link]{}, err
@@ -197,6 +200,9 @@ func (p *Pool) closeLink(ctx context.Context, l *link, why slots.Reason) {
 	hooks := &p.terms.Load().config.Hooks
 	ctx = start(hooks.CloseStart, ctx, CloseStart{Server: p.name, Conn: l.name, Reason: CloseReason(why)})
 	l.conn.Close(ctx)
+	if v, open := p.slots.Find(func(other *link) bool { return other == l }); open && why != slots.Shutdown {
+		p.past.add(v)
+	}
 	l.ended()
 	took := time.Since(began)
 	end(hooks.CloseEnd, ctx, CloseEnd{Took: took})
@@ -225,6 +231,7 @@ func (p *Pool) checkLink(ctx context.Context, l *link) error {
 	err := l.conn.Check(ctx)
 	if err != nil {
 		p.log.Warn("health check failed", "conn", l.name, "error", err)
+		p.trouble.note(err)
 	}
 	if failed := (*transport.Failure)(nil); errors.As(err, &failed) {
 		l.known.failed(l.peer.Era, failed)

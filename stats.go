@@ -139,11 +139,12 @@ const (
 	ClosedEvicted   CloseReason = "evicted"   // made room for another group, or pool, at a cap
 	ClosedSurplus   CloseReason = "surplus"   // opened, and then not needed
 	ClosedSession   CloseReason = "session"   // the session that owned it ended
+	ClosedKilled    CloseReason = "killed"    // by Kill
 	ClosedShutdown  CloseReason = "shutdown"  // the pool was closed
 )
 
 // CloseReasons are all reasons there are.
 func CloseReasons() []CloseReason {
 	return []CloseReason{ClosedIdle, ClosedAge, ClosedCalls, ClosedLost, ClosedUnhealthy,
-		ClosedReset, ClosedEvicted, ClosedSurplus, ClosedSession, ClosedShutdown}
+		ClosedReset, ClosedEvicted, ClosedSurplus, ClosedSession, ClosedKilled, ClosedShutdown}
 }

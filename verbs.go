@@ -34,6 +34,20 @@ func (p *Pool) Resume() { p.slots.Resume() }
 // RECONNECT.
 func (p *Pool) Reset() { p.slots.Reset() }
 
+// Kill closes the connection with that ID at once. The calls in flight on it
+// fail with [ErrKilled] and are not sent again; all others, and those that had
+// not been sent yet, go to other connections. It returns how many slots of it
+// were lent, and reports false where no such connection is open.
+func (p *Pool) Kill(id string) (lent int, found bool) {
+	return p.slots.Kill(func(l *link) bool {
+		if l.name != id {
+			return false
+		}
+		l.killed.Store(true)
+		return true
+	})
+}
+
 // Drain is Reset, and waits until every connection that was open is closed, or
 // ctx ends. Meanwhile callers get new connections. PgBouncer calls it
 // RECONNECT and WAIT_CLOSE.

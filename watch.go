@@ -331,7 +331,7 @@ func (w *watch) link(ctx context.Context, doubted bool) (*link, error) {
 	// opened.
 	for key := t.key(&who); key.Owned; key = t.key(&who) {
 		for _, v := range p.slots.Conns() {
-			if v.Group == key.ID && !v.Retired {
+			if v.Group == key.ID && v.Retired == "" {
 				return v.Conn, nil
 			}
 		}

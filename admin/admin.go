@@ -1,49 +1,87 @@
-// Package admin shows how the pools of one process stand: to people and
-// scripts as JSON, to Prometheus as metrics, and to whoever restarts or
-// balances processes as two yes-or-no answers.
+// Package admin shows how the pools of one process stand, and steers them: to
+// people and scripts as JSON, to Prometheus as metrics, and to whoever restarts
+// or balances processes as two yes-or-no answers.
 //
-//	/healthz   200 "ok": the process answers
-//	/readyz    200 "ready", or 503 "draining": send clients elsewhere
-//	/status    the gateway, the pools and each of their connections, as JSON
-//	/metrics   the pools as metrics of Prometheus, without single connections
+//	/healthz     200 "ok": the process answers
+//	/readyz      200 "ready", or 503 "draining": send clients elsewhere
+//	/status      the gateway, the pools and each of their connections, as JSON
+//	/metrics     the pools as metrics of Prometheus, without single connections
+//	/admin/v1/   the API, which /admin/v1/openapi.yaml describes
 //
-// It answers whoever reaches it and asks for no credentials: let it listen
-// where only those who may know can reach it. It shows no secrets, and nothing that a
-// caller said.
+// The first four answer whoever reaches them and ask for no credentials: let
+// them listen where only those who may know can reach them. Who may use the API
+// is said by [Options]. Nothing here shows a secret, nor what a caller said, but
+// for the name that a client gives itself.
 package admin
 
 import (
+	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/gateway"
 )
 
-// Options is what there is to show.
+// Options is what there is to show, and to whom.
 type Options struct {
 	// Version is this program's, for /status.
 	Version string
 	// Pools are shown in this order. Their names differ.
 	Pools []*mcpool.Pool
-	// Gateway is shown, too, in /status. Nil if there is none.
+	// Gateway is shown, too, in /status and as clients. Nil if there is none.
 	Gateway *gateway.Gateway
 	// Ready says whether new clients should come here. It is false from the
 	// moment that the process has been asked to end. Nil is always.
 	Ready func() bool
+	// Settings are those in force, without what is secret. Nil for none.
+	Settings func() []Setting
+	// Reload has the configuration read again. An error says that nothing has
+	// changed, and why. Nil where that is not possible.
+	Reload func(ctx context.Context) error
+
+	// Local lets programs on this machine use the API without credentials. It is
+	// for a gateway that asks nobody for any and listens on loopback alone. A
+	// request that came through a proxy, by its headers, or whose Host is no name
+	// of loopback, is not from this machine.
+	Local bool
+	// Token lets whoever shows it, as a bearer token, use the API. Nil for none.
+	Token *Token
+	// Authorize says why who makes a request may not use the API; nil means that
+	// they may. It is asked where Token is not shown, and in place of Local. Nil
+	// to ask nobody. The error is told to the caller.
+	Authorize func(*http.Request) error
+
+	// Log receives what is done by the API; nil for nothing.
+	Log *slog.Logger
 }
 
-// New returns the handler of the paths above. Uptime is counted from here.
-func New(options Options) http.Handler {
-	a := &admin{Options: options, started: time.Now()}
+// Admin is the handler of the paths above. It is safe for concurrent use.
+type Admin struct {
+	Options
+	started time.Time
+	mux     *http.ServeMux
+	history *history
+	streams atomic.Int64  // of events
+	ended   chan struct{} // closed when Run returns
+}
+
+// New returns the handler of the paths above. Uptime is counted from here. The
+// history is empty until [Admin.Run] runs.
+func New(options Options) *Admin {
+	a := &Admin{Options: options, started: time.Now(), mux: http.NewServeMux(), history: newHistory(), ended: make(chan struct{})}
 	a.Pools = slices.Clone(options.Pools)
 	if a.Ready == nil {
 		a.Ready = func() bool { return true }
 	}
-	mux := http.NewServeMux()
+	if a.Log == nil {
+		a.Log = slog.New(slog.DiscardHandler)
+	}
 	var paths []string
 	for _, page := range []struct {
 		path    string
@@ -54,25 +92,25 @@ func New(options Options) http.Handler {
 		{"/status", http.HandlerFunc(a.status)},
 		{"/metrics", metricsHandler(a.Pools)},
 	} {
-		mux.Handle(page.path, readOnly(page.handler))
+		a.mux.Handle(page.path, readOnly(page.handler))
 		paths = append(paths, page.path)
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	a.mux.Handle(apiPath, a.api())
+	paths = append(paths, apiPath)
+	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		say(w, http.StatusNotFound, "not found; there are "+strings.Join(paths, ", "))
 	})
-	return mux
+	return a
 }
 
-type admin struct {
-	Options
-	started time.Time
-}
+// ServeHTTP answers a request.
+func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
 
-func (a *admin) healthz(w http.ResponseWriter, r *http.Request) {
+func (a *Admin) healthz(w http.ResponseWriter, r *http.Request) {
 	say(w, http.StatusOK, "ok")
 }
 
-func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
+func (a *Admin) readyz(w http.ResponseWriter, r *http.Request) {
 	if !a.Ready() {
 		say(w, http.StatusServiceUnavailable, "draining")
 		return

@@ -99,7 +99,7 @@ func TestPaths(t *testing.T) {
 		{"DELETE", "/readyz", 405, "there are GET and HEAD"},
 		{"PUT", "/status", 405, "there are GET and HEAD"},
 		{"POST", "/metrics", 405, "there are GET and HEAD"},
-		{"GET", "/", 404, "there are /healthz, /readyz, /status, /metrics"},
+		{"GET", "/", 404, "there are /healthz, /readyz, /status, /metrics, /admin/v1/"},
 		{"POST", "/status/x", 404, "not found"},
 	} {
 		w := request(h, test.method, test.path)

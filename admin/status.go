@@ -126,7 +126,7 @@ type connStatus struct {
 	Errors          uint64    `json:"errors"`
 }
 
-func (a *admin) status(w http.ResponseWriter, r *http.Request) {
+func (a *Admin) status(w http.ResponseWriter, r *http.Request) {
 	s := status{
 		Version: a.Version,
 		Ready:   a.Ready(),
@@ -194,14 +194,18 @@ func latencyOf(l mcpool.Latency) latencyStatus {
 func connsOf(p *mcpool.Pool) []connStatus {
 	conns := []connStatus{} // [] in JSON, not null
 	for _, c := range p.Conns() {
-		conns = append(conns, connStatus{
-			ID: c.ID(), State: c.State(), Group: c.Group(),
-			Era: c.Era(), ProtocolVersion: c.ProtocolVersion(),
-			ServerName: c.ServerName(), ServerVersion: c.ServerVersion(),
-			Age: c.Age().Seconds(), LastUse: c.LastUse().UTC(), OpenTook: c.OpenTook().Seconds(),
-			Slots: c.Slots(), CallsInFlight: c.CallsInFlight(),
-			Calls: c.Calls(), Errors: c.Errors(),
-		})
+		conns = append(conns, connOf(c))
 	}
 	return conns
+}
+
+func connOf(c *mcpool.Conn) connStatus {
+	return connStatus{
+		ID: c.ID(), State: c.State(), Group: c.Group(),
+		Era: c.Era(), ProtocolVersion: c.ProtocolVersion(),
+		ServerName: c.ServerName(), ServerVersion: c.ServerVersion(),
+		Age: c.Age().Seconds(), LastUse: c.LastUse().UTC(), OpenTook: c.OpenTook().Seconds(),
+		Slots: c.Slots(), CallsInFlight: c.CallsInFlight(),
+		Calls: c.Calls(), Errors: c.Errors(),
+	}
 }

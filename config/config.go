@@ -131,6 +131,10 @@
 // (MCP_POOL_GATEWAY_PREFIX), which beats the file; session_key has no flag.
 // Gateways behind one balancer want the same session_key. Without one, a
 // program may keep one of its own.
+//
+// The key of admin is token_file: a file with the token that lets whoever shows
+// it see and steer the pools, or with its hash. A flag (--admin-token-file) beats
+// the environment (MCP_POOL_ADMIN_TOKEN_FILE), which beats the file.
 package config
 
 import (
@@ -151,6 +155,10 @@ type Config struct {
 	Servers []Server
 	// Gateway is how they are served.
 	Gateway Gateway
+	// Admin is who may see and steer their pools.
+	Admin Admin
+
+	sources sources
 }
 
 // A Server is one server, and how its pool behaves.
@@ -186,7 +194,7 @@ func Default(flags map[string]string) (*Config, error) {
 		Pool:        common.pool,
 		CallTimeout: common.callTimeout,
 		Databases:   &dbserver.Options{Databases: []dbserver.Database{{Name: "sales", DSN: Sample}}},
-	}}, r.gateway(nil, flags))
+	}}, r.gateway(nil, flags), r.admin(nil, flags))
 }
 
 // Load reads the file at path. Flags are settings given on the command line,
@@ -219,11 +227,12 @@ func Parse(data []byte, name string, flags map[string]string) (*Config, error) {
 	common := r.common(root.get("pool"), flags)
 	common.pool.Limits = r.limits(root.get("limits"))
 	gateway := r.gateway(root.get("gateway"), flags)
+	admin := r.admin(root.get("admin"), flags)
 	servers := r.servers(root, common)
 	if len(servers) == 0 && len(r.errs) == 0 {
 		r.errs = append(r.errs, fmt.Errorf("%s: no server: want at least one, not disabled, in mcpServers, servers or databases", name))
 	}
-	return r.finish(servers, gateway)
+	return r.finish(servers, gateway, admin)
 }
 
 // fileError puts the file, and the line if it is known, before err.
@@ -236,12 +245,12 @@ func fileError(name string, err error) error {
 }
 
 // finish returns what was read, or all that is wrong with it.
-func (r *reader) finish(servers []Server, gateway Gateway) (*Config, error) {
+func (r *reader) finish(servers []Server, gateway Gateway, admin Admin) (*Config, error) {
 	if len(r.errs) == 0 {
 		r.errs = validate(servers)
 	}
 	if len(r.errs) > 0 {
 		return nil, errors.Join(r.errs...)
 	}
-	return &Config{Servers: servers, Gateway: gateway}, nil
+	return &Config{Servers: servers, Gateway: gateway, Admin: admin, sources: r.sources}, nil
 }

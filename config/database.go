@@ -67,10 +67,12 @@ func (r *reader) databases(root *node, common settings, taken map[string]*node) 
 	s.Name = DefaultDatabaseServer
 	at := section
 	if shared != nil {
+		if n := shared.get("name"); n != nil && n.kind != null {
+			s.Name, at = r.text(n), n
+		}
 		for _, n := range r.mapping(shared, databaseServerKeys) {
 			switch n.key {
-			case "name":
-				s.Name, at = r.text(n), n
+			case "name": // which is read already
 			case "tools":
 				options.Tools = r.tools(n)
 			case "audit":

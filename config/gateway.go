@@ -44,11 +44,7 @@ var gatewayKeys = keys{
 // the environment they are in capitals, after [mcpool.EnvPrefix]. There is no
 // flag for gateway_session_key: everybody sees command lines.
 func GatewaySettingNames() []string {
-	names := slices.Clone(gatewayKeys.read)
-	for i, name := range names {
-		names[i] = gatewaySettings + name
-	}
-	return names
+	return prefixed(gatewaySettings, gatewayKeys)
 }
 
 var gatewayName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -123,6 +119,7 @@ func (r *reader) gateway(n *node, flags map[string]string) Gateway {
 // setGateway changes a setting from outside of the file.
 func (r *reader) setGateway(g *Gateway, name, value, source string) {
 	err := g.Set(name, value)
+	r.from("", name, source)
 	switch {
 	case err == nil:
 	case name == gatewaySettings+"session_key":
@@ -152,6 +149,7 @@ func (r *reader) gatewayOf(n *node, g *Gateway) {
 			continue
 		}
 		err := g.Set(child.key, value)
+		r.from("", gatewaySettings+child.key, r.at(child))
 		switch {
 		case err == nil:
 		case child.key == "session_key":

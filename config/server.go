@@ -18,7 +18,7 @@ import (
 
 // topKeys are those of a file.
 var topKeys = keys{
-	read: []string{"mcpServers", "servers", "databases", "database_server", "pool", "limits", "gateway"},
+	read: []string{"mcpServers", "servers", "databases", "database_server", "pool", "limits", "gateway", "admin"},
 	ignored: []string{
 		"$schema", "_comment", "//",
 		"inputs",                        // VS Code: what it asks for; an error where it is referred to
@@ -79,7 +79,7 @@ func (r *reader) servers(root *node, common settings) []Server {
 				r.refuse(section, "goes with databases, and there are none")
 			}
 			continue
-		case "pool", "limits", "gateway":
+		case "pool", "limits", "gateway", "admin":
 			continue
 		}
 		for _, entry := range r.members(section) {
@@ -360,18 +360,22 @@ func (r *reader) shared(n *node, s *Server) {
 	switch n.key {
 	case "pool":
 		r.ownPool(n, s)
+		return
 	case "allow":
 		s.Allow = r.patterns(n)
 	case "deny":
 		s.Deny = r.patterns(n)
 	case "max_calls":
 		s.MaxCalls = r.count(n, maxLimit, "the default")
+	default:
+		return
 	}
+	r.from(s.Name, n.key, r.at(n))
 }
 
 // ownPool applies a server's own settings.
 func (r *reader) ownPool(n *node, s *Server) {
 	own := settings{s.Pool, s.CallTimeout}
-	r.pool(n, &own)
+	r.pool(n, s.Name, &own)
 	s.Pool, s.CallTimeout = own.pool, own.callTimeout
 }

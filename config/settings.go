@@ -49,7 +49,7 @@ func (s *settings) set(name, value string) error {
 func (r *reader) common(pool *node, flags map[string]string) settings {
 	s := settings{mcpool.DefaultConfig(), DefaultCallTimeout}
 	if pool != nil {
-		r.pool(pool, &s)
+		r.pool(pool, "", &s)
 	}
 	for _, name := range SettingNames() {
 		variable := mcpool.EnvPrefix + strings.ToUpper(name)
@@ -62,8 +62,8 @@ func (r *reader) common(pool *node, flags map[string]string) settings {
 		switch {
 		case slices.Contains(SettingNames(), name):
 			r.set(&s, name, flags[name], "flag "+name)
-		case !slices.Contains(GatewaySettingNames(), name): // which are read elsewhere
-			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name, didYouMean(name, append(SettingNames(), GatewaySettingNames()...))))
+		case !slices.Contains(commonSettingNames(), name): // which are read elsewhere
+			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name, didYouMean(name, append(SettingNames(), commonSettingNames()...))))
 		}
 	}
 	return s
@@ -71,6 +71,7 @@ func (r *reader) common(pool *node, flags map[string]string) settings {
 
 // set changes a setting from outside of the file.
 func (r *reader) set(s *settings, name, value, source string) {
+	r.from("", name, source)
 	if err := s.set(name, value); err != nil {
 		r.errs = append(r.errs, fmt.Errorf("%s is %q: %w", source, value, err))
 	}
@@ -80,7 +81,7 @@ func (r *reader) set(s *settings, name, value, source string) {
 // is none: a misspelt one would be without effect, unnoticed.
 func unknownVariables() []error {
 	var known []string
-	for _, name := range append(SettingNames(), GatewaySettingNames()...) {
+	for _, name := range append(SettingNames(), commonSettingNames()...) {
 		known = append(known, mcpool.EnvPrefix+strings.ToUpper(name))
 	}
 	var errs []error
@@ -93,14 +94,15 @@ func unknownVariables() []error {
 	return errs
 }
 
-// pool changes s by a pool mapping of the file.
-func (r *reader) pool(n *node, s *settings) {
+// pool changes s by a pool mapping of the file: that of a server, or "".
+func (r *reader) pool(n *node, server string, s *settings) {
 	for _, child := range r.mapping(n, keys{read: SettingNames()}) {
 		before := len(r.errs)
 		value := r.text(child)
 		if len(r.errs) > before {
 			continue
 		}
+		r.from(server, child.key, r.at(child))
 		if err := s.set(child.key, value); err != nil {
 			// The value as it stands in the file: what a variable holds may be
 			// a secret that got into the wrong place.

@@ -19,6 +19,7 @@ type calls struct {
 // A call is one request that is being answered.
 type call struct {
 	key    callKey
+	by     author
 	cancel context.CancelCauseFunc
 }
 
@@ -51,9 +52,9 @@ func newCalls() *calls {
 // begin counts a call in and returns the context that it has until end counts
 // it out. It fails with errClosed, or with errDuplicate while a call with that
 // key runs.
-func (c *calls) begin(ctx context.Context, key callKey) (context.Context, *call, error) {
+func (c *calls) begin(ctx context.Context, key callKey, by author) (context.Context, *call, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	this := &call{key, cancel}
+	this := &call{key, by, cancel}
 	if err := c.add(this); err != nil {
 		cancel(err)
 		return nil, nil, err

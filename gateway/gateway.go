@@ -180,6 +180,7 @@ type Gateway struct {
 	standings standings
 	listens   tally // subscriptions/listen of modern clients, by principal
 	visitors  visitors
+	talks     talks
 	joiners   joiners
 	streams   streams
 	questions questions
@@ -244,6 +245,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		levels:     levels{of: newRecent[int](maxLevels)},
 		listens:    newTally(),
 		visitors:   visitors{by: make(map[string]*visitor)},
+		talks:      talks{of: make(map[*talk]struct{})},
 		streams:    streams{by: make(map[string]*kept)},
 		questions:  questions{gateway: o.Name, waiting: make(map[string]map[string]chan jsonrpc.Message)},
 		calls:      newCalls(),

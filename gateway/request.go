@@ -163,7 +163,7 @@ func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session,
 // answer answers a request, which counts as a call in flight meanwhile. It
 // returns what [request.run] does, or why the request was turned away.
 func (q *request) answer(ctx context.Context) (json.RawMessage, error) {
-	ctx, this, err := q.gateway.calls.begin(ctx, keyOf(q.caller.Session, q.id))
+	ctx, this, err := q.gateway.calls.begin(ctx, keyOf(q.caller.Session, q.id), q.author())
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ type sessions struct {
 
 	mu    sync.Mutex // guards what follows
 	ended recent[struct{}]
-	read  recent[readID] // by ids
+	read  recent[*readID] // by ids
 }
 
 // A readID is what an id that was read is good for.
@@ -51,10 +51,11 @@ type readID struct {
 	session *session // not to be modified
 	bound   string   // see sessionOf
 	until   time.Time
+	seen    time.Time // when it was read last
 }
 
 func newSessions(s seal.Sealer) *sessions {
-	return &sessions{sealer: s, ended: newRecent[struct{}](maxEnded), read: newRecent[readID](maxRead)}
+	return &sessions{sealer: s, ended: newRecent[struct{}](maxEnded), read: newRecent[*readID](maxRead)}
 }
 
 // begin returns the id of a session, in visible ASCII (MCP 2025-11-25,
@@ -83,7 +84,7 @@ func (s *sessions) open(id, endpoint, principal string) (*session, bool) {
 	if said[3] != "{}" {
 		this.caps = rpc.ReadCapabilities([]byte(said[3]))
 	}
-	s.remember(id, readID{this, bound, until})
+	s.remember(id, &readID{this, bound, until, time.Now()})
 	return this, !s.over(this.name)
 }
 
@@ -91,13 +92,19 @@ func (s *sessions) open(id, endpoint, principal string) (*session, bool) {
 func (s *sessions) recall(id, bound string) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known, ok := s.read.get(id); ok && known.bound == bound && time.Now().Before(known.until) {
-		return known.session
+	known, ok := s.read.get(id)
+	if !ok || known.bound != bound {
+		return nil
 	}
-	return nil
+	now := time.Now()
+	if !now.Before(known.until) {
+		return nil
+	}
+	known.seen = now
+	return known.session
 }
 
-func (s *sessions) remember(id string, what readID) {
+func (s *sessions) remember(id string, what *readID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.read.set(id, what)

@@ -44,9 +44,10 @@ func (g *Gateway) openSSE(v *visit) {
 	ctx, cancel := context.WithCancelCause(v.r.Context())
 	id := g.name + "." + rand.Text()
 	out := newStream("")
-	client := &visitor{talk: g.newTalk(v.endpoint, v.principal, out), stream: out, ctx: ctx}
+	client := &visitor{talk: g.newTalk(v.endpoint, v.principal, "sse", out), stream: out, ctx: ctx}
 	if !g.visitors.enter(id, client) {
 		cancel(nil)
+		g.talks.leave(client.talk)
 		v.w.Header().Set("Retry-After", retryAfter)
 		refuse(v.w, http.StatusServiceUnavailable, rpc.Errorf(rpc.CodeInternal, "there are %d clients over HTTP+SSE already", maxVisitors))
 		return

@@ -39,7 +39,11 @@ func (g *Gateway) serveLines(ctx context.Context, e *endpoint, principal string,
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	w := &lineWriter{lines: make(chan []byte, maxQueued), last: make(chan struct{}), ended: ctx.Done()}
-	talk := g.newTalk(e, principal, w)
+	transport := "stdio"
+	if leave != nil {
+		transport = "joined"
+	}
+	talk := g.newTalk(e, principal, transport, w)
 	talk.leave = leave
 	defer talk.end()
 

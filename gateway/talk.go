@@ -6,6 +6,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/rpc"
@@ -22,6 +23,8 @@ type talk struct {
 	gateway    *Gateway
 	endpoint   *endpoint
 	principal  string
+	transport  string // as ClientStatus has it
+	began      time.Time
 	out        outlet
 	session    atomic.Pointer[session]
 	calls      sync.WaitGroup  // requests that are being answered
@@ -34,15 +37,18 @@ type talk struct {
 	listens     bool // it is told of changes, until the session ends
 }
 
-func (g *Gateway) newTalk(e *endpoint, principal string, out outlet) *talk {
-	t := &talk{gateway: g, endpoint: e, principal: principal, out: out, hungUp: make(chan struct{})}
+// newTalk begins a talk, which has to be ended.
+func (g *Gateway) newTalk(e *endpoint, principal, transport string, out outlet) *talk {
+	t := &talk{gateway: g, endpoint: e, principal: principal, transport: transport, began: time.Now(), out: out, hungUp: make(chan struct{})}
 	t.session.Store(&session{name: rand.Text(), gateway: g.name})
+	g.talks.enter(t)
 	return t
 }
 
 // end ends the session. Its calls have to be over, or about to be.
 func (t *talk) end() {
 	t.calls.Wait()
+	t.gateway.talks.leave(t)
 	s := t.session.Load()
 	t.gateway.parked.end(s.name)
 	t.gateway.endSession(t.endpoint, rpc.Caller{Principal: t.principal, Session: s.name, Capabilities: s.caps})
@@ -97,7 +103,7 @@ func (t *talk) request(ctx context.Context, msg *message) {
 	q := t.gateway.newRequest(t.endpoint, era, t.principal, t.session.Load(), msg, t.out)
 	q.standingOut, q.hungUp, q.leaves = t.out, t.hungUp, t.leave != nil
 	// Counted in before the next frame is read, which may cancel it.
-	ctx, this, err := t.gateway.calls.begin(ctx, keyOf(q.caller.Session, q.id))
+	ctx, this, err := t.gateway.calls.begin(ctx, keyOf(q.caller.Session, q.id), q.author())
 	if err != nil {
 		t.refuse(q, err)
 		return

@@ -43,7 +43,7 @@ calls share, and through mcpool.`)
 	if *callDelay > benchMaxCallDelay {
 		return usagef("--call-delay %v: want 0s to %v", *callDelay, benchMaxCallDelay)
 	}
-	progress := newBenchProgress(stderr, *asJSON)
+	progress := newProgress(stderr, *asJSON)
 	report, err := bench(ctx, *openDelay, *callDelay, progress)
 	progress.end()
 	switch {
@@ -61,7 +61,7 @@ calls share, and through mcpool.`)
 
 // bench measures all contenders. Calls that fail are in the report; the error
 // is what kept the report from being made.
-func bench(ctx context.Context, openDelay, callDelay time.Duration, progress *benchProgress) (_ *benchReport, err error) {
+func bench(ctx context.Context, openDelay, callDelay time.Duration, progress *progress) (_ *benchReport, err error) {
 	db, err := newDatabases(sample("sales"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err

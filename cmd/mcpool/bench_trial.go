@@ -28,7 +28,7 @@ const (
 type trial struct {
 	contender contender
 	server    *benchServer
-	progress  *benchProgress
+	progress  *progress
 	figures   *figures
 	started   bool // and not closed
 }

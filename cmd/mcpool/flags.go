@@ -105,16 +105,25 @@ func (f *flags) settings() map[string]string {
 			return set(s)
 		})
 	}
-	gateway := config.Gateway{} // likewise
-	for _, name := range config.GatewaySettingNames() {
-		if name == "gateway_session_key" {
-			continue // everybody sees command lines
+	gateway, admin := config.Gateway{}, config.Admin{} // likewise
+	for _, section := range []struct {
+		name  string
+		names []string
+		set   func(name, value string) error
+	}{
+		{"gateway", config.GatewaySettingNames(), gateway.Set},
+		{"admin", config.AdminSettingNames(), admin.Set},
+	} {
+		for _, name := range section.names {
+			if name == "gateway_session_key" {
+				continue // everybody sees command lines
+			}
+			usage := "setting " + strings.TrimPrefix(name, section.name+"_") + " of the file's " + section.name + ", as " + mcpool.EnvPrefix + strings.ToUpper(name)
+			f.Func(strings.ReplaceAll(name, "_", "-"), usage, func(s string) error {
+				given[name] = s
+				return section.set(name, s)
+			})
 		}
-		usage := "setting " + strings.TrimPrefix(name, "gateway_") + " of the file's gateway, as " + mcpool.EnvPrefix + strings.ToUpper(name)
-		f.Func(strings.ReplaceAll(name, "_", "-"), usage, func(s string) error {
-			given[name] = s
-			return gateway.Set(name, s)
-		})
 	}
 	return given
 }

@@ -21,6 +21,13 @@ const usage = `mcpool keeps connections to MCP servers open and shares them.
   mcpool serve      serve pooled servers to any MCP client (no configuration needed)
   mcpool tools      list the tools of a running gateway
   mcpool call       call a tool of a running gateway: mcpool call TOOL [ARGUMENTS]
+  mcpool show       show its pools, connections, clients, servers, stats, config or waits
+  mcpool pause      lend no connections of a server, until mcpool resume
+  mcpool resume     lend them again
+  mcpool drain      replace the connections of a server, and wait for that
+  mcpool reset      replace the connections of a server as they come free
+  mcpool kill       close one connection under its calls
+  mcpool reload     have the gateway read its configuration again
   mcpool db         the database server alone, over stdio or HTTP
   mcpool bench      measure what a pool saves, side by side
   mcpool version    print the version
@@ -80,6 +87,14 @@ func command(ctx context.Context, args []string, std stdio) error {
 		return runTools(ctx, args, std)
 	case "call":
 		return runCall(ctx, args, std)
+	case "show":
+		return runShow(ctx, args, std)
+	case "pause", "resume", "drain", "reset":
+		return runVerb(ctx, name, args, std)
+	case "kill":
+		return runKill(ctx, args, std)
+	case "reload":
+		return runReload(ctx, args, std)
 	case "db":
 		return runDB(ctx, args, std)
 	case "bench":
@@ -97,10 +112,14 @@ func command(ctx context.Context, args []string, std stdio) error {
 	return usagef("unknown command %q; mcpool help lists them", name)
 }
 
-// report prints an error, one line for each mistake it holds.
+// report prints an error, one line for each mistake it holds, and what to do
+// about it.
 func report(w io.Writer, err error) {
 	for line := range strings.Lines(strings.TrimSpace(err.Error())) {
 		fmt.Fprintf(w, "mcpool: error: %s\n", strings.TrimRight(line, "\n"))
+	}
+	if advised := (hinted{}); errors.As(err, &advised) && advised.hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", advised.hint)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -67,6 +68,9 @@ if there is none by becoming it. So all of them share one pool.`)
 			return err
 		}
 	}
+	if s.token, err = adminToken(s.conf.Admin); err != nil {
+		return err
+	}
 	if *check || *overStdio { // which opens what it has if it becomes the gateway
 		if err := s.check(ctx); err != nil {
 			return err
@@ -100,7 +104,8 @@ if there is none by becoming it. So all of them share one pool.`)
 // service is what a command line says is to be served.
 type service struct {
 	conf       *config.Config
-	key        []byte // of sessions
+	key        []byte       // of sessions
+	token      *admin.Token // nil for none
 	listen     *listenFlags
 	drainDelay *time.Duration
 	log        *slog.Logger
@@ -153,7 +158,14 @@ func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, l
 	var draining atomic.Bool
 	status := admin.New(admin.Options{
 		Version: version(), Pools: o.pools, Gateway: o.gateway, Ready: func() bool { return !draining.Load() },
+		Settings: func() []admin.Setting { return shownSettings(s.conf) },
+		Local:    isLoopback(listener.Addr()), Token: s.token, Log: s.log,
 	})
+	var sampling sync.WaitGroup
+	defer sampling.Wait()
+	until, stop := context.WithCancel(ctx)
+	defer stop()
+	sampling.Go(func() { status.Run(until) })
 	serving.CollectLess()
 	rest := gateway.Guard(status, *s.listen.allowedHosts, *s.listen.allowedOrigins)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

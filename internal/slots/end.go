@@ -41,6 +41,25 @@ func (p *Pool[K, C]) End(meant func(id K) bool) {
 	}
 }
 
+// Kill closes the connection that is meant at once, under its calls, and
+// returns how many slots of it were lent. It reports false where there is none,
+// or it is being closed already. meant must be quick, and call nothing of the
+// pool.
+func (p *Pool[K, C]) Kill(meant func(conn C) bool) (lent int, found bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		if c.closed || !meant(c.value) {
+			continue
+		}
+		lent = c.inFlight()
+		p.retireLocked(c, Killed)
+		p.closeLocked(c)
+		return lent, true
+	}
+	return 0, false
+}
+
 // dismissLocked breaks off the openings of a group.
 func (p *Pool[K, C]) dismissLocked(g *group[K, C], why error) {
 	for o := range g.opening {

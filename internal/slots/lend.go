@@ -42,6 +42,7 @@ type conn[K comparable, C any] struct {
 	slots       int           // that there are
 	expires     moment        // age; 0 for never
 	reason      Reason        // why it left ready; "" while it is there
+	left        moment        // when that was
 	closing     chan struct{} // closed when the connection is being closed
 	closed      bool          // closing is closed
 	evictedBusy bool          // it was in use when it was retired to make room

@@ -454,7 +454,7 @@ func (p *Pool[K, C]) retireLocked(c *conn[K, C], why Reason) {
 	}
 	now := p.now()
 	g := c.group
-	c.reason = why
+	c.reason, c.left = why, now
 	g.removeLocked(c)
 	idle := count(c.state().Or(retiredBit)) == 0
 	if why == Lost {

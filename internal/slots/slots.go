@@ -105,6 +105,7 @@ const (
 	Surplus   Reason = "surplus"
 	Reset     Reason = "reset"
 	Ended     Reason = "session"
+	Killed    Reason = "killed"
 	Shutdown  Reason = "shutdown"
 )
 

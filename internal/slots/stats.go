@@ -1,7 +1,9 @@
 package slots
 
 import (
+	"cmp"
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -80,12 +82,17 @@ type View[K comparable, C any] struct {
 	Group   K
 	Slots   int
 	Used    time.Time // last time a slot was given back; now if one is lent
-	Retired bool      // it has left the pool and waits for its last call
+	Retired Reason    // why it has left the pool and waits for its last call; "" while it is in it
+	Left    time.Time // when it left; zero while it is in the pool
 }
 
 func (c *conn[K, C]) viewLocked() View[K, C] {
 	clock := &c.group.pool.clock
-	return View[K, C]{c.value, c.group.id, c.room(), clock.base.Add(c.lastUse(clock.exact())), c.reason != ""}
+	v := View[K, C]{Conn: c.value, Group: c.group.id, Slots: c.room(), Used: clock.base.Add(c.lastUse(clock.exact())), Retired: c.reason}
+	if c.reason != "" {
+		v.Left = clock.base.Add(c.left)
+	}
+	return v
 }
 
 // Conns returns the connections that are not closed yet, in no order.
@@ -97,6 +104,46 @@ func (p *Pool[K, C]) Conns() []View[K, C] {
 		views = append(views, c.viewLocked())
 	}
 	return views
+}
+
+// Find returns the connection that is meant and not closed yet. meant must be
+// quick, and call nothing of the pool.
+func (p *Pool[K, C]) Find(meant func(conn C) bool) (View[K, C], bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		if meant(c.value) {
+			return c.viewLocked(), true
+		}
+	}
+	return View[K, C]{}, false
+}
+
+// A Wait is the callers who wait for one principal.
+type Wait struct {
+	Who     string
+	Waiting int
+	Oldest  time.Duration // how long the first of them has waited
+}
+
+// Waits returns who waits, the longest waiting first.
+func (p *Pool[K, C]) Waits() []Wait {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, by := p.now(), map[string]Wait{}
+	for _, g := range p.groups {
+		for l := g.queue.turns.first; l != nil; l = l.next {
+			who := l.of.who
+			w := by[who]
+			w.Who = who
+			w.Waiting += l.of.waiters.n
+			w.Oldest = max(w.Oldest, now-l.of.waiters.first.of.since)
+			by[who] = w
+		}
+	}
+	return slices.SortedFunc(maps.Values(by), func(a, b Wait) int {
+		return cmp.Or(cmp.Compare(b.Oldest, a.Oldest), cmp.Compare(a.Who, b.Who))
+	})
 }
 
 // View returns the leased connection as it stands.

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// tokenFileVariable names the file of the token, for all commands.
+const tokenFileVariable = "MCP_POOL_ADMIN_TOKEN_FILE"
+
+// maxAnswer bounds an answer of the API, in bytes: some 10,000 connections.
+const maxAnswer = 16 << 20
+
+// A hinted error is one with what to do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e hinted) Unwrap() error { return e.error }
+
+// An operator uses the API of a gateway.
+type operator struct {
+	base  *url.URL
+	token string // "" for none
+	http  http.Client
+}
+
+// operator adds the flags that say which gateway to operate, and returns a func
+// that makes the operator.
+func (f *flags) operator() func() (*operator, error) {
+	base := f.String("url", "http://"+defaultListen, "`URL` of the gateway")
+	tokenFile := f.String("token-file", os.Getenv(tokenFileVariable), "`file` with the gateway's admin token, as "+tokenFileVariable)
+	return func() (*operator, error) {
+		o := &operator{}
+		o.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		var err error
+		o.base, err = url.Parse(*base)
+		if err != nil || o.base.Host == "" {
+			return nil, usagef("--url %q: want a URL such as http://%s", *base, defaultListen)
+		}
+		if o.base.Scheme != "http" && o.base.Scheme != "https" {
+			return nil, usagef("--url: want http://host or https://host, not %s", o.base.Scheme)
+		}
+		if *tokenFile != "" {
+			text, err := readToken(*tokenFile)
+			if err != nil {
+				return nil, err
+			}
+			if o.token = strings.TrimSpace(string(text)); strings.HasPrefix(o.token, "sha256:") {
+				return nil, fmt.Errorf("the admin token, %s, is a hash, which lets nobody in: want a file with the token itself", *tokenFile)
+			}
+		}
+		return o, nil
+	}
+}
+
+// checkName refuses what is no name of a server or a connection, and could make
+// another path of it.
+func checkName(what, name string) error {
+	if strings.ContainsFunc(name, func(c rune) bool { return c != '.' && notInName(c) }) || strings.Trim(name, ".") == "" {
+		return usagef("%q: want the name of a %s, of letters, digits, '-', '_' and '.'", name, what)
+	}
+	return nil
+}
+
+// An answer is what the API has answered.
+type answer struct {
+	body []byte
+	now  time.Time // by the gateway's clock
+}
+
+// ask makes a request of the API. path is below /admin/v1.
+func (o *operator) ask(ctx context.Context, method string, path ...string) (*answer, error) {
+	segments := []string{"admin", "v1"}
+	for _, segment := range path {
+		segments = append(segments, url.PathEscape(segment))
+	}
+	query := ""
+	if last := len(segments) - 1; strings.HasPrefix(path[len(path)-1], "?") {
+		query, segments = path[len(path)-1][1:], segments[:last]
+	}
+	u := o.base.JoinPath(segments...)
+	u.RawQuery = query
+	request, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Close = true // by the next one, if there is one, the gateway may be another
+	request.Header.Set("X-Mcpool-Admin", "1")
+	if o.token != "" {
+		request.Header.Set("Authorization", "Bearer "+o.token)
+	}
+	response, err := o.http.Do(request)
+	if err != nil {
+		return nil, o.unreached(ctx, err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, o.unreached(ctx, err)
+	case len(body) > maxAnswer:
+		return nil, fmt.Errorf("the answer of %s has more than %d MiB", o.base, maxAnswer>>20)
+	case response.StatusCode != http.StatusOK:
+		return nil, refused(response, body)
+	case !json.Valid(body):
+		return nil, notOurs(response.Status)
+	}
+	now, err := http.ParseTime(response.Header.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return &answer{body, now}, nil
+}
+
+// unreached is an error of the way to the gateway.
+func (o *operator) unreached(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if failed := (*url.Error)(nil); errors.As(err, &failed) {
+		err = failed.Err // the rest is the URL
+	}
+	err = fmt.Errorf("no answer of the gateway at %s: %w", o.base.Redacted(), err)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return hinted{err, "is it running? " + self() + " serve starts it, and --url says where it is"}
+	}
+	return err
+}
+
+// refused is what the API says why it did not do a thing.
+func refused(response *http.Response, body []byte) error {
+	var said struct {
+		Error struct{ Message, Hint string }
+	}
+	if err := json.Unmarshal(body, &said); err != nil || said.Error.Message == "" {
+		return notOurs(response.Status)
+	}
+	return hinted{errors.New(printable(said.Error.Message)), printable(said.Error.Hint)}
+}
+
+func notOurs(status string) error {
+	return hinted{fmt.Errorf("what answers there (with %s) is no gateway of this version", status), "--url wants the address of mcpool serve, such as http://" + defaultListen}
+}
+
+// printable returns text that comes from elsewhere without what would steer a
+// terminal.
+func printable(text string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || 0x7f <= c && c < 0xa0 {
+			return ' '
+		}
+		return c
+	}, text)
+}
+
+// indented is JSON for people.
+func indented(body []byte) string {
+	var out bytes.Buffer
+	_ = json.Indent(&out, bytes.TrimSpace(body), "", "  ") // it is valid
+	return out.String()
+}
