@@ -134,6 +134,8 @@ func TestDependenciesStayInTheirRoom(t *testing.T) {
 		"github.com/goccy/go-yaml":               {"config/"},
 		"github.com/tailscale/hujson":            {"config/"},
 		"github.com/prometheus/client_golang":    {"admin/"},
+		"charm.land/bubbletea/v2":                {"cmd/mcpool/top"},
+		"charm.land/lipgloss/v2":                 {"cmd/mcpool/top"},
 		"golang.org/x/oauth2":                    {"rpc/", "credentials.go", "bearer.go", "oauth.go"},
 		"pgregory.net/rapid":                     {"internal/pooltest/"},
 		"go.uber.org/goleak":                     {"internal/mcptest/"},

@@ -21,6 +21,7 @@ const usage = `mcpool keeps connections to MCP servers open and shares them.
   mcpool serve      serve pooled servers to any MCP client (no configuration needed)
   mcpool tools      list the tools of a running gateway
   mcpool call       call a tool of a running gateway: mcpool call TOOL [ARGUMENTS]
+  mcpool top        watch it on a live screen, and steer it
   mcpool show       show its pools, connections, clients, servers, stats, config or waits
   mcpool pause      lend no connections of a server, until mcpool resume
   mcpool resume     lend them again
@@ -87,6 +88,8 @@ func command(ctx context.Context, args []string, std stdio) error {
 		return runTools(ctx, args, std)
 	case "call":
 		return runCall(ctx, args, std)
+	case "top":
+		return runTop(ctx, args, std)
 	case "show":
 		return runShow(ctx, args, std)
 	case "pause", "resume", "drain", "reset":
