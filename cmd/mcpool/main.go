@@ -29,6 +29,7 @@ const usage = `mcpool keeps connections to MCP servers open and shares them.
   mcpool reset      replace the connections of a server as they come free
   mcpool kill       close one connection under its calls
   mcpool reload     have the gateway read its configuration again
+  mcpool doctor     check the servers of a configuration, and say what to change
   mcpool db         the database server alone, over stdio or HTTP
   mcpool bench      measure what a pool saves, side by side
   mcpool version    print the version
@@ -98,6 +99,8 @@ func command(ctx context.Context, args []string, std stdio) error {
 		return runKill(ctx, args, std)
 	case "reload":
 		return runReload(ctx, args, std)
+	case "doctor":
+		return runDoctor(ctx, args, std)
 	case "db":
 		return runDB(ctx, args, std)
 	case "bench":
