@@ -30,6 +30,7 @@ const usage = `mcpool keeps connections to MCP servers open and shares them.
   mcpool kill       close one connection under its calls
   mcpool reload     have the gateway read its configuration again
   mcpool doctor     check the servers of a configuration, and say what to change
+  mcpool import     take over the servers of the MCP clients of this machine
   mcpool db         the database server alone, over stdio or HTTP
   mcpool bench      measure what a pool saves, side by side
   mcpool version    print the version
@@ -101,6 +102,8 @@ func command(ctx context.Context, args []string, std stdio) error {
 		return runReload(ctx, args, std)
 	case "doctor":
 		return runDoctor(ctx, args, std)
+	case "import":
+		return runImport(ctx, args, std)
 	case "db":
 		return runDB(ctx, args, std)
 	case "bench":
