@@ -33,6 +33,8 @@ const usage = `mcpool keeps connections to MCP servers open and shares them.
   mcpool import     take over the servers of the MCP clients of this machine
   mcpool db         the database server alone, over stdio or HTTP
   mcpool bench      measure what a pool saves, side by side
+  mcpool completion print what completes command lines: bash, zsh or fish
+  mcpool man        print the manual page
   mcpool version    print the version
 
 mcpool COMMAND --help tells more.
@@ -108,6 +110,10 @@ func command(ctx context.Context, args []string, std stdio) error {
 		return runDB(ctx, args, std)
 	case "bench":
 		return runBench(ctx, args, std.out, std.err)
+	case "completion":
+		return runCompletion(ctx, args, std)
+	case "man":
+		return runMan(ctx, args, std)
 	case "version":
 		if err := newFlags(std, "version", "Print the version.").parse(args, 0); err != nil {
 			return err
