@@ -154,8 +154,8 @@ func TestEventsComeWithChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer answer.Body.Close()
-		var at []time.Duration
-		var last struct {
+		type told struct {
+			at    time.Duration
 			Pools []struct{ Calls, Waiting int }
 			Waits []struct {
 				Principal string
@@ -163,26 +163,32 @@ func TestEventsComeWithChanges(t *testing.T) {
 			}
 			Connections []struct{ Server string }
 		}
-		done := make(chan error)
+		events := make(chan told, 10)
 		go func() {
+			defer close(events)
 			lines := bufio.NewScanner(answer.Body)
 			for lines.Scan() {
 				if data, is := strings.CutPrefix(lines.Text(), "data: "); is {
-					at = append(at, time.Since(began))
-					if err := json.Unmarshal([]byte(data), &last); err != nil {
+					e := told{at: time.Since(began)}
+					if err := json.Unmarshal([]byte(data), &e); err != nil {
 						t.Error(err)
 					}
+					events <- e
 				}
 			}
-			done <- lines.Err()
 		}()
-		expect := func(when string, want ...time.Duration) {
+		expect := func(when string, want ...time.Duration) (last told) {
 			t.Helper()
 			synctest.Wait()
+			var at []time.Duration
+			for range len(events) {
+				last = <-events
+				at = append(at, last.at)
+			}
 			if fmt.Sprint(at) != fmt.Sprint(want) {
 				t.Errorf("%s: events after %v, want %v", when, at, want)
 			}
-			at = nil
+			return last
 		}
 		const s = time.Second
 		time.Sleep(11*s + s/2)
@@ -194,14 +200,15 @@ func TestEventsComeWithChanges(t *testing.T) {
 			go two.Do(t.Context(), rpc.Call{Method: "3s"})
 		}
 		time.Sleep(s)
-		expect("with three", 17*s)
+		last := expect("with three", 17*s)
 		if len(last.Waits) != 1 || last.Waits[0].Waiting != 1 || last.Waits[0].Principal != "local" || last.Pools[1].Waiting != 1 || len(last.Connections) != 2 {
 			t.Errorf("got %+v", last)
 		}
 		time.Sleep(6 * s)
 		expect("and when they end", 20*s, 23*s)
 		leave()
-		<-done
+		for range events {
+		}
 	})
 }
 

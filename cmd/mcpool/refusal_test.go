@@ -122,8 +122,28 @@ var badFlags = map[string]map[string][]badValues{
 		"audit":             {bad("is a directory", ".")},
 		"allow-unsafe-role": {bad(`invalid boolean value "perhaps" for -allow-unsafe-role`, "perhaps")},
 	}),
-	"tools": remoteFlagValues,
-	"call":  remoteFlagValues,
+	"tools":  remoteFlagValues,
+	"call":   remoteFlagValues,
+	"show":   with(operatorFlagValues, map[string][]badValues{"json": badBool("json"), "watch": badBool("watch")}),
+	"pause":  with(operatorFlagValues, map[string][]badValues{"all": badBool("all"), "timeout": badTimeout}),
+	"resume": with(operatorFlagValues, map[string][]badValues{"all": badBool("all")}),
+	"drain":  with(operatorFlagValues, map[string][]badValues{"all": badBool("all"), "timeout": badTimeout}),
+	"reset":  with(operatorFlagValues, map[string][]badValues{"all": badBool("all")}),
+	"kill":   operatorFlagValues,
+	"reload": operatorFlagValues,
+}
+
+var (
+	badTimeout = []badValues{bad(wantPeriod, "-1", "long"), bad("want more than 0 and at most 1h", "0", "2h")}
+
+	operatorFlagValues = map[string][]badValues{
+		"url":        {bad(wantURL, "", "127.0.0.1", "http://"), bad("want http://host or https://host", "ftp://127.0.0.1")},
+		"token-file": {failing("the admin token: open no-such-file: no such file", "no-such-file"), failing("is a directory", ".")},
+	}
+)
+
+func badBool(flag string) []badValues {
+	return []badValues{bad(`invalid boolean value "perhaps" for -`+flag, "perhaps")}
 }
 
 const (
@@ -156,6 +176,7 @@ var settingFlags = map[string][]badValues{
 	"gateway-name":                    {bad("want 1 to 64 letters, digits, '-' and '_'", "", "a b")},
 	"gateway-prefix":                  {bad("want auto, always or never", "", "sometimes")},
 	"gateway-max-calls-per-principal": {bad(wantCount+"0, which is the default, to 1000000", "-1", "all")},
+	"admin-token-file":                {bad("want a file", ""), failing("the admin token: open no-such-file: no such file", "no-such-file"), failing("is a directory", ".")},
 	"gateway-session-key-file":        {bad("want a file", ""), failing("the key of sessions: open no-such-file: no such file", "no-such-file")},
 }
 
@@ -192,6 +213,9 @@ func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 		"db":    {"db", "--dsn", "sample", "--listen", somewhere},
 		"tools": {"tools"},
 		"call":  {"call", "read_data"},
+
+		"show": {"show", "pools"}, "pause": {"pause", "a"}, "resume": {"resume", "a"}, "drain": {"drain", "a"}, "reset": {"reset", "a"},
+		"kill": {"kill", "a-1"}, "reload": {"reload"},
 	}
 	for command, flags := range badFlags {
 		t.Run(command, func(t *testing.T) {

@@ -68,7 +68,9 @@ func TestSecretsAreNotInWhatServeShows(t *testing.T) {
 	}}
 	key := `"headers": {"X-Key": "${MCPOOL_TEST_SECRET}"}`
 	query := "?key=${MCPOOL_TEST_SECRET}"
-	p := serve(t, "--log-level", "debug", "--connection-timeout", "200ms", "--config", configure(t, "mcp.json", `{"mcpServers": {
+	const sessionKey, token = "5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4", "t0ken-of-the-admin"
+	t.Setenv("MCP_POOL_GATEWAY_SESSION_KEY", sessionKey)
+	p := serve(t, "--admin-token-file", configure(t, "token", token), "--log-level", "debug", "--connection-timeout", "200ms", "--config", configure(t, "mcp.json", `{"mcpServers": {
 		"works": {"url": %q, "pool": {"connection_timeout": "30s"}, %s},
 		"refuses": {"url": %q, %s},
 		"down": {"url": "http://me:${MCPOOL_TEST_SECRET}@%s/%s", %s},
@@ -88,14 +90,27 @@ func TestSecretsAreNotInWhatServeShows(t *testing.T) {
 	if want := secret + " key=" + secret; got != want {
 		t.Errorf("the server that works got %q, want %q", got, want)
 	}
-	for _, page := range []string{"/status", "/metrics", "/readyz", "/no-such-page"} {
-		if _, body := get(t, p.url+page); strings.Contains(body, secret) {
-			t.Errorf("%s shows it: %s", page, body)
+	pages := []string{"/status", "/metrics", "/readyz", "/no-such-page"}
+	for _, what := range append(shown(), "history", "connections/works-1", "connections/dead-1", "no-such-page") {
+		pages = append(pages, "/admin/v1/"+what)
+	}
+	for _, page := range pages {
+		_, body := get(t, p.url+page)
+		for _, text := range []string{secret, c.session, sessionKey, token} {
+			if strings.Contains(body, text) {
+				t.Errorf("%s shows %s: %s", page, text, body)
+			}
 		}
+	}
+	if _, body := get(t, p.url+"/admin/v1/config"); !strings.Contains(body, `"name":"gateway_session_key","value":"***"`) {
+		t.Errorf("that there is a key is not shown: %s", body)
+	}
+	if _, body := get(t, p.url+"/admin/v1/servers"); strings.Count(body, `"error":"`) != 4 {
+		t.Errorf("not all troubles are shown: %s", body)
 	}
 	p.stop()
 	p.end(t)
-	if says := p.out.String() + p.err.String(); strings.Contains(says, secret) {
+	if says := p.out.String() + p.err.String(); strings.Contains(says, secret) || strings.Contains(says, sessionKey) || strings.Contains(says, token) {
 		t.Errorf("it prints %s", says)
 	}
 }

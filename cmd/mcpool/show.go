@@ -291,7 +291,7 @@ func poolState(r row, _ time.Time) string {
 
 func reuse(r row, _ time.Time) string {
 	ratio, _ := r["reuse_ratio"].(float64)
-	return fmt.Sprintf("%.1f%%", 100*ratio)
+	return fmt.Sprintf("%.2f%%", 100*ratio)
 }
 
 func callP99(r row, _ time.Time) string {
