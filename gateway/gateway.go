@@ -29,6 +29,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -164,15 +165,17 @@ const (
 // one client over stdio, and [Gateway.NewClient] one in this process. It is safe
 // for concurrent use.
 type Gateway struct {
-	all        *endpoint // what /mcp and stdio serve
-	byName     map[string]*endpoint
 	name       string
 	serverInfo json.RawMessage
 	maxBody    int64
 	principal  func(*http.Request) (string, error)
 	log        *slog.Logger
 	handler    http.Handler
-	joinHeader http.Header
+	joinHeader atomic.Pointer[http.Header]
+
+	changing sync.Mutex // held by Change
+	routing  sync.Mutex // guards routes, and that nobody enters those that were replaced
+	routes   *routes
 
 	sealer    seal.Sealer
 	sessions  *sessions
@@ -231,14 +234,11 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 	prefixed := o.Prefix == PrefixAlways || o.Prefix != PrefixNever && len(servers) > 1
 	sealer := seal.New(o.Key)
 	g := &Gateway{
-		all:        &endpoint{prefixed: prefixed},
-		byName:     make(map[string]*endpoint, len(servers)),
 		name:       o.Name,
 		serverInfo: info,
 		maxBody:    o.MaxBody,
 		principal:  o.Principal,
 		log:        o.Log,
-		joinHeader: o.JoinHeader.Clone(),
 		sealer:     sealer,
 		sessions:   newSessions(sealer),
 		levels:     levels{of: newRecent[int](maxLevels)},
@@ -254,17 +254,9 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 	}
 	g.standings = standings{gateway: g, of: make(map[string]*standing), updates: newTally()}
 	g.draining, g.drain = context.WithCancelCause(context.Background())
-	for i := range servers {
-		s := &servers[i]
-		if err := s.check(g.all.servers); err != nil {
-			return nil, fmt.Errorf("gateway: server %q: %w", s.Name, err)
-		}
-		b := newBackend(s)
-		g.all.servers = append(g.all.servers, b)
-		g.byName[s.Name] = &endpoint{name: s.Name, servers: []*backend{b}}
-	}
-	if len(servers) == 0 {
-		return nil, errors.New("gateway: there is no server to serve")
+	g.SetJoinHeader(o.JoinHeader)
+	if g.routes, err = newRoutes(servers, prefixed, nil); err != nil {
+		return nil, err
 	}
 	g.handler = Guard(http.HandlerFunc(g.route), o.AllowedHosts, o.AllowedOrigins)
 	return g, nil

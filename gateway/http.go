@@ -33,11 +33,12 @@ type visit struct {
 
 // route finds the endpoint of a request's path and what its method is for.
 func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
+	routes := g.now()
 	v := &visit{w: w, r: r, accepts: parseAccept(r.Header.Values("Accept"))}
 	var older bool // HTTP+SSE
-	if v.endpoint, older = g.endpoint(r.URL.Path); v.endpoint == nil {
-		names := make([]string, len(g.all.servers))
-		for i, s := range g.all.servers {
+	if v.endpoint, older = routes.endpoint(r.URL.Path); v.endpoint == nil {
+		names := make([]string, len(routes.all.servers))
+		for i, s := range routes.all.servers {
 			names[i] = s.Name
 		}
 		refuse(w, http.StatusNotFound, rpc.Errorf(rpc.CodeInvalidRequest,
@@ -86,7 +87,7 @@ func Serves(path string) bool {
 
 // endpoint returns what a path serves, nil for nothing, and whether it is one
 // for HTTP+SSE alone.
-func (g *Gateway) endpoint(path string) (e *endpoint, older bool) {
+func (r *routes) endpoint(path string) (e *endpoint, older bool) {
 	path = strings.TrimSuffix(path, "/")
 	rest, found := strings.CutPrefix(path, "/mcp")
 	if !found {
@@ -96,12 +97,12 @@ func (g *Gateway) endpoint(path string) (e *endpoint, older bool) {
 		}
 	}
 	if rest == "" {
-		return g.all, older
+		return r.all, older
 	}
 	if rest[0] != '/' {
 		return nil, false
 	}
-	return g.byName[rest[1:]], older
+	return r.byName[rest[1:]], older
 }
 
 // delete ends a legacy session (MCP 2025-11-25, basic/transports "Session
@@ -318,6 +319,7 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 		}
 	}
 	q := g.newRequest(v.endpoint, era, v.principal, session, msg, events)
+	defer q.leave()
 	if era == modern {
 		q.header = v.r.Header
 	}

@@ -339,6 +339,18 @@ func sizeOf(items []item) int {
 	return size
 }
 
+// forget drops what is known of a server that another has taken the place of.
+func (l *lists) forget(server string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.faults, server)
+	for key := range l.kept {
+		if key.server == server {
+			l.dropLocked(key)
+		}
+	}
+}
+
 // failed notes that a server does not list what it has, until it does.
 func (l *lists) failed(server, principal string, err error) {
 	l.mu.Lock()

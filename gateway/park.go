@@ -103,6 +103,12 @@ func (q *request) converse(ctx context.Context, s *backend, call rpc.Call, leave
 	c.cancel = cancel
 	running, c.clock = startClock(running, s, nil)
 	call.Events = c
+	q.routes.users.Add(1) // it may outlast the request, which has not left them yet
+	parked := leave
+	leave = func() {
+		parked()
+		q.routes.leave()
+	}
 	if !g.parked.goes(func() {
 		answer, err := s.do(running, g.log, call)
 		c.answer, c.err = answer, c.clock.verdict(running, err)

@@ -52,7 +52,9 @@ const (
 // A request is one request of a client.
 type request struct {
 	gateway  *Gateway
-	endpoint *endpoint
+	routes   *routes   // until leave
+	endpoint *endpoint // of routes
+	left     bool      // leave was called
 	era      era
 	caller   rpc.Caller
 	session  *session // legacy; nil before initialize
@@ -123,10 +125,12 @@ func parse(frame []byte) (*message, error) {
 }
 
 // newRequest makes the request of a message whose era has been found and, for
-// the modern one, checked. out is as in request.
+// the modern one, checked. out is as in request. It finds the servers of the
+// endpoint as they are now, and has to leave them.
 func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session, msg *message, out outlet) *request {
+	routes := g.enter()
 	q := &request{
-		gateway: g, endpoint: e, era: era, session: s, caller: rpc.Caller{Principal: principal},
+		gateway: g, routes: routes, endpoint: routes.at(e.name), era: era, session: s, caller: rpc.Caller{Principal: principal},
 		id: msg.ID, method: msg.Method, params: msg.Params, meta: msg.meta, out: out,
 	}
 	if token := msg.says[saysToken]; jsonrpc.IsID(token) {
@@ -158,6 +162,15 @@ func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session,
 		q.caller.Capabilities = rpc.Capabilities{} // there is no way to ask
 	}
 	return q
+}
+
+// leave says that the request needs the servers of its endpoint no more. It may
+// be called again, by the same goroutine.
+func (q *request) leave() {
+	if !q.left {
+		q.left = true
+		q.routes.leave()
+	}
 }
 
 // answer answers a request, which counts as a call in flight meanwhile. It

@@ -80,7 +80,7 @@ func (g *Gateway) openSSE(v *visit) {
 // postSSE takes a message of a client over HTTP+SSE.
 func (g *Gateway) postSSE(v *visit, id string) {
 	client := g.visitors.find(id)
-	if client == nil || client.endpoint != v.endpoint || client.principal != v.principal {
+	if client == nil || client.endpoint.name != v.endpoint.name || client.principal != v.principal {
 		refuse(v.w, http.StatusNotFound, sessionGone())
 		return
 	}

@@ -45,7 +45,7 @@ func (t *talk) end() {
 	t.calls.Wait()
 	s := t.session.Load()
 	t.gateway.parked.end(s.name)
-	t.gateway.endSession(t.endpoint, rpc.Caller{Principal: t.principal, Session: s.name, Capabilities: s.caps})
+	t.gateway.endSession(t.gateway.now().at(t.endpoint.name), rpc.Caller{Principal: t.principal, Session: s.name, Capabilities: s.caps})
 }
 
 // receive takes one frame of the client.
@@ -99,11 +99,13 @@ func (t *talk) request(ctx context.Context, msg *message) {
 	// Counted in before the next frame is read, which may cancel it.
 	ctx, this, err := t.gateway.calls.begin(ctx, keyOf(q.caller.Session, q.id))
 	if err != nil {
+		q.leave()
 		t.refuse(q, err)
 		return
 	}
 	t.unanswered.Add(1)
 	t.calls.Go(func() {
+		defer q.leave()
 		defer t.unanswered.Add(-1)
 		result, err := q.run(ctx)
 		if err == nil && q.method == methodInitialize {

@@ -1,0 +1,187 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+
+	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
+)
+
+// Notifications of changes of lists (MCP 2025-11-25, server/tools "List Changed
+// Notification", and likewise), which both eras have.
+const (
+	notifyToolsChanged     = "notifications/tools/list_changed"
+	notifyPromptsChanged   = "notifications/prompts/list_changed"
+	notifyResourcesChanged = "notifications/resources/list_changed"
+)
+
+// routes are what is served where. They are never changed, but replaced as a
+// whole by Change.
+type routes struct {
+	all    *endpoint // what /mcp and stdio serve
+	byName map[string]*endpoint
+
+	before   *routes        // those that may still be used; of the goroutines that await
+	users    sync.WaitGroup // requests that were begun with them, and what these left running
+	replaced chan struct{}  // closed when others have taken their place
+}
+
+// at returns what is served under the name of an endpoint, "" for all servers.
+// A server that is served no more has an endpoint without any.
+func (r *routes) at(name string) *endpoint {
+	if name == "" {
+		return r.all
+	}
+	if e := r.byName[name]; e != nil {
+		return e
+	}
+	return &endpoint{name: name}
+}
+
+// newRoutes checks servers and makes their routes. What is served as before
+// keeps its backend.
+func newRoutes(servers []Server, prefixed bool, old *routes) (*routes, error) {
+	if len(servers) == 0 {
+		return nil, errors.New("gateway: there is no server to serve")
+	}
+	r := &routes{
+		all:      &endpoint{prefixed: prefixed},
+		byName:   make(map[string]*endpoint, len(servers)),
+		replaced: make(chan struct{}),
+	}
+	for i := range servers {
+		s := &servers[i]
+		if err := s.check(r.all.servers); err != nil {
+			return nil, fmt.Errorf("gateway: server %q: %w", s.Name, err)
+		}
+		b := newBackend(s)
+		if old != nil {
+			if known := old.all.named(s.Name); known != nil && known.Server.same(&b.Server) {
+				b = known
+			}
+		}
+		r.all.servers = append(r.all.servers, b)
+		r.byName[s.Name] = &endpoint{name: s.Name, servers: []*backend{b}}
+	}
+	return r, nil
+}
+
+// same reports whether two servers are served alike. What is told of the end of
+// sessions goes with the handler.
+func (s *Server) same(other *Server) bool {
+	if !reflect.ValueOf(s.Handler).Comparable() || s.Handler != other.Handler {
+		return false
+	}
+	one, another := *s, *other
+	one.Handler, another.Handler, one.EndSession, another.EndSession = nil, nil, nil, nil
+	return reflect.DeepEqual(one, another)
+}
+
+// enter returns the routes of now for a request, which has to leave them.
+func (g *Gateway) enter() *routes {
+	g.routing.Lock()
+	defer g.routing.Unlock()
+	g.routes.users.Add(1)
+	return g.routes
+}
+
+func (r *routes) leave() { r.users.Done() }
+
+// now returns the routes of now for a look.
+func (g *Gateway) now() *routes {
+	g.routing.Lock()
+	defer g.routing.Unlock()
+	return g.routes
+}
+
+// Change replaces the servers. Requests that have begun go on with those there
+// were, and every other one finds the new ones; clients who listen are told that
+// the lists have changed, and hear of changes of the new servers from then on.
+// Tools keep the names that [PrefixAuto] has given them: whether they are
+// prefixed is decided by New. The error says what makes no sense, and then
+// nothing has changed.
+//
+// left waits until no request uses what was replaced: then the handlers that
+// are not among servers can be closed. It has to be called.
+func (g *Gateway) Change(servers []Server) (left func(), err error) {
+	g.changing.Lock()
+	defer g.changing.Unlock()
+	old := g.now()
+	next, err := newRoutes(servers, old.all.prefixed, old)
+	if err != nil {
+		return nil, err
+	}
+	next.before = old
+	g.routing.Lock()
+	g.routes = next
+	g.routing.Unlock()
+	for _, s := range old.all.servers {
+		if next.all.named(s.Name) != s {
+			g.lists.forget(s.Name)
+		}
+	}
+	close(old.replaced)
+	return func() { next.awaitOlder() }, nil
+}
+
+// awaitOlder waits until nobody uses the routes before r.
+func (r *routes) awaitOlder() {
+	for older := r.before; older != nil; older = older.before {
+		older.users.Wait()
+	}
+}
+
+// follow has listen called for each server of an endpoint, and for those that
+// it comes to have. The ctx of listen ends with ctx, or when the server is served
+// no more. changed is called when the servers have been replaced. follow returns
+// when ctx has ended and all that it called has returned.
+func (g *Gateway) follow(ctx context.Context, endpoint string, listen func(context.Context, *backend), changed func()) {
+	var work sync.WaitGroup
+	defer work.Wait()
+	begun := make(map[*backend]context.CancelFunc)
+	defer func() {
+		for _, cancel := range begun {
+			cancel()
+		}
+	}()
+	for first := true; ; first = false {
+		r := g.now()
+		serves := make(map[*backend]bool)
+		differs := false
+		for _, s := range r.at(endpoint).servers {
+			serves[s] = true
+			if begun[s] != nil {
+				continue
+			}
+			differs = true
+			listening, cancel := context.WithCancel(ctx)
+			begun[s] = cancel
+			work.Go(func() { listen(listening, s) })
+		}
+		for s, cancel := range begun {
+			if !serves[s] {
+				differs = true
+				cancel()
+				delete(begun, s)
+			}
+		}
+		if differs && !first {
+			changed()
+		}
+		select {
+		case <-r.replaced:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// changed tells a legacy client that the servers have been replaced.
+func (st *standing) changed() {
+	for _, method := range []string{notifyToolsChanged, notifyPromptsChanged, notifyResourcesChanged} {
+		st.out.event(jsonrpc.AppendRequest(nil, nil, method, nil))
+	}
+}
