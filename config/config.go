@@ -15,7 +15,8 @@
 //	  "databases": {"sales": {"dsn": "${SALES_DSN}"}},
 //	  "pool": {"connection_timeout": 20},
 //	  "limits": {"max_processes": 32},
-//	  "gateway": {"prefix": "always", "session_key": "${MCPOOL_SESSION_KEY}"}
+//	  "gateway": {"prefix": "always", "session_key": "${MCPOOL_SESSION_KEY}"},
+//	  "log": {"format": "json", "access": 0.01}
 //	}
 //
 // The same keys make a YAML file. The end of the file's name says which of the
@@ -131,6 +132,11 @@
 // (MCP_POOL_GATEWAY_PREFIX), which beats the file; session_key has no flag.
 // Gateways behind one balancer want the same session_key. Without one, a
 // program may keep one of its own.
+//
+// The keys of log say what is logged, see [Log]: level is debug, info, warn or
+// error, format text or json, and access off, all, or the share of requests
+// over HTTP that have a line, such as 0.01. Flags (--log-level) and the
+// environment (MCP_POOL_LOG_LEVEL) beat them likewise.
 package config
 
 import (
@@ -151,6 +157,8 @@ type Config struct {
 	Servers []Server
 	// Gateway is how they are served.
 	Gateway Gateway
+	// Log is what is logged meanwhile.
+	Log Log
 }
 
 // A Server is one server, and how its pool behaves.
@@ -171,6 +179,8 @@ type Server struct {
 	// is reached by URL or Command. The DSN [Sample] stands for the database that
 	// comes with mcpool.
 	Databases *dbserver.Options
+
+	passwordFiles []string // of Databases, to compare: they have but functions
 }
 
 // Sample is the DSN of the small database that comes with mcpool.
@@ -186,7 +196,7 @@ func Default(flags map[string]string) (*Config, error) {
 		Pool:        common.pool,
 		CallTimeout: common.callTimeout,
 		Databases:   &dbserver.Options{Databases: []dbserver.Database{{Name: "sales", DSN: Sample}}},
-	}}, r.gateway(nil, flags))
+	}}, r.gateway(nil, flags), r.log(nil, flags))
 }
 
 // Load reads the file at path. Flags are settings given on the command line,
@@ -218,12 +228,12 @@ func Parse(data []byte, name string, flags map[string]string) (*Config, error) {
 	r.duplicates(root)
 	common := r.common(root.get("pool"), flags)
 	common.pool.Limits = r.limits(root.get("limits"))
-	gateway := r.gateway(root.get("gateway"), flags)
+	gateway, log := r.gateway(root.get("gateway"), flags), r.log(root.get("log"), flags)
 	servers := r.servers(root, common)
 	if len(servers) == 0 && len(r.errs) == 0 {
 		r.errs = append(r.errs, fmt.Errorf("%s: no server: want at least one, not disabled, in mcpServers, servers or databases", name))
 	}
-	return r.finish(servers, gateway)
+	return r.finish(servers, gateway, log)
 }
 
 // fileError puts the file, and the line if it is known, before err.
@@ -236,12 +246,12 @@ func fileError(name string, err error) error {
 }
 
 // finish returns what was read, or all that is wrong with it.
-func (r *reader) finish(servers []Server, gateway Gateway) (*Config, error) {
+func (r *reader) finish(servers []Server, gateway Gateway, log Log) (*Config, error) {
 	if len(r.errs) == 0 {
 		r.errs = validate(servers)
 	}
 	if len(r.errs) > 0 {
 		return nil, errors.Join(r.errs...)
 	}
-	return &Config{Servers: servers, Gateway: gateway}, nil
+	return &Config{Servers: servers, Gateway: gateway, Log: log}, nil
 }

@@ -14,6 +14,8 @@ type reader struct {
 	name   string // of the file, for errors
 	folder string // of the file, for relative paths
 	errs   []error
+
+	passwordFiles []string // of databases, as NAME=PATH
 }
 
 // refuse notes that something is wrong at n. The text must not hold a value

@@ -26,6 +26,11 @@ func SettingNames() []string {
 	return append(mcpool.SettingNames(), callTimeout)
 }
 
+// allSettingNames returns the names of all settings there are.
+func allSettingNames() []string {
+	return slices.Concat(SettingNames(), GatewaySettingNames(), LogSettingNames())
+}
+
 // settings are the settings of one server.
 type settings struct {
 	pool        mcpool.Config
@@ -62,8 +67,8 @@ func (r *reader) common(pool *node, flags map[string]string) settings {
 		switch {
 		case slices.Contains(SettingNames(), name):
 			r.set(&s, name, flags[name], "flag "+name)
-		case !slices.Contains(GatewaySettingNames(), name): // which are read elsewhere
-			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name, didYouMean(name, append(SettingNames(), GatewaySettingNames()...))))
+		case !slices.Contains(allSettingNames(), name): // the others are read elsewhere
+			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name, didYouMean(name, allSettingNames())))
 		}
 	}
 	return s
@@ -80,7 +85,7 @@ func (r *reader) set(s *settings, name, value, source string) {
 // is none: a misspelt one would be without effect, unnoticed.
 func unknownVariables() []error {
 	var known []string
-	for _, name := range append(SettingNames(), GatewaySettingNames()...) {
+	for _, name := range allSettingNames() {
 		known = append(known, mcpool.EnvPrefix+strings.ToUpper(name))
 	}
 	var errs []error

@@ -20,6 +20,7 @@ import (
 // asked for meanwhile goes to q.out. The error is an [*rpc.Error], a
 // [*timeoutError], a [*limitError], or the handler's.
 func (q *request) ask(ctx context.Context, s *backend, params json.RawMessage) (rpc.Answer, error) {
+	q.asked = s
 	return q.call(ctx, s, q.method, params, q.out, q.cancel)
 }
 
@@ -65,7 +66,7 @@ func (q *request) call(ctx context.Context, s *backend, method string, params js
 	ctx, on.clock = startClock(ctx, s, cancel)
 	defer on.clock.stop()
 	call.Events = on
-	answer, err := s.do(ctx, q.gateway.log, call)
+	answer, err := s.do(ctx, q.logger, call)
 	if err != nil {
 		return rpc.Answer{}, on.clock.verdict(ctx, err)
 	}

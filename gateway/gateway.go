@@ -85,10 +85,10 @@ func newBackend(s *Server) *backend {
 }
 
 // do makes a call. A handler that panics fails that call alone.
-func (b *backend) do(ctx context.Context, log *slog.Logger, call rpc.Call) (answer rpc.Answer, err error) {
+func (b *backend) do(ctx context.Context, log func() *slog.Logger, call rpc.Call) (answer rpc.Answer, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			log.Error("the handler of a server panicked", logServer, b.Name, "method", call.Method, logError, p, "stack", string(debug.Stack()))
+			log().Error("the handler of a server panicked", logServer, b.Name, "method", call.Method, logError, p, "stack", string(debug.Stack()))
 			err = errPanicked
 		}
 	}()
@@ -148,7 +148,11 @@ type Options struct {
 	// JoinHeader is what programs that join the gateway ([Join]) are told, such
 	// as which configuration it serves.
 	JoinHeader http.Header
-	// Log receives what no client is told; nil for nothing.
+	// Access is told of each request over HTTP when it has been answered, by
+	// several at once; nil if nobody cares.
+	Access func(Access)
+	// Log receives what no client is told; nil for nothing. Lines that come of
+	// one request over HTTP name it, as request_id.
 	Log *slog.Logger
 }
 
@@ -169,6 +173,7 @@ type Gateway struct {
 	serverInfo json.RawMessage
 	maxBody    int64
 	principal  func(*http.Request) (string, error)
+	access     func(Access)
 	log        *slog.Logger
 	handler    http.Handler
 	joinHeader atomic.Pointer[http.Header]
@@ -218,6 +223,9 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Access == nil {
+		o.Access = func(Access) {}
+	}
 	if o.Name == "" {
 		o.Name = strings.ToLower(rand.Text()[:8])
 	}
@@ -238,6 +246,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		serverInfo: info,
 		maxBody:    o.MaxBody,
 		principal:  o.Principal,
+		access:     o.Access,
 		log:        o.Log,
 		sealer:     sealer,
 		sessions:   newSessions(sealer),
@@ -335,14 +344,17 @@ func (s *Server) check(before []*backend) error {
 // Messages to the Server"). Hosts and origins are checked as by [Guard]. It
 // waits for the client to send and to read what it bounds by deadlines, and
 // panics with [http.ErrAbortHandler] where the response cannot be ended as if
-// it were whole.
+// it were whole. Each answer names its request in the header X-Request-Id, see
+// [Access].
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		// It holds for a request that is refused too: net/http reads what is left
 		// of its body, for the sake of the next one.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTime)) // not every writer has one
 	}
-	g.handler.ServeHTTP(w, r)
+	rec := g.record(w, r)
+	defer rec.end(g.access)
+	g.handler.ServeHTTP(rec, r)
 }
 
 // Close refuses new calls, over HTTP with status 503, ends streams on which

@@ -24,7 +24,8 @@ const retryAfter = "1"
 // A visit is a request over HTTP, with what is found out about it before its
 // message is read.
 type visit struct {
-	w         http.ResponseWriter
+	w         http.ResponseWriter // record
+	record    *record
 	r         *http.Request
 	endpoint  *endpoint
 	principal string
@@ -34,7 +35,7 @@ type visit struct {
 // route finds the endpoint of a request's path and what its method is for.
 func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 	routes := g.now()
-	v := &visit{w: w, r: r, accepts: parseAccept(r.Header.Values("Accept"))}
+	v := &visit{w: w, record: w.(*record), r: r, accepts: parseAccept(r.Header.Values("Accept"))}
 	var older bool // HTTP+SSE
 	if v.endpoint, older = routes.endpoint(r.URL.Path); v.endpoint == nil {
 		names := make([]string, len(routes.all.servers))
@@ -50,6 +51,7 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, rpc.Errorf(rpc.CodeInvalidRequest, "who calls is not known: %v", err))
 		return
 	}
+	v.record.Path, v.record.Server, v.record.Principal = r.URL.Path, v.endpoint.name, v.principal
 	visitor := "" // of HTTP+SSE
 	if r.URL.RawQuery != "" {
 		visitor = r.URL.Query().Get(visitorParam)
@@ -320,6 +322,8 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 	}
 	q := g.newRequest(v.endpoint, era, v.principal, session, msg, events)
 	defer q.leave()
+	q.requestID = v.record.RequestID
+	defer v.record.called(q)
 	if era == modern {
 		q.header = v.r.Header
 	}

@@ -75,6 +75,7 @@ func (g *Gateway) join(v *visit) {
 		return
 	}
 	defer conn.Close()
+	v.record.Status = http.StatusSwitchingProtocols
 	_ = conn.SetDeadline(time.Time{}) // that of the server was for a request
 	out := deadlineWriter{conn}
 	header := maps.Clone(*g.joinHeader.Load())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -56,7 +57,7 @@ func (g *Gateway) listenTo(ctx context.Context, s *backend, caller rpc.Caller, f
 	if err != nil {
 		panic(err) // impossible: strings always marshal
 	}
-	_, _ = s.do(ctx, g.log, rpc.Call{Method: methodListen, Params: params, Caller: caller, Events: listener(heard)})
+	_, _ = s.do(ctx, func() *slog.Logger { return g.log }, rpc.Call{Method: methodListen, Params: params, Caller: caller, Events: listener(heard)})
 	if ctx.Err() == nil { // it ends of itself
 		heard(notifyAcknowledged, json.RawMessage(`{"notifications":{}}`))
 	}

@@ -110,7 +110,7 @@ func (q *request) converse(ctx context.Context, s *backend, call rpc.Call, leave
 		q.routes.leave()
 	}
 	if !g.parked.goes(func() {
-		answer, err := s.do(running, g.log, call)
+		answer, err := s.do(running, q.logger, call)
 		c.answer, c.err = answer, c.clock.verdict(running, err)
 		c.clock.stop()
 		cancel(nil)

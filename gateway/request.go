@@ -67,6 +67,9 @@ type request struct {
 	levelSet bool            // a legacy client has set it
 	foreign  error           // it goes on with what another gateway has asked; why a server cannot
 
+	requestID string   // over HTTP; "" otherwise
+	asked     *backend // the last that the request itself was for; nil while there is none
+
 	header http.Header // of a modern request over HTTP; nil otherwise
 	// cancel ends the request, and with it the call of the one server that it is
 	// for; nil where that ends by itself.
