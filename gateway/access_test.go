@@ -48,7 +48,9 @@ func TestEachRequestIsWrittenDownOnce(t *testing.T) {
 			Access{Method: "POST", Path: "/mcp", Call: "tools/call", Server: "a", Tool: "a__echo", Status: 200},
 		},
 		"a legacy one": {
-			func() response { return do(g, "POST", "/mcp/a", strings.Replace(legacyCall, `"x"`, `"echo"`, 1), session...) },
+			func() response {
+				return do(g, "POST", "/mcp/a", strings.Replace(legacyCall, `"x"`, `"echo"`, 1), session...)
+			},
 			Access{Method: "POST", Path: "/mcp/a", Call: "tools/call", Server: "a", Tool: "echo", Principal: "p", Status: 200},
 		},
 		"one that fails": {

@@ -197,7 +197,9 @@ type Gateway struct {
 	lists     *lists
 	losses    losses
 
-	draining context.Context // ended by Close, which wants streams to end
+	leaving  context.Context // ended by Leave, which wants streams to end
+	leave    context.CancelCauseFunc
+	draining context.Context // ended by Close
 	drain    context.CancelCauseFunc
 }
 
@@ -262,11 +264,13 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		losses:     losses{of: make(map[loss]struct{})},
 	}
 	g.standings = standings{gateway: g, of: make(map[string]*standing), updates: newTally()}
+	g.leaving, g.leave = context.WithCancelCause(context.Background())
 	g.draining, g.drain = context.WithCancelCause(context.Background())
 	g.SetJoinHeader(o.JoinHeader)
 	if g.routes, err = newRoutes(servers, prefixed, nil); err != nil {
 		return nil, err
 	}
+	g.routes.gateway = g
 	g.handler = Guard(http.HandlerFunc(g.route), o.AllowedHosts, o.AllowedOrigins)
 	return g, nil
 }
@@ -357,6 +361,15 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.handler.ServeHTTP(rec, r)
 }
 
+// Leave ends the streams on which nothing is awaited, and those of clients over
+// HTTP+SSE when their calls are answered, so that clients come back to the
+// gateway that takes the place of this one. Calls are taken as before; Close ends
+// that.
+func (g *Gateway) Leave() {
+	g.leave(errClosed)
+	g.standings.leave()
+}
+
 // Close refuses new calls, over HTTP with status 503, ends streams on which
 // nothing is awaited, and waits for the calls in flight. When ctx ends first it
 // cancels them and returns an error that says how many they were and wraps the
@@ -368,6 +381,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) Close(ctx context.Context) error {
 	idle := g.calls.close()
 	g.joiners.close()
+	g.leave(errClosed)
 	g.drain(errClosed)
 	g.parked.close()
 	g.standings.close()
@@ -396,10 +410,11 @@ func (g *Gateway) Close(ctx context.Context) error {
 	return cmp.Or(err, fmt.Errorf("gateway: closed while a handler had not returned, or a client that joined had not read: %w", context.Cause(ctx)))
 }
 
-// untilDrain returns a context that ends with Close as well, with errClosed.
-func (g *Gateway) untilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
+// until returns a context that ends with another as well, leaving or draining,
+// with errClosed.
+func until(ctx, end context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(g.draining, func() { cancel(errClosed) })
+	stop := context.AfterFunc(end, func() { cancel(errClosed) })
 	return ctx, func() {
 		stop()
 		cancel(nil)

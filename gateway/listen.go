@@ -110,7 +110,11 @@ func (q *request) listen(ctx context.Context) (json.RawMessage, error) {
 		uris[s.Name] = append(uris[s.Name], inner)
 		l.names[s.Name+"\x00"+inner] = uri
 	}
-	ctx, cancel := q.gateway.untilDrain(ctx)
+	end := q.gateway.leaving
+	if q.leaves {
+		end = q.gateway.draining // with all else of the client
+	}
+	ctx, cancel := until(ctx, end)
 	defer cancel()
 	var work sync.WaitGroup
 	defer work.Wait()

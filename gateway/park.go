@@ -103,7 +103,7 @@ func (q *request) converse(ctx context.Context, s *backend, call rpc.Call, leave
 	c.cancel = cancel
 	running, c.clock = startClock(running, s, nil)
 	call.Events = c
-	q.routes.users.Add(1) // it may outlast the request, which has not left them yet
+	q.routes.stay() // it may outlast the request, which has not left them yet
 	parked := leave
 	leave = func() {
 		parked()

@@ -24,9 +24,13 @@ type routes struct {
 	all    *endpoint // what /mcp and stdio serve
 	byName map[string]*endpoint
 
-	before   *routes        // those that may still be used; of the goroutines that await
-	users    sync.WaitGroup // requests that were begun with them, and what these left running
-	replaced chan struct{}  // closed when others have taken their place
+	replaced chan struct{} // closed when others have taken their place
+	idle     chan struct{} // closed when that is so, nobody uses them, nor those before
+
+	gateway *Gateway // whose routing guards what follows
+	before  *routes  // that are not idle yet; nil for none
+	after   *routes
+	users   int // requests that were begun with them, and what these left running
 }
 
 // at returns what is served under the name of an endpoint, "" for all servers.
@@ -51,6 +55,7 @@ func newRoutes(servers []Server, prefixed bool, old *routes) (*routes, error) {
 		all:      &endpoint{prefixed: prefixed},
 		byName:   make(map[string]*endpoint, len(servers)),
 		replaced: make(chan struct{}),
+		idle:     make(chan struct{}),
 	}
 	for i := range servers {
 		s := &servers[i]
@@ -84,11 +89,33 @@ func (s *Server) same(other *Server) bool {
 func (g *Gateway) enter() *routes {
 	g.routing.Lock()
 	defer g.routing.Unlock()
-	g.routes.users.Add(1)
+	g.routes.users++
 	return g.routes
 }
 
-func (r *routes) leave() { r.users.Done() }
+// stay has them left once more than they were entered, by who has entered them
+// and not left them yet.
+func (r *routes) stay() {
+	r.gateway.routing.Lock()
+	defer r.gateway.routing.Unlock()
+	r.users++
+}
+
+func (r *routes) leave() {
+	r.gateway.routing.Lock()
+	defer r.gateway.routing.Unlock()
+	r.users--
+	r.endLocked()
+}
+
+// endLocked notes that they are idle, and then those after them may be, too.
+func (r *routes) endLocked() {
+	for r != nil && r.users == 0 && r.before == nil && r.after != nil {
+		close(r.idle)
+		r.after.before = nil
+		r = r.after
+	}
+}
 
 // now returns the routes of now for a look.
 func (g *Gateway) now() *routes {
@@ -104,9 +131,9 @@ func (g *Gateway) now() *routes {
 // prefixed is decided by New. The error says what makes no sense, and then
 // nothing has changed.
 //
-// left waits until no request uses what was replaced: then the handlers that
-// are not among servers can be closed. It has to be called.
-func (g *Gateway) Change(servers []Server) (left func(), err error) {
+// left is closed when no request uses what was replaced: then the handlers that
+// are not among servers can be closed.
+func (g *Gateway) Change(servers []Server) (left <-chan struct{}, err error) {
 	g.changing.Lock()
 	defer g.changing.Unlock()
 	old := g.now()
@@ -114,9 +141,11 @@ func (g *Gateway) Change(servers []Server) (left func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	next.before = old
+	next.gateway = g
 	g.routing.Lock()
 	g.routes = next
+	next.before, old.after = old, next
+	old.endLocked()
 	g.routing.Unlock()
 	for _, s := range old.all.servers {
 		if next.all.named(s.Name) != s {
@@ -124,14 +153,7 @@ func (g *Gateway) Change(servers []Server) (left func(), err error) {
 		}
 	}
 	close(old.replaced)
-	return func() { next.awaitOlder() }, nil
-}
-
-// awaitOlder waits until nobody uses the routes before r.
-func (r *routes) awaitOlder() {
-	for older := r.before; older != nil; older = older.before {
-		older.users.Wait()
-	}
+	return old.idle, nil
 }
 
 // follow has listen called for each server of an endpoint, and for those that

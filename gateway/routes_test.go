@@ -14,21 +14,16 @@ import (
 
 // change replaces the servers of a gateway. The channel is closed when those
 // there were are not used any more.
-func change(t *testing.T, g *Gateway, servers ...Server) (left chan struct{}) {
+func change(t *testing.T, g *Gateway, servers ...Server) (left <-chan struct{}) {
 	t.Helper()
-	await, err := g.Change(servers)
+	left, err := g.Change(servers)
 	if err != nil {
 		t.Fatal(err)
 	}
-	left = make(chan struct{})
-	go func() {
-		defer close(left)
-		await()
-	}()
 	return left
 }
 
-func hasLeft(left chan struct{}) bool {
+func hasLeft(left <-chan struct{}) bool {
 	synctest.Wait()
 	select {
 	case <-left:
@@ -226,11 +221,10 @@ func TestNoCallReachesAServerThatWasGivenUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		left()
+		<-left
 		gone.Store(true)
 		gone = next
 	}
 	over.Store(true)
 	callers.Wait()
 }
-

@@ -113,10 +113,23 @@ func (ss *standings) end(session string) {
 func (ss *standings) close() {
 	ss.mu.Lock()
 	ss.closed = true
+	ss.mu.Unlock()
+	ss.endThose(func(*standing) bool { return true })
+}
+
+// leave ends those of clients that open their stream elsewhere.
+func (ss *standings) leave() {
+	ss.endThose(func(st *standing) bool { return st.stream != nil })
+}
+
+func (ss *standings) endThose(which func(*standing) bool) {
+	ss.mu.Lock()
 	all := slices.Collect(maps.Values(ss.of))
 	ss.mu.Unlock()
 	for _, st := range all {
-		st.end()
+		if which(st) {
+			st.end()
+		}
 	}
 }
 
