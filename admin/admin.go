@@ -15,7 +15,6 @@ package admin
 import (
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -27,8 +26,9 @@ import (
 type Options struct {
 	// Version is this program's, for /status.
 	Version string
-	// Pools are shown in this order. Their names differ.
-	Pools []*mcpool.Pool
+	// Pools returns those that are shown, in this order. Their names differ. It is
+	// asked each time, by several at once. Nil for none.
+	Pools func() []*mcpool.Pool
 	// Gateway is shown, too, in /status. Nil if there is none.
 	Gateway *gateway.Gateway
 	// Ready says whether new clients should come here. It is false from the
@@ -39,7 +39,9 @@ type Options struct {
 // New returns the handler of the paths above. Uptime is counted from here.
 func New(options Options) http.Handler {
 	a := &admin{Options: options, started: time.Now()}
-	a.Pools = slices.Clone(options.Pools)
+	if a.Pools == nil {
+		a.Pools = func() []*mcpool.Pool { return nil }
+	}
 	if a.Ready == nil {
 		a.Ready = func() bool { return true }
 	}

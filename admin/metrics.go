@@ -14,7 +14,7 @@ import (
 // metricsHandler serves the metrics of pools, of the Go runtime and of the
 // process, from a registry of its own: what a program that contains us
 // registers elsewhere is not ours to publish.
-func metricsHandler(pools []*mcpool.Pool) http.Handler {
+func metricsHandler(pools func() []*mcpool.Pool) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		poolCollector(pools),
@@ -27,7 +27,7 @@ func metricsHandler(pools []*mcpool.Pool) http.Handler {
 // poolCollector makes metrics of one Stats per pool when it is scraped. Their
 // labels are few and fixed: the server, and a state or reason of those that
 // the pool knows. Nothing that a caller can invent is a label.
-type poolCollector []*mcpool.Pool
+type poolCollector func() []*mcpool.Pool
 
 func (pools poolCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range metrics {
@@ -44,7 +44,7 @@ func (pools poolCollector) Describe(out chan<- *prometheus.Desc) {
 }
 
 func (pools poolCollector) Collect(out chan<- prometheus.Metric) {
-	for _, p := range pools {
+	for _, p := range pools() {
 		s := p.Stats()
 		for _, m := range metrics {
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s), s.Server)

@@ -50,6 +50,20 @@ func sameLimits(a, b *mcpool.Limits) bool {
 	return a.MaxConnections == b.MaxConnections && a.MaxProcesses == b.MaxProcesses && a.MaxWaiting == b.MaxWaiting
 }
 
+// KeepLimits has the pools of c be bounded together with those of old, an earlier
+// configuration, if the limits are the same. Else ChangedFrom says of each server
+// that it is replaced.
+func (c *Config) KeepLimits(old *Config) {
+	if len(c.Servers) == 0 || len(old.Servers) == 0 {
+		return
+	}
+	if limits := old.Servers[0].Pool.Limits; sameLimits(c.Servers[0].Pool.Limits, limits) {
+		for i := range c.Servers {
+			c.Servers[i].Pool.Limits = limits
+		}
+	}
+}
+
 func sameDatabases(a, b *Server) bool {
 	if a.Databases == nil || b.Databases == nil {
 		return a.Databases == b.Databases

@@ -204,16 +204,22 @@ func Default(flags map[string]string) (*Config, error) {
 // with the file, the environment and the flags, each with its place, and no
 // secrets.
 func Load(path string, flags map[string]string) (*Config, error) {
+	data, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(data, path, flags)
+}
+
+// Read returns what the file at path has, for [Parse], which refuses one that is
+// too large.
+func Read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	return Parse(data, path, flags)
+	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }
 
 // Parse is [Load] for a file's content. The name stands for the file in

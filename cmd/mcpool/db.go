@@ -13,6 +13,7 @@ import (
 	"github.com/mcpool-dev/mcpool/config"
 	"github.com/mcpool-dev/mcpool/dbserver"
 	"github.com/mcpool-dev/mcpool/gateway"
+	"github.com/mcpool-dev/mcpool/internal/serving"
 )
 
 // runDB serves databases, or runs one of the commands that are about them.
@@ -33,10 +34,16 @@ with --listen. They are read-only unless --mode or the file says otherwise.
   mcpool db verify-audit FILE...   check that an audit was not changed`)
 	given := f.databases()
 	listen := f.listen("", "`address` to listen on; over stdio if not given")
-	log := f.logger(std)
+	settings := map[string]string{}
+	f.log(settings)
 	if err := f.parse(args, 0); err != nil {
 		return err
 	}
+	conf, err := config.Default(settings)
+	if err != nil {
+		return err
+	}
+	log := newLogger(std.err, conf.Log)
 	var alone []string
 	f.Visit(func(given *flag.Flag) {
 		if slices.Contains(listenFlagNames, given.Name) && *listen.address == "" {
@@ -50,11 +57,11 @@ with --listen. They are read-only unless --mode or the file says otherwise.
 	if err != nil {
 		return err
 	}
-	db, err := newDatabases(databases, log)
+	db, err := newDatabases(databases, log.Logger)
 	if err != nil {
 		return usagef("%w", err)
 	}
-	options := &gateway.Options{Version: version(), AllowedOrigins: *listen.allowedOrigins, Log: log}
+	options := &gateway.Options{Version: version(), AllowedOrigins: *listen.allowedOrigins, Log: log.Logger, Access: log.request}
 	fronts := []gateway.Server{{Name: name, Handler: db}}
 	if *listen.address == "" {
 		g, err := gateway.New(fronts, options)
@@ -66,7 +73,7 @@ with --listen. They are read-only unless --mode or the file says otherwise.
 		}
 		return errors.Join(err, db.Close())
 	}
-	return serveDatabases(ctx, db, fronts, options, listen, log)
+	return serveDatabases(ctx, db, fronts, options, listen, log.Logger)
 }
 
 // serveDatabases serves them over HTTP until ctx ends.
@@ -85,7 +92,7 @@ func serveDatabases(ctx context.Context, db *dbserver.Server, fronts []gateway.S
 		return errors.Join(err, db.Close())
 	}
 	log.Info("serving", "mcp", "http://"+listener.Addr().String()+"/mcp")
-	return serveUntil(ctx, listener, g, listen, log, g.Close,
+	return serveUntil(ctx, listener, g, listen, log, func(ctx context.Context, _ *serving.Server) error { return g.Close(ctx) },
 		func(context.Context) error { return db.Close() })
 }
 

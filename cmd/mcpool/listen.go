@@ -46,16 +46,33 @@ func (l *listenFlags) resolve() (*net.TCPAddr, error) {
 	if err != nil {
 		return nil, usagef("--listen %q: want HOST:PORT such as %s: %w", *l.address, defaultListen, err)
 	}
+	return addr, l.permit(addr, fmt.Sprintf("--listen %q", *l.address))
+}
+
+// permit refuses an address beyond loopback unless told in words. what names it.
+func (l *listenFlags) permit(addr *net.TCPAddr, what string) error {
 	if !addr.IP.IsLoopback() && !*l.open {
-		return nil, usagef("--listen %q is beyond loopback, and there is no authentication: "+
+		return usagef("%s is beyond loopback, and there is no authentication: "+
 			"anyone who reaches it could call every tool. Listen on 127.0.0.1 behind a proxy that knows who calls, "+
-			"or say --listen-without-authentication", *l.address)
+			"or say --listen-without-authentication", what)
 	}
 	if addr.IP != nil && !addr.IP.IsUnspecified() {
 		// Calling a host by its address is no rebinding of a name.
 		*l.allowedHosts = append(*l.allowedHosts, addr.IP.String())
 	}
-	return addr, nil
+	return nil
+}
+
+// inherited checks the address of a socket that this process was started with.
+func (l *listenFlags) inherited(listener net.Listener) error {
+	switch addr := listener.Addr().(type) {
+	case *net.TCPAddr:
+		return l.permit(addr, fmt.Sprintf("the socket %s that this program was started with", addr))
+	case *net.UnixAddr: // who may connect is said by the modes of the file
+		return nil
+	default:
+		return fmt.Errorf("the socket that this program was started with is of %s: want one of TCP, or a Unix stream", addr.Network())
+	}
 }
 
 func listenOn(addr *net.TCPAddr) (net.Listener, error) {
@@ -71,7 +88,7 @@ func listenOn(addr *net.TCPAddr) (net.Listener, error) {
 // their answers are written; then finish. All of it may take drainTimeout; a
 // second signal ends that at once.
 func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler, l *listenFlags,
-	log *slog.Logger, drain, finish func(context.Context) error) error {
+	log *slog.Logger, drain func(context.Context, *serving.Server) error, finish func(context.Context) error) error {
 	server := serving.New(handler, log)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
@@ -87,7 +104,7 @@ func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler
 	within, stop := signal.NotifyContext(within, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log.Info("stopping", "drain_timeout", *l.drainTimeout)
-	errs := []error{err, drain(within), server.Shutdown(within), finish(within)}
+	errs := []error{err, drain(within, server), server.Shutdown(within), finish(within)}
 	for i, err := range errs {
 		if errors.Is(err, http.ErrServerClosed) {
 			errs[i] = nil
