@@ -50,7 +50,6 @@ func (c *modernClient) call(ctx context.Context, tool, id string) (string, error
 		"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": tool} {
 		r.Header.Set(name, value)
 	}
-	r.GetBody = nil // net/http would make it again
 	resp, err := c.http.Do(r)
 	if err != nil {
 		return "", err
@@ -64,6 +63,16 @@ func (c *modernClient) call(ctx context.Context, tool, id string) (string, error
 		return "", fmt.Errorf("status %d: %s", resp.StatusCode, text)
 	}
 	return "", nil
+}
+
+// onceSent has net/http not make a request again that it has sent: what fails is
+// to be seen.
+type onceSent struct{ http.RoundTripper }
+
+func (o onceSent) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.GetBody = nil
+	return o.RoundTripper.RoundTrip(r)
 }
 
 // A load is clients of both eras that call for as long as it lasts. None of
@@ -83,6 +92,7 @@ func beginLoad(t testing.TB, url string, servers ...string) *load {
 	l := &load{t: t, counts: newTally(steered)}
 	for i := range steered {
 		h := web(t) // with connections of its own
+		h.Transport = onceSent{h.Transport}
 		endpoint := url + "/mcp/" + servers[i%len(servers)]
 		var call func(ctx context.Context, tool, id string) (string, error)
 		if i/len(servers)%2 == 0 {
@@ -295,7 +305,7 @@ func TestAStormOfSignals(t *testing.T) {
 	entry := fmt.Sprintf(`{"url": %q}`, upstream(t, server))
 	file := configure(t, "mcp.json", `{"mcpServers": {"one": %s}}`, entry)
 	p := serveChild(t, "--config", file)
-	c := connect(t, web(t), p.url+"/mcp")
+	c := connect(t, web(t), p.url+"/mcp/one")
 	for range 500 {
 		p.steer(t, p.process.Pid, syscall.SIGHUP)
 	}
