@@ -177,10 +177,10 @@ func (w *witness) awaitEnds(t testing.TB, n int) {
 }
 
 // calm is a configuration of servers of each kind of sharing over HTTP, and one
-// over stdio.
+// over stdio. At one of them calls wait all the time.
 func calm(legacy, modern, child string) string {
 	return fmt.Sprintf(`{"mcpServers": {
-		"shared": {"url": %q, "pool": {"sharing": "shared"}},
+		"shared": {"url": %q, "pool": {"sharing": "shared", "calls_per_connection": 1, "max_connections": 4}},
 		"principal": {"url": %q, "pool": {"sharing": "principal"}},
 		"stdio": %s}}`, legacy, modern, child)
 }
