@@ -52,20 +52,24 @@ func (o *opened) close(ctx context.Context) error {
 	return err
 }
 
-// reload reads the configuration again. An error says why it was not taken; then
-// nothing has changed.
+// reload has the configuration read again. An error says why it was not taken;
+// then nothing has changed.
 func (o *opened) reload(context.Context) error {
-	text, err := readConfiguration(o.service.file)
+	return o.change(func() ([]byte, error) { return readConfiguration(o.service.file) })
+}
+
+// change takes the configuration that is read, tells systemd meanwhile, and logs
+// why it was not taken.
+func (o *opened) change(read func() ([]byte, error)) error {
+	log := o.service.log.Logger
+	tellSystemd(log, reloading()...)
+	defer tellSystemd(log, "READY=1")
+	text, err := read()
 	if err == nil {
 		err = o.take(text)
 	}
-	return o.tell(err)
-}
-
-// tell logs why a configuration was not taken.
-func (o *opened) tell(err error) error {
 	if err != nil {
-		o.service.log.Error("the configuration was not reloaded, and nothing has changed", "error", err)
+		log.Error("the configuration was not reloaded, and nothing has changed", "error", err)
 	}
 	return err
 }

@@ -81,7 +81,6 @@ func (o onceSent) RoundTrip(r *http.Request) (*http.Response, error) {
 type load struct {
 	t      testing.TB
 	counts *tally
-	cancel context.CancelFunc
 	over   atomic.Bool
 	all    sync.WaitGroup
 	calls  atomic.Int64
