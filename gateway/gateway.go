@@ -394,8 +394,8 @@ func (g *Gateway) Leave() {
 func (g *Gateway) Close(ctx context.Context) error {
 	idle := g.calls.close()
 	g.joiners.close()
-	g.leave(errClosed)
 	g.drain(errClosed)
+	g.leave(errClosed)
 	g.parked.close()
 	g.standings.close()
 	ended := make(chan struct{})

@@ -228,3 +228,36 @@ func TestNoCallReachesAServerThatWasGivenUp(t *testing.T) {
 	over.Store(true)
 	callers.Wait()
 }
+
+// Leave ends streams, which clients open elsewhere, and nothing else.
+func TestLeaveEndsStreamsAndNoCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := newWaiter()
+		g := newPlain(t, nil, Server{Name: "slow", Handler: slow}, Server{Name: "a", Handler: newTeller(demo)})
+		session := initializeWith(t, g, "/mcp", `{}`)
+		stream := openStream(t, g, session)
+		listens := openListen(t, g, "1", `{"toolsListChanged":true}`)
+		if m := listens.message(); m.Method != notifyAcknowledged {
+			t.Fatalf("got %s", m.Method)
+		}
+		older, where := openTalk(t, g)
+		call := open(t, g, "POST", "/mcp", strings.Replace(legacyCall, `"x"`, `"slow__x"`, 1), session...)
+		synctest.Wait()
+		g.Leave()
+		stream.rest() // which returns when they have ended
+		listens.rest()
+		older.rest()
+		if r := do(g, "POST", where, legacyCall); r.status != 404 {
+			t.Errorf("a client over HTTP+SSE that has not come back: got %s", r)
+		}
+		if r := callModern(g, "/mcp", "a__echo", ""); r.status != 200 || r.code(t) != 0 {
+			t.Errorf("a call after that: got %s", r)
+		}
+		close(slow.free)
+		if r := call.body(); r.status != 200 || strings.Contains(r.body, `"error"`) {
+			t.Errorf("a call in flight: got %s", r)
+		}
+		closed(t, g)
+	})
+}

@@ -104,7 +104,8 @@ func (g *Gateway) postSSE(v *visit, id string) {
 	}
 	client.turn.Lock()
 	defer client.turn.Unlock()
-	if client.ctx.Err() != nil || client.left && msg.IsRequest() {
+	// Once the gateway closes, the stream says so itself.
+	if client.ctx.Err() != nil || client.left && msg.IsRequest() && g.draining.Err() == nil {
 		refuse(v.w, http.StatusNotFound, sessionGone())
 		return
 	}

@@ -38,9 +38,8 @@ type opened struct {
 	who     atomic.Pointer[auth.Authenticator] // nil: anybody may call, always
 	token   atomic.Pointer[admin.Token]        // nil for none
 
-	reloading sync.Mutex               // held by take
-	asked     *auth.Options            // what who was made of
-	during    func(func() error) error // has a configuration taken; nil for no more than that
+	reloading sync.Mutex    // held by take
+	asked     *auth.Options // what who was made of
 
 	leaving sync.WaitGroup // units that were replaced, and what waits for their end
 	life    context.Context
@@ -65,30 +64,24 @@ func (o *opened) close(ctx context.Context) error {
 	return err
 }
 
-// reload reads the configuration again. An error says why it was not taken; then
-// nothing has changed.
+// reload has the configuration read again. An error says why it was not taken;
+// then nothing has changed.
 func (o *opened) reload(context.Context) error {
-	return o.heed(func() error {
-		text, err := readConfiguration(o.service.file)
-		if err != nil {
-			return err
-		}
-		return o.take(text)
-	})
+	return o.change(func() ([]byte, error) { return readConfiguration(o.service.file) })
 }
 
-// heed has a configuration taken by take.
-func (o *opened) heed(take func() error) error {
-	if o.during == nil {
-		return o.tell(take())
+// change takes the configuration that is read, tells systemd meanwhile, and logs
+// why it was not taken.
+func (o *opened) change(read func() ([]byte, error)) error {
+	log := o.service.log.Logger
+	tellSystemd(log, reloading()...)
+	defer tellSystemd(log, "READY=1")
+	text, err := read()
+	if err == nil {
+		err = o.take(text)
 	}
-	return o.during(func() error { return o.tell(take()) })
-}
-
-// tell logs why a configuration was not taken.
-func (o *opened) tell(err error) error {
 	if err != nil {
-		o.service.log.Error("the configuration was not reloaded, and nothing has changed", "error", err)
+		log.Error("the configuration was not reloaded, and nothing has changed", "error", err)
 	}
 	return err
 }

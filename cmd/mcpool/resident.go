@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -51,7 +52,6 @@ func (s *service) reside(ctx context.Context, addr *net.TCPAddr, text []byte) er
 			return errors.Join(err, r.opened.close(ctx))
 		}
 	}
-	r.opened.during = r.reload
 	greet(s.std.out, s.listen.scheme(), r.listener.Addr(), s.conf)
 
 	var work sync.WaitGroup
@@ -62,28 +62,21 @@ func (s *service) reside(ctx context.Context, addr *net.TCPAddr, text []byte) er
 	if s.file != "" {
 		work.Go(func() {
 			watch(ctx, func() ([]byte, error) { return readConfiguration(s.file) }, text, func(text []byte) {
-				_ = r.opened.heed(func() error { return r.opened.take(text) }) // it is told
+				_ = r.opened.change(func() ([]byte, error) { return text, nil }) // it is logged
 			})
 		})
 	}
 	work.Go(func() { r.heed(ctx, signals, stop) })
 	given.ready()
-	r.notify("READY=1")
+	tellSystemd(s.log.Logger, "READY=1")
 	return s.serve(ctx, r.opened, r.listener, r.leave)
-}
-
-// reload has a configuration taken by take, and systemd told meanwhile.
-func (r *resident) reload(take func() error) error {
-	r.notify(reloading()...)
-	defer r.notify("READY=1")
-	return take()
 }
 
 // leave has clients go to another process, or sees to it that a balancer sends
 // them there.
 func (r *resident) leave(ctx context.Context, server *serving.Server) {
 	if !r.left.Load() {
-		r.notify("STOPPING=1")
+		tellSystemd(r.log.Logger, "STOPPING=1")
 		within, cancel := context.WithTimeout(ctx, *r.drainDelay)
 		defer cancel()
 		<-within.Done()
@@ -96,10 +89,10 @@ func (r *resident) leave(ctx context.Context, server *serving.Server) {
 	server.Leave(within)
 }
 
-// notify tells systemd something.
-func (r *resident) notify(lines ...string) {
+// tellSystemd tells systemd something.
+func tellSystemd(log *slog.Logger, lines ...string) {
 	if err := notify(lines...); err != nil {
-		r.log.Warn("systemd was not told", "error", err)
+		log.Warn("systemd was not told", "error", err)
 	}
 }
 

@@ -47,7 +47,7 @@ func (r *resident) heed(ctx context.Context, s signals, stop func()) {
 	for {
 		select {
 		case <-s.reload:
-			_ = r.opened.reload(ctx) // it is told
+			_ = r.opened.reload(ctx) // it is logged
 		case <-s.restart:
 			pid, err := r.restart(ctx)
 			if err != nil {
@@ -109,7 +109,7 @@ func (r *resident) restart(ctx context.Context) (pid int, err error) {
 	}
 	pid = cmd.Process.Pid
 	// From here on it is told from and listened to in place of this one.
-	r.notify("READY=1", fmt.Sprintf("MAINPID=%d", pid))
+	tellSystemd(r.log.Logger, "READY=1", fmt.Sprintf("MAINPID=%d", pid))
 	return pid, cmd.Process.Release()
 }
 

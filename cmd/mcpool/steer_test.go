@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -80,7 +81,6 @@ func (o onceSent) RoundTrip(r *http.Request) (*http.Response, error) {
 type load struct {
 	t      testing.TB
 	counts *tally
-	cancel context.CancelFunc
 	over   atomic.Bool
 	all    sync.WaitGroup
 	calls  atomic.Int64
@@ -468,7 +468,7 @@ func TestAnswers(t *testing.T) {
 	}
 	server.Close()
 	<-served
-	if err := answers(t.Context(), listener.Addr()); err == nil {
+	if err := answers(t.Context(), "http", listener.Addr()); err == nil {
 		t.Error("a server that is not there answers")
 	}
 }
@@ -480,19 +480,50 @@ func TestAnInheritedSocketBeyondLoopbackIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	cmd := commandLine(t)
-	cmd.Path = "/bin/sh"
-	cmd.Args = []string{"sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"`, "sh", testBinary(t), "serve"}
 	f, err := listener.(*net.TCPListener).File()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	cmd.ExtraFiles = append(cmd.ExtraFiles, f)
-	p := startCommand(t, cmd)
+	p := startCommand(t, activated(t, f))
 	p.want = 2
 	p.end(t)
 	if !strings.Contains(p.err.String(), "that this program was started with is beyond loopback") {
 		t.Errorf("it says %s", &p.err)
 	}
+}
+
+// The socket may be a Unix socket: who may connect is said by its modes.
+func TestAnInheritedUnixSocketIsServed(t *testing.T) {
+	dir, err := os.MkdirTemp("", "mcpool") // a short path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	f, err := listener.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p := startCommand(t, activated(t, f)).greeted(t)
+	if err := answers(t.Context(), "http", listener.Addr()); err != nil {
+		t.Error(err)
+	}
+	p.stop()
+	p.end(t)
+}
+
+// activated is the command serve, started with a socket as by systemd.
+func activated(t testing.TB, socket *os.File) *exec.Cmd {
+	t.Helper()
+	cmd := commandLine(t)
+	// LISTEN_PID is only known to the process itself: sh becomes the program.
+	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"`, "sh", testBinary(t), "serve"}
+	cmd.ExtraFiles = []*os.File{socket}
+	return cmd
 }
