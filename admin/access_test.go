@@ -24,8 +24,9 @@ func TestWhoMayUseTheAPI(t *testing.T) {
 		return errors.New("nobody that is known")
 	}
 	open, closed := admin.Options{Local: true}, admin.Options{}
-	shut, both := admin.Options{Token: token}, admin.Options{Local: true, Token: token}
-	asks, all := admin.Options{Authorize: who, Local: true}, admin.Options{Authorize: who, Token: token}
+	shows := func() *admin.Token { return token }
+	shut, both := admin.Options{Token: shows}, admin.Options{Local: true, Token: shows}
+	asks, all := admin.Options{Authorize: who, Local: true}, admin.Options{Authorize: who, Token: shows}
 	bearer := []string{"Authorization", "Bearer " + secret}
 	verb := []string{"X-Mcpool-Admin", "1"}
 	for name, test := range map[string]struct {

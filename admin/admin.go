@@ -21,7 +21,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,12 +34,14 @@ import (
 type Options struct {
 	// Version is this program's, for /status.
 	Version string
-	// Pools are shown in this order. Their names differ.
-	Pools []*mcpool.Pool
+	// Pools returns those that are shown, in this order. Their names differ. It is
+	// asked each time, by several at once. Nil for none.
+	Pools func() []*mcpool.Pool
 	// Gateway is shown, too, in /status and as clients. Nil if there is none.
 	Gateway *gateway.Gateway
-	// Databases are shown in /metrics. The names of all of theirs differ.
-	Databases []*dbserver.Server
+	// Databases returns those that are shown in /metrics, as Pools does. The names
+	// of all of theirs differ.
+	Databases func() []*dbserver.Server
 	// Requests are those over HTTP, for /metrics. Nil if nobody counts them.
 	Requests *Requests
 	// Ready says whether new clients should come here. It is false from the
@@ -57,8 +58,9 @@ type Options struct {
 	// request that came through a proxy, by its headers, or whose Host is no name
 	// of loopback, is not from this machine.
 	Local bool
-	// Token lets whoever shows it, as a bearer token, use the API. Nil for none.
-	Token *Token
+	// Token returns what lets whoever shows it, as a bearer token, use the API; nil
+	// for none. It is asked each time, by several at once. Nil for none always.
+	Token func() *Token
 	// Authorize says why who makes a request may not use the API; nil means that
 	// they may. It is asked where Token is not shown, and in place of Local. Nil
 	// to ask nobody. The error is told to the caller.
@@ -82,7 +84,15 @@ type Admin struct {
 // history is empty until [Admin.Run] runs.
 func New(options Options) *Admin {
 	a := &Admin{Options: options, started: time.Now(), mux: http.NewServeMux(), history: newHistory(), ended: make(chan struct{})}
-	a.Pools = slices.Clone(options.Pools)
+	if a.Pools == nil {
+		a.Pools = func() []*mcpool.Pool { return nil }
+	}
+	if a.Databases == nil {
+		a.Databases = func() []*dbserver.Server { return nil }
+	}
+	if a.Token == nil {
+		a.Token = func() *Token { return nil }
+	}
 	if a.Ready == nil {
 		a.Ready = func() bool { return true }
 	}

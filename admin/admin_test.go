@@ -163,7 +163,7 @@ func getStatus(t *testing.T, h http.Handler) page {
 func TestStatusHasEveryFieldOfStats(t *testing.T) {
 	busy, unused := busyPool(t), newPool(t, "unused", make(server))
 	before := time.Now().Add(-time.Second)
-	h := admin.New(admin.Options{Version: "v1.2.3", Pools: []*mcpool.Pool{busy, unused}})
+	h := admin.New(admin.Options{Version: "v1.2.3", Pools: func() []*mcpool.Pool { return []*mcpool.Pool{busy, unused} }})
 	s := getStatus(t, h)
 	if s.Version != "v1.2.3" || !s.Ready || s.Started.Before(before) || s.Uptime == nil || *s.Uptime < 0 || len(s.Pools) != 2 {
 		t.Fatalf("got %+v", s)
@@ -238,7 +238,7 @@ func snake(name string) string {
 
 func TestStatusHasEveryFactOfAConnection(t *testing.T) {
 	p := busyPool(t)
-	s := getStatus(t, admin.New(admin.Options{Pools: []*mcpool.Pool{p}}))
+	s := getStatus(t, admin.New(admin.Options{Pools: func() []*mcpool.Pool { return []*mcpool.Pool{p} }}))
 	conns := p.Conns()
 	if len(conns) != 1 || len(s.Pools[0].Connections) != 1 {
 		t.Fatalf("got %v of %v", s.Pools[0].Connections, conns)
@@ -278,7 +278,7 @@ func TestStatusHasEveryFactOfAConnection(t *testing.T) {
 }
 
 func TestStatusWithoutConnectionsHasAnEmptyList(t *testing.T) {
-	h := admin.New(admin.Options{Pools: []*mcpool.Pool{newPool(t, "unused", make(server))}})
+	h := admin.New(admin.Options{Pools: func() []*mcpool.Pool { return []*mcpool.Pool{newPool(t, "unused", make(server))} }})
 	if body := request(h, "GET", "/status").Body.String(); !strings.Contains(body, `"connections": []`) {
 		t.Errorf("got %s", body)
 	}

@@ -121,10 +121,10 @@ const everyServer = "*"
 // named returns the pool of a server, or all for "*".
 func (a *Admin) named(server string) ([]*mcpool.Pool, error) {
 	if server == everyServer {
-		return a.Pools, nil
+		return a.Pools(), nil
 	}
 	var names []string
-	for _, p := range a.Pools {
+	for _, p := range a.Pools() {
 		if p.Name() == server {
 			return []*mcpool.Pool{p}, nil
 		}

@@ -216,7 +216,7 @@ func TestEveryAnswerIsAsTheOpenAPIFileSays(t *testing.T) {
 	client := g.NewClient(t.Context(), "me")
 	var reload error
 	p := newPlane(t, admin.Options{
-		Version: "v1", Pools: []*mcpool.Pool{busy, unused, away}, Gateway: g, Local: true,
+		Version: "v1", Pools: func() []*mcpool.Pool { return []*mcpool.Pool{busy, unused, away} }, Gateway: g, Local: true,
 		Settings: func() []admin.Setting { return []admin.Setting{{"busy", "max_connections", "6", "default"}} },
 		Reload:   func(context.Context) error { return reload },
 	})

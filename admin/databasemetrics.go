@@ -7,7 +7,7 @@ import (
 )
 
 // databaseCollector makes metrics of the Stats of databases when it is scraped.
-type databaseCollector []*dbserver.Server
+type databaseCollector func() []*dbserver.Server
 
 func ofDatabase(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("mcpool_database_"+name, help, append([]string{"database"}, labels...), nil)
@@ -30,7 +30,7 @@ func (databaseCollector) Describe(out chan<- *prometheus.Desc) {
 }
 
 func (servers databaseCollector) Collect(out chan<- prometheus.Metric) {
-	for _, server := range servers {
+	for _, server := range servers() {
 		for _, s := range server.Stats() {
 			out <- constant(databaseOpen, prometheus.GaugeValue, float64(s.Open), s.Database)
 			out <- constant(databaseMost, prometheus.GaugeValue, float64(s.MaxConnections), s.Database)

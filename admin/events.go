@@ -43,7 +43,7 @@ func (a *Admin) serveEvents(w http.ResponseWriter, r *http.Request) {
 	var before []byte
 	var told time.Time
 	for {
-		now := state{a.poolViews(), connViewsOf(a.Pools), a.waitViews()}
+		now := state{a.poolViews(), connViewsOf(a.Pools()), a.waitViews()}
 		if still := now.still(); !bytes.Equal(still, before) || time.Since(told) >= eventLong {
 			before, told = still, time.Now()
 			data, err := json.Marshal(now)

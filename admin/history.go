@@ -22,6 +22,8 @@ type history struct {
 	mu   sync.Mutex // guards what follows
 	of   map[string]*track
 	last map[string]mcpool.Stats
+
+	pools map[string]*mcpool.Pool // of the last sample; Run's alone
 }
 
 // A track is the samples of one pool, or of all together.
@@ -59,11 +61,33 @@ func (a *Admin) Run(ctx context.Context) {
 }
 
 func (a *Admin) sample() {
-	stats := make([]mcpool.Stats, len(a.Pools))
-	for i, p := range a.Pools {
+	pools := a.Pools()
+	stats := make([]mcpool.Stats, len(pools))
+	now := make(map[string]*mcpool.Pool, len(pools))
+	for i, p := range pools {
 		stats[i] = p.Stats()
+		now[p.Name()] = p
 	}
+	for server, before := range a.history.pools {
+		if now[server] != before {
+			a.history.replace(server, now[server] != nil)
+		}
+	}
+	a.history.pools = now
 	a.history.add(stats)
+}
+
+// replace notes that another pool has taken the place of that of a server, and
+// counts from 0; or that there is none any more.
+func (h *history) replace(server string, another bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if another {
+		h.last[server] = mcpool.Stats{}
+		return
+	}
+	delete(h.last, server)
+	delete(h.of, server)
 }
 
 // add takes a sample of each pool. The first of a pool is only what the next one

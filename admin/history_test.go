@@ -44,7 +44,7 @@ func running(t *testing.T, test func(t *testing.T, a *admin.Admin, one, two *mcp
 			}
 			pools[i] = p
 		}
-		a := admin.New(admin.Options{Pools: pools, Local: true})
+		a := admin.New(admin.Options{Pools: func() []*mcpool.Pool { return pools }, Local: true})
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { defer close(ended); a.Run(ctx) }()

@@ -34,7 +34,7 @@ func metricsHandler(o Options) http.Handler {
 // poolCollector makes metrics of one Stats per pool when it is scraped. Their
 // labels are few and fixed: the server, and a state or reason of those that
 // the pool knows. Nothing that a caller can invent is a label.
-type poolCollector []*mcpool.Pool
+type poolCollector func() []*mcpool.Pool
 
 func (pools poolCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range metrics {
@@ -51,7 +51,7 @@ func (pools poolCollector) Describe(out chan<- *prometheus.Desc) {
 }
 
 func (pools poolCollector) Collect(out chan<- prometheus.Metric) {
-	for _, p := range pools {
+	for _, p := range pools() {
 		s := p.Stats()
 		for _, m := range metrics {
 			out <- constant(m.desc, m.kind, m.value(&s), s.Server)

@@ -18,7 +18,7 @@ import (
 // series.
 func scrape(t *testing.T, pools ...*mcpool.Pool) (string, map[string]float64) {
 	t.Helper()
-	w := request(admin.New(admin.Options{Pools: pools}), "GET", "/metrics")
+	w := request(admin.New(admin.Options{Pools: func() []*mcpool.Pool { return pools }}), "GET", "/metrics")
 	if w.Code != 200 {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}

@@ -60,7 +60,7 @@ func (a *Admin) getPools(*http.Request) (any, error) { return poolViews{a.poolVi
 
 func (a *Admin) poolViews() []poolView {
 	views := []poolView{}
-	for _, p := range a.Pools {
+	for _, p := range a.Pools() {
 		views = append(views, poolViewOf(p.Stats()))
 	}
 	return views
@@ -111,7 +111,7 @@ type eventView struct {
 
 func (a *Admin) getConnection(r *http.Request) (any, error) {
 	id := r.PathValue("id")
-	for _, p := range a.Pools {
+	for _, p := range a.Pools() {
 		c, events, found := p.Story(id)
 		if !found {
 			continue
@@ -175,7 +175,7 @@ type troubleView struct {
 
 func (a *Admin) getServers(*http.Request) (any, error) {
 	views := []serverView{}
-	for _, p := range a.Pools {
+	for _, p := range a.Pools() {
 		about := p.About()
 		view := serverView{
 			Server: p.Name(), Transport: about.Transport, Target: about.Target,
@@ -214,7 +214,7 @@ type statsView struct {
 
 func (a *Admin) getStats(*http.Request) (any, error) {
 	views := []statsView{}
-	for _, p := range a.Pools {
+	for _, p := range a.Pools() {
 		views = append(views, statsView{p.Name(), statusOf(p.Stats())})
 	}
 	return struct {
@@ -255,7 +255,7 @@ func (a *Admin) getWaits(*http.Request) (any, error) {
 
 func (a *Admin) waitViews() []waitView {
 	views := []waitView{}
-	for _, p := range a.Pools {
+	for _, p := range a.Pools() {
 		for _, w := range p.Waits() {
 			views = append(views, waitView{p.Name(), w.Principal, w.Waiting, w.Oldest.Seconds()})
 		}

@@ -133,10 +133,10 @@ func (a *Admin) status(w http.ResponseWriter, r *http.Request) {
 		Started: a.started.UTC(),
 		Uptime:  time.Since(a.started).Seconds(),
 		Gateway: gatewayOf(a.Gateway),
-		Pools:   make([]poolStatus, len(a.Pools)),
+		Pools:   []poolStatus{},
 	}
-	for i, p := range a.Pools {
-		s.Pools[i] = poolStatus{p.Name(), statusOf(p.Stats()), connsOf(p)}
+	for _, p := range a.Pools() {
+		s.Pools = append(s.Pools, poolStatus{p.Name(), statusOf(p.Stats()), connsOf(p)})
 	}
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)

@@ -108,7 +108,7 @@ func (a *Admin) drain(r *http.Request) (any, error) {
 
 func (a *Admin) kill(r *http.Request) (any, error) {
 	id := r.PathValue("id")
-	for _, p := range a.Pools {
+	for _, p := range a.Pools() {
 		if cut, found := p.Kill(id); found {
 			return struct {
 				OK         bool   `json:"ok"`

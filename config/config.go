@@ -15,7 +15,8 @@
 //	  "databases": {"sales": {"dsn": "${SALES_DSN}"}},
 //	  "pool": {"connection_timeout": 20},
 //	  "limits": {"max_processes": 32},
-//	  "gateway": {"prefix": "always", "session_key": "${MCPOOL_SESSION_KEY}"}
+//	  "gateway": {"prefix": "always", "session_key": "${MCPOOL_SESSION_KEY}"},
+//	  "log": {"format": "json", "access": 0.01}
 //	}
 //
 // The same keys make a YAML file. The end of the file's name says which of the
@@ -132,6 +133,11 @@
 // Gateways behind one balancer want the same session_key. Without one, a
 // program may keep one of its own.
 //
+// The keys of log say what is logged, see [Log]: level is debug, info, warn or
+// error, format text or json, and access off, all, or the share of requests
+// over HTTP that have a line, such as 0.01. Flags (--log-level) and the
+// environment (MCP_POOL_LOG_LEVEL) beat them likewise.
+//
 // # Who may call
 //
 // Without auth anybody may who reaches the address. With it, a request that
@@ -194,6 +200,8 @@ type Config struct {
 	Servers []Server
 	// Gateway is how they are served.
 	Gateway Gateway
+	// Log is what is logged meanwhile.
+	Log Log
 	// Auth says who may call, nil for anybody; and TLS how clients are spoken to.
 	Auth *auth.Options
 	TLS  TLS
@@ -223,6 +231,8 @@ type Server struct {
 	// is reached by URL or Command. The DSN [Sample] stands for the database that
 	// comes with mcpool.
 	Databases *dbserver.Options
+
+	passwordFiles []string // of Databases, to compare: they have but functions
 }
 
 // Sample is the DSN of the small database that comes with mcpool.
@@ -233,13 +243,12 @@ const Sample = "sample"
 func Default(flags map[string]string) (*Config, error) {
 	r := &reader{}
 	common := r.common(nil, flags)
-	r.telemetry = r.telemetryOf(nil, flags)
 	return r.finish([]Server{{
 		Server:      mcpool.Server{Name: "sales"},
 		Pool:        common.pool,
 		CallTimeout: common.callTimeout,
 		Databases:   &dbserver.Options{Databases: []dbserver.Database{{Name: "sales", DSN: Sample}}},
-	}}, r.gateway(nil, flags), r.admin(nil, flags), nil, flags)
+	}}, r.gateway(nil, flags), nil, flags)
 }
 
 // Load reads the file at path. Flags are settings given on the command line,
@@ -247,16 +256,22 @@ func Default(flags map[string]string) (*Config, error) {
 // with the file, the environment and the flags, each with its place, and no
 // secrets.
 func Load(path string, flags map[string]string) (*Config, error) {
+	data, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(data, path, flags)
+}
+
+// Read returns what the file at path has, for [Parse], which refuses one that is
+// too large.
+func Read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	return Parse(data, path, flags)
+	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }
 
 // Parse is [Load] for a file's content. The name stands for the file in
@@ -272,13 +287,11 @@ func Parse(data []byte, name string, flags map[string]string) (*Config, error) {
 	common := r.common(root.get("pool"), flags)
 	common.pool.Limits = r.limits(root.get("limits"))
 	gateway := r.gateway(root.get("gateway"), flags)
-	admin := r.admin(root.get("admin"), flags)
-	r.telemetry = r.telemetryOf(root.get("telemetry"), flags)
 	servers := r.servers(root, common)
 	if len(servers) == 0 && len(r.errs) == 0 {
 		r.errs = append(r.errs, fmt.Errorf("%s: no server: want at least one, not disabled, in mcpServers, servers or databases", name))
 	}
-	return r.finish(servers, gateway, admin, root, flags)
+	return r.finish(servers, gateway, root, flags)
 }
 
 // fileError puts the file, and the line if it is known, before err.
@@ -292,17 +305,24 @@ func fileError(name string, err error) error {
 
 // finish reads what else the file has (nil for none) and returns all that was
 // read, or all that is wrong with it.
-func (r *reader) finish(servers []Server, gateway Gateway, admin Admin, root *node, flags map[string]string) (*Config, error) {
-	var authNode, tlsNode *node
-	if root != nil {
-		authNode, tlsNode = root.get("auth"), root.get("tls")
+func (r *reader) finish(servers []Server, gateway Gateway, root *node, flags map[string]string) (*Config, error) {
+	section := func(name string) *node {
+		if root == nil {
+			return nil
+		}
+		return root.get(name)
 	}
-	auth, tls := r.access(authNode, tlsNode, flags)
+	conf := &Config{Servers: servers, Gateway: gateway}
+	conf.Log = r.log(section("log"), flags)
+	conf.Admin = r.admin(section("admin"), flags)
+	conf.Telemetry = r.telemetryOf(section("telemetry"), flags)
+	conf.Auth, conf.TLS = r.access(section("auth"), section("tls"), flags)
 	if len(r.errs) == 0 {
 		r.errs = validate(servers)
 	}
 	if len(r.errs) > 0 {
 		return nil, errors.Join(r.errs...)
 	}
-	return &Config{Servers: servers, Gateway: gateway, Auth: auth, TLS: tls, Admin: admin, Telemetry: r.telemetry, sources: r.sources}, nil
+	conf.sources = r.sources
+	return conf, nil
 }

@@ -64,7 +64,7 @@ func (r *reader) databases(root *node, common settings, taken map[string]*node) 
 		return nil
 	}
 	s := &Server{Pool: common.pool, CallTimeout: common.callTimeout, Databases: options}
-	s.Name = DefaultDatabaseServer
+	s.Name, s.passwordFiles = DefaultDatabaseServer, r.passwordFiles
 	at := section
 	if shared != nil {
 		if n := shared.get("name"); n != nil && n.kind != null {
@@ -104,7 +104,9 @@ func (r *reader) database(entry *node, taken map[string]*node) dbserver.Database
 			sources++
 			d.DSN = r.content(n)
 		case "password_file":
-			d.Password = PasswordFile(r.file(n))
+			path := r.file(n)
+			d.Password = PasswordFile(path)
+			r.passwordFiles = append(r.passwordFiles, d.Name+"="+path)
 		case "engine":
 			d.Engine = r.oneOf(n, dbserver.SQLite, dbserver.Postgres, dbserver.MySQL, dbserver.SQLServer)
 		case "description":

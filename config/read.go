@@ -15,8 +15,8 @@ type reader struct {
 	folder string // of the file, for relative paths
 	errs   []error
 
-	sources   sources
-	telemetry Telemetry // that was read
+	sources       sources
+	passwordFiles []string // of databases, as NAME=PATH
 }
 
 // refuse notes that something is wrong at n. The text must not hold a value

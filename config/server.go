@@ -18,7 +18,7 @@ import (
 
 // topKeys are those of a file.
 var topKeys = keys{
-	read: []string{"mcpServers", "servers", "databases", "database_server", "pool", "limits", "gateway", "auth", "tls", "admin", "telemetry"},
+	read: []string{"mcpServers", "servers", "databases", "database_server", "pool", "limits", "gateway", "log", "auth", "tls", "admin", "telemetry"},
 	ignored: []string{
 		"$schema", "_comment", "//",
 		"inputs",                        // VS Code: what it asks for; an error where it is referred to
@@ -79,7 +79,7 @@ func (r *reader) servers(root *node, common settings) []Server {
 				r.refuse(section, "goes with databases, and there are none")
 			}
 			continue
-		case "pool", "limits", "gateway", "auth", "tls", "admin", "telemetry":
+		case "pool", "limits", "gateway", "log", "auth", "tls", "admin", "telemetry":
 			continue
 		}
 		for _, entry := range r.members(section) {

@@ -26,6 +26,11 @@ func SettingNames() []string {
 	return append(mcpool.SettingNames(), callTimeout)
 }
 
+// allSettingNames returns the names of all settings there are.
+func allSettingNames() []string {
+	return slices.Concat(SettingNames(), GatewaySettingNames(), LogSettingNames(), AdminSettingNames(), accessSettings, TelemetrySettingNames())
+}
+
 // settings are the settings of one server.
 type settings struct {
 	pool        mcpool.Config
@@ -62,8 +67,8 @@ func (r *reader) common(pool *node, flags map[string]string) settings {
 		switch {
 		case slices.Contains(SettingNames(), name):
 			r.set(&s, name, flags[name], "flag "+name)
-		case !slices.Contains(allSettings(), name): // the others are read elsewhere
-			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name, didYouMean(name, allSettings())))
+		case !slices.Contains(allSettingNames(), name): // the others are read elsewhere
+			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name, didYouMean(name, allSettingNames())))
 		}
 	}
 	return s
@@ -77,16 +82,11 @@ func (r *reader) set(s *settings, name, value, source string) {
 	}
 }
 
-// allSettings are the names of what may stand in the environment.
-func allSettings() []string {
-	return slices.Concat(SettingNames(), GatewaySettingNames(), AdminSettingNames(), accessSettings, TelemetrySettingNames())
-}
-
 // unknownVariables refuses what looks like a setting in the environment and
 // is none: a misspelt one would be without effect, unnoticed.
 func unknownVariables() []error {
 	var known []string
-	for _, name := range allSettings() {
+	for _, name := range allSettingNames() {
 		known = append(known, mcpool.EnvPrefix+strings.ToUpper(name))
 	}
 	var errs []error

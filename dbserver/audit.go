@@ -32,8 +32,9 @@ const AuditFiles = 9
 // A call that cannot be written down fails, and its result is not told; a
 // statement that writes is written down before it runs, too.
 type Audit struct {
-	// File is made with mode 0600, or continued. One server writes to it at a
-	// time.
+	// File is made with mode 0600, or continued. Several servers may write to it,
+	// as while one takes the place of another: they take turns by a lock on
+	// File.lock, but for Windows, where one server alone may.
 	File string
 	// Statements is what is written of a statement: "fingerprint", which is the
 	// text without values and comments, or "full". Empty means fingerprint.
@@ -63,6 +64,8 @@ type auditEntry struct {
 type auditLog struct {
 	options Audit
 
+	lock *os.File // whose lock is held while a line is written
+
 	mu   sync.Mutex // guards what follows, and is held while a line is written
 	file *os.File
 	size int64
@@ -83,8 +86,18 @@ func openAudit(options Audit) (*auditLog, error) {
 		return nil, errors.New("audit MaxBytes cannot be negative")
 	}
 	orDefault(&options.MaxBytes, DefaultAuditBytes)
-	a := &auditLog{options: options}
-	if err := a.open(); err != nil {
+	lock, err := os.OpenFile(options.File+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	a := &auditLog{options: options, lock: lock}
+	unlock, err := lockFile(lock)
+	if err == nil {
+		defer unlock()
+		err = a.open()
+	}
+	if err != nil {
+		lock.Close()
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	return a, nil
@@ -147,8 +160,17 @@ func (a *auditLog) rotated(n int) string { return a.options.File + "." + strconv
 func (a *auditLog) write(e auditEntry) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	unlock, err := lockFile(a.lock)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if a.file != nil && !a.isLast() {
+		_ = a.file.Close() // nothing was written to it that was not told
+		a.file = nil
+	}
 	if a.file == nil {
-		if err := a.open(); err != nil { // after a rotation that failed
+		if err := a.open(); err != nil { // after a rotation that failed, too
 			return err
 		}
 	}
@@ -172,6 +194,17 @@ func (a *auditLog) write(e auditEntry) error {
 	}
 	a.seq, a.prev = e.Seq, hash
 	return nil
+}
+
+// isLast reports whether nobody else has written to the file, or rotated it,
+// since this server did.
+func (a *auditLog) isLast() bool {
+	there, err := os.Stat(a.options.File)
+	if err != nil {
+		return false
+	}
+	ours, err := a.file.Stat()
+	return err == nil && os.SameFile(there, ours) && ours.Size() == a.size
 }
 
 // sum is the hash of an entry that has none yet.
@@ -204,11 +237,11 @@ func (a *auditLog) rotate() error {
 func (a *auditLog) close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.file == nil {
-		return nil
+	err := a.lock.Close()
+	if a.file != nil {
+		err = errors.Join(err, a.file.Close())
+		a.file = nil
 	}
-	err := a.file.Close()
-	a.file = nil
 	return err
 }
 

@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
@@ -109,9 +112,10 @@ func TestWritesAreAuditedBeforeTheyRun(t *testing.T) {
 	// What cannot be written down does not happen.
 	args = object{"query": "UPDATE t SET x = 2 WHERE y"}
 	args["token"] = call(t, s, "write_data", args).written(t).Token
-	if err := s.audit.close(); err != nil {
+	if err := s.audit.file.Close(); err != nil {
 		t.Fatal(err)
 	}
+	s.audit.file = nil
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +143,7 @@ func TestAuditChain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	files, err := filepath.Glob(file + ".*")
+	files, err := filepath.Glob(file + ".[0-9]")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("nothing was rotated: %v", err)
 	}
@@ -190,4 +194,46 @@ func TestAuditsThatMakeNoSense(t *testing.T) {
 			t.Errorf("%+v is taken", a)
 		}
 	}
+}
+
+// While one server takes the place of another both write, and one of them
+// rotates the file under the other.
+func TestServersTakeTurnsAtAnAudit(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("one server alone writes to an audit on Windows")
+	}
+	file := filepath.Join(t.TempDir(), "audit.jsonl")
+	const each, servers = 300, 4
+	var all sync.WaitGroup
+	for range servers {
+		a, err := openAudit(Audit{File: file, MaxBytes: 50_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() {
+			for range each {
+				if err := a.write(auditEntry{Tool: "x"}); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := a.close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	var files []string
+	for n := AuditFiles; n >= 1; n-- {
+		if rotated := file + "." + strconv.Itoa(n); exists(rotated) {
+			files = append(files, rotated)
+		}
+	}
+	if lines, _, err := VerifyAudit(append(files, file)...); err != nil || lines != each*servers || len(files) == 0 {
+		t.Errorf("%d lines in %d files: %v", lines, len(files)+1, err)
+	}
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }

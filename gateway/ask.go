@@ -67,7 +67,7 @@ func (q *request) call(ctx context.Context, s *backend, method string, params js
 	ctx, on.clock = startClock(ctx, s, cancel)
 	defer on.clock.stop()
 	call.Events = on
-	answer, err := s.do(ctx, q.gateway.log, call)
+	answer, err := s.do(ctx, q.logger, call)
 	if err != nil {
 		err = on.clock.verdict(ctx, err)
 	}

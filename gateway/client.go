@@ -31,7 +31,7 @@ type Client struct {
 func (g *Gateway) NewClient(ctx context.Context, principal string) *Client {
 	ctx, hang := context.WithCancelCause(ctx)
 	in := &inbox{room: make(chan struct{}, maxQueued), arrived: make(chan struct{}, 1), ended: ctx.Done()}
-	return &Client{talk: g.newTalk(g.all, principal, "in process", in), inbox: in, ctx: ctx, hang: hang}
+	return &Client{talk: g.newTalk(g.now().all, principal, "in process", in), inbox: in, ctx: ctx, hang: hang}
 }
 
 // Write takes in one frame of the client, a JSON-RPC message, which must not be

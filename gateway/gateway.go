@@ -29,6 +29,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -85,10 +86,10 @@ func newBackend(s *Server) *backend {
 }
 
 // do makes a call. A handler that panics fails that call alone.
-func (b *backend) do(ctx context.Context, log *slog.Logger, call rpc.Call) (answer rpc.Answer, err error) {
+func (b *backend) do(ctx context.Context, log func() *slog.Logger, call rpc.Call) (answer rpc.Answer, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			log.Error("the handler of a server panicked", logServer, b.Name, "method", call.Method, logError, p, "stack", string(debug.Stack()))
+			log().Error("the handler of a server panicked", logServer, b.Name, "method", call.Method, logError, p, "stack", string(debug.Stack()))
 			err = errPanicked
 		}
 	}()
@@ -153,7 +154,11 @@ type Options struct {
 	JoinHeader http.Header
 	// Hooks are told of requests.
 	Hooks Hooks
-	// Log receives what no client is told; nil for nothing.
+	// Access is told of each request over HTTP when it has been answered, by
+	// several at once; nil if nobody cares.
+	Access func(Access)
+	// Log receives what no client is told; nil for nothing. Lines that come of
+	// one request over HTTP name it, as request_id.
 	Log *slog.Logger
 }
 
@@ -170,17 +175,19 @@ const (
 // one client over stdio, and [Gateway.NewClient] one in this process. It is safe
 // for concurrent use.
 type Gateway struct {
-	all        *endpoint // what /mcp and stdio serve
-	byName     map[string]*endpoint
 	name       string
 	serverInfo json.RawMessage
 	maxBody    int64
 	principal  func(*http.Request) (string, error)
-	rights     func(principal string) Rights
 	hooks      Hooks
+	access     func(Access)
 	log        *slog.Logger
 	handler    http.Handler
-	joinHeader http.Header
+	joinHeader atomic.Pointer[http.Header]
+
+	changing sync.Mutex // held by Change
+	routing  sync.Mutex // guards routes, and that nobody enters those that were replaced
+	routes   *routes
 
 	sealer    seal.Sealer
 	sessions  *sessions
@@ -198,7 +205,9 @@ type Gateway struct {
 	lists     *lists
 	losses    losses
 
-	draining context.Context // ended by Close, which wants streams to end
+	leaving  context.Context // ended by Leave, which wants streams to end
+	leave    context.CancelCauseFunc
+	draining context.Context // ended by Close
 	drain    context.CancelCauseFunc
 }
 
@@ -224,6 +233,9 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Access == nil {
+		o.Access = func(Access) {}
+	}
 	if o.Name == "" {
 		o.Name = strings.ToLower(rand.Text()[:8])
 	}
@@ -243,16 +255,13 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 	prefixed := o.Prefix == PrefixAlways || o.Prefix != PrefixNever && len(servers) > 1
 	sealer := seal.New(o.Key)
 	g := &Gateway{
-		all:        &endpoint{prefixed: prefixed},
-		byName:     make(map[string]*endpoint, len(servers)),
 		name:       o.Name,
 		serverInfo: info,
 		maxBody:    o.MaxBody,
 		principal:  o.Principal,
-		rights:     o.Rights,
 		hooks:      o.Hooks,
+		access:     o.Access,
 		log:        o.Log,
-		joinHeader: o.JoinHeader.Clone(),
 		sealer:     sealer,
 		sessions:   newSessions(sealer),
 		levels:     levels{of: newRecent[int](maxLevels)},
@@ -268,19 +277,13 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		losses:     losses{of: make(map[loss]struct{})},
 	}
 	g.standings = standings{gateway: g, of: make(map[string]*standing), updates: newTally()}
+	g.leaving, g.leave = context.WithCancelCause(context.Background())
 	g.draining, g.drain = context.WithCancelCause(context.Background())
-	for i := range servers {
-		s := &servers[i]
-		if err := s.check(g.all.servers); err != nil {
-			return nil, fmt.Errorf("gateway: server %q: %w", s.Name, err)
-		}
-		b := newBackend(s)
-		g.all.servers = append(g.all.servers, b)
-		g.byName[s.Name] = &endpoint{name: s.Name, servers: []*backend{b}}
+	g.SetJoinHeader(o.JoinHeader)
+	if g.routes, err = newRoutes(servers, prefixed, nil); err != nil {
+		return nil, err
 	}
-	if len(servers) == 0 {
-		return nil, errors.New("gateway: there is no server to serve")
-	}
+	g.routes.gateway, g.routes.rights = g, o.Rights
 	g.handler = Guard(http.HandlerFunc(g.route), o.AllowedHosts, o.AllowedOrigins)
 	return g, nil
 }
@@ -358,14 +361,26 @@ func (s *Server) check(before []*backend) error {
 // Messages to the Server"). Hosts and origins are checked as by [Guard]. It
 // waits for the client to send and to read what it bounds by deadlines, and
 // panics with [http.ErrAbortHandler] where the response cannot be ended as if
-// it were whole.
+// it were whole. Each answer names its request in the header X-Request-Id, see
+// [Access].
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		// It holds for a request that is refused too: net/http reads what is left
 		// of its body, for the sake of the next one.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTime)) // not every writer has one
 	}
-	g.handler.ServeHTTP(w, r)
+	rec := g.record(w, r)
+	defer rec.end(g.access)
+	g.handler.ServeHTTP(rec, r)
+}
+
+// Leave ends the streams on which nothing is awaited, and those of clients over
+// HTTP+SSE when their calls are answered, so that clients come back to the
+// gateway that takes the place of this one. Calls are taken as before; Close ends
+// that.
+func (g *Gateway) Leave() {
+	g.leave(errClosed)
+	g.standings.leave()
 }
 
 // Close refuses new calls, over HTTP with status 503, ends streams on which
@@ -380,6 +395,7 @@ func (g *Gateway) Close(ctx context.Context) error {
 	idle := g.calls.close()
 	g.joiners.close()
 	g.drain(errClosed)
+	g.leave(errClosed)
 	g.parked.close()
 	g.standings.close()
 	ended := make(chan struct{})
@@ -407,10 +423,11 @@ func (g *Gateway) Close(ctx context.Context) error {
 	return cmp.Or(err, fmt.Errorf("gateway: closed while a handler had not returned, or a client that joined had not read: %w", context.Cause(ctx)))
 }
 
-// untilDrain returns a context that ends with Close as well, with errClosed.
-func (g *Gateway) untilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
+// until returns a context that ends with another as well, leaving or draining,
+// with errClosed.
+func until(ctx, end context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(g.draining, func() { cancel(errClosed) })
+	stop := context.AfterFunc(end, func() { cancel(errClosed) })
 	return ctx, func() {
 		stop()
 		cancel(nil)

@@ -75,7 +75,7 @@ func (q *request) helloOf(ctx context.Context, s *backend) json.RawMessage {
 	if e := (*rpc.Error)(nil); errors.As(err, &e) && e.Code == rpc.CodeMethodNotFound {
 		caps = toolsOnly
 	} else {
-		q.gateway.log.Warn("a client began without a server", logServer, s.Name, logError, err)
+		q.logger().Warn("a client began without a server", logServer, s.Name, logError, err)
 	}
 	said, _ = jsonrpc.Set(nil, caps, "capabilities")
 	return said

@@ -24,7 +24,8 @@ const retryAfter = "1"
 // A visit is a request over HTTP, with what is found out about it before its
 // message is read.
 type visit struct {
-	w         http.ResponseWriter
+	w         http.ResponseWriter // record
+	record    *record
 	r         *http.Request
 	endpoint  *endpoint
 	principal string
@@ -33,24 +34,27 @@ type visit struct {
 
 // route finds the endpoint of a request's path and what its method is for.
 func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
-	v := &visit{w: w, r: r, accepts: parseAccept(r.Header.Values("Accept"))}
+	v := &visit{w: w, record: w.(*record), r: r, accepts: parseAccept(r.Header.Values("Accept"))}
 	var err error
 	// First of all: who is nobody here is not told what there is, either.
 	if v.principal, err = g.principal(r); err != nil {
 		refusePrincipal(w, err)
 		return
 	}
-	rights := g.rights(v.principal)
+	v.record.Principal = v.principal
+	routes := g.now()
+	rights := routes.rights(v.principal)
 	var older bool // HTTP+SSE
-	if v.endpoint, older = g.endpoint(r.URL.Path); v.endpoint == nil {
+	if v.endpoint, older = routes.endpoint(r.URL.Path); v.endpoint == nil {
 		var names []string
-		for _, s := range g.all.visibleTo(rights).servers {
+		for _, s := range routes.all.visibleTo(rights).servers {
 			names = append(names, s.Name)
 		}
 		refuse(w, http.StatusNotFound, rpc.Errorf(rpc.CodeInvalidRequest,
 			"nothing is served at %s: there are /mcp and /mcp/NAME, where NAME is one of %s", r.URL.Path, strings.Join(names, ", ")))
 		return
 	}
+	v.record.Path, v.record.Server = r.URL.Path, v.endpoint.name
 	if v.endpoint = v.endpoint.visibleTo(rights); len(v.endpoint.servers) == 0 {
 		refuse(w, http.StatusForbidden, rpc.Errorf(rpc.CodeInvalidRequest, "nothing at %s is served to %s", r.URL.Path, v.principal))
 		return
@@ -92,7 +96,7 @@ func Serves(path string) bool {
 
 // endpoint returns what a path serves, nil for nothing, and whether it is one
 // for HTTP+SSE alone.
-func (g *Gateway) endpoint(path string) (e *endpoint, older bool) {
+func (r *routes) endpoint(path string) (e *endpoint, older bool) {
 	path = strings.TrimSuffix(path, "/")
 	rest, found := strings.CutPrefix(path, "/mcp")
 	if !found {
@@ -102,12 +106,12 @@ func (g *Gateway) endpoint(path string) (e *endpoint, older bool) {
 		}
 	}
 	if rest == "" {
-		return g.all, older
+		return r.all, older
 	}
 	if rest[0] != '/' {
 		return nil, false
 	}
-	return g.byName[rest[1:]], older
+	return r.byName[rest[1:]], older
 }
 
 // delete ends a legacy session (MCP 2025-11-25, basic/transports "Session
@@ -324,6 +328,9 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 		}
 	}
 	q := g.newRequest(v.endpoint, era, v.principal, session, msg, events)
+	defer q.leave()
+	q.requestID = v.record.RequestID
+	defer v.record.called(q)
 	q.overHTTP = true
 	if q.trace == nil { // what stands with the call is nearer to it
 		q.trace = headerTrace(v.r.Header)

@@ -75,9 +75,10 @@ func (g *Gateway) join(v *visit) {
 		return
 	}
 	defer conn.Close()
+	v.record.Status = http.StatusSwitchingProtocols
 	_ = conn.SetDeadline(time.Time{}) // that of the server was for a request
 	out := deadlineWriter{conn}
-	header := maps.Clone(g.joinHeader)
+	header := maps.Clone(*g.joinHeader.Load())
 	if header == nil {
 		header = http.Header{}
 	}
@@ -103,6 +104,12 @@ func (g *Gateway) join(v *visit) {
 		_ = conn.SetReadDeadline(time.Now().Add(lingerTime))
 		_, _ = io.Copy(io.Discard, conn)
 	}
+}
+
+// SetJoinHeader replaces Options.JoinHeader.
+func (g *Gateway) SetJoinHeader(header http.Header) {
+	header = header.Clone()
+	g.joinHeader.Store(&header)
 }
 
 // A deadlineWriter cuts off who does not read.

@@ -60,7 +60,9 @@ func (l *limits) enter(s *backend, principal string, most int) (leave func(), er
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.of[s]--
+		if l.of[s]--; l.of[s] == 0 {
+			delete(l.of, s) // it may be served no more
+		}
 		if l.whose[principal]--; l.whose[principal] == 0 {
 			delete(l.whose, principal)
 		}

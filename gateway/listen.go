@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -56,7 +57,7 @@ func (g *Gateway) listenTo(ctx context.Context, s *backend, caller rpc.Caller, f
 	if err != nil {
 		panic(err) // impossible: strings always marshal
 	}
-	_, _ = s.do(ctx, g.log, rpc.Call{Method: methodListen, Params: params, Caller: caller, Events: listener(heard)})
+	_, _ = s.do(ctx, func() *slog.Logger { return g.log }, rpc.Call{Method: methodListen, Params: params, Caller: caller, Events: listener(heard)})
 	if ctx.Err() == nil { // it ends of itself
 		heard(notifyAcknowledged, json.RawMessage(`{"notifications":{}}`))
 	}
@@ -100,42 +101,50 @@ func (q *request) listen(ctx context.Context) (json.RawMessage, error) {
 	}
 	defer q.gateway.listens.remove(q.caller.Principal)
 	l := &listening{request: q, heeded: make(map[*backend]filter), names: make(map[string]string)}
-	filters := make(map[*backend]filter, len(q.endpoint.servers))
-	for _, s := range q.endpoint.servers {
-		filters[s] = filter{Tools: all.Tools, Prompts: all.Prompts, Resources: all.Resources}
-	}
+	uris := make(map[string][]string) // by the names of servers
 	for _, uri := range all.URIs {
 		s, inner, err := q.findURI(ctx, uri)
 		if err != nil {
 			continue // it is not acknowledged
 		}
-		f := filters[s]
-		f.URIs = append(f.URIs, inner)
-		filters[s] = f
+		uris[s.Name] = append(uris[s.Name], inner)
 		l.names[s.Name+"\x00"+inner] = uri
 	}
-	ctx, cancel := q.gateway.untilDrain(ctx)
+	end := q.gateway.leaving
+	if q.leaves {
+		end = q.gateway.draining // with all else of the client
+	}
+	ctx, cancel := until(ctx, end)
 	defer cancel()
 	var work sync.WaitGroup
 	defer work.Wait()
-	acked := make(chan struct{}, len(filters))
-	for s, f := range filters {
-		if f.isEmpty() {
-			acked <- struct{}{}
-			continue
-		}
-		work.Go(func() {
-			q.gateway.listenTo(ctx, s, q.caller, f, func(method string, params json.RawMessage) {
-				if l.hear(s, method, params) {
-					acked <- struct{}{}
+	servers := len(q.endpoint.servers)
+	acked := make(chan struct{}, servers)
+	q.leave() // from here on it follows what is served
+	work.Go(func() {
+		q.gateway.follow(ctx, q.endpoint.name, q.caller.Principal, func(ctx context.Context, s *backend) {
+			ack := sync.OnceFunc(func() {
+				select {
+				case acked <- struct{}{}:
+				default: // of one that came later nobody waits
 				}
 			})
-		})
-	}
+			f := filter{Tools: all.Tools, Prompts: all.Prompts, Resources: all.Resources, URIs: uris[s.Name]}
+			if f.isEmpty() {
+				ack()
+				return
+			}
+			q.gateway.listenTo(ctx, s, q.caller, f, func(method string, params json.RawMessage) {
+				if l.hear(s, method, params) {
+					ack()
+				}
+			})
+		}, l.changed)
+	})
 	late := time.NewTimer(ackWait)
 	defer late.Stop()
 waiting:
-	for range filters {
+	for range servers {
 		select {
 		case <-acked:
 		case <-late.C:
@@ -165,6 +174,7 @@ type listening struct {
 	mu     sync.Mutex // guards what follows
 	heeded map[*backend]filter
 	acked  bool
+	told   filter            // what was acknowledged
 	untold []jsonrpc.Message // what came before that
 }
 
@@ -203,6 +213,26 @@ func (l *listening) hear(s *backend, method string, params json.RawMessage) (fir
 	return false
 }
 
+// changed tells the client that the servers have been replaced, as far as it was
+// acknowledged that it is told of changes.
+func (l *listening) changed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.acked {
+		return // it has not looked yet
+	}
+	for _, told := range []struct {
+		is     bool
+		method string
+	}{
+		{l.told.Tools, notifyToolsChanged}, {l.told.Prompts, notifyPromptsChanged}, {l.told.Resources, notifyResourcesChanged},
+	} {
+		if told.is {
+			l.tellLocked(told.method, nil)
+		}
+	}
+}
+
 // acknowledge tells the client what it will be told of, in its own words, and
 // what came meanwhile.
 func (l *listening) acknowledge(asked filter) {
@@ -228,7 +258,7 @@ func (l *listening) acknowledge(asked filter) {
 		panic(err) // impossible: strings always marshal
 	}
 	l.tellLocked(notifyAcknowledged, params)
-	l.acked = true
+	l.acked, l.told = true, all
 	for _, m := range l.untold {
 		l.tellLocked(m.Method, m.Params)
 	}

@@ -124,7 +124,7 @@ func (q *request) distinct(kind *listKind, all []item) []item {
 	kept := all[:0]
 	for _, item := range all {
 		if first := by[item.inner]; first != nil && first != item.server {
-			q.gateway.log.Warn("left out of a list: another server has one of the same name",
+			q.logger().Warn("left out of a list: another server has one of the same name",
 				logServer, item.server.Name, "method", kind.method, "name", item.inner, "other", first.Name)
 			continue
 		}
@@ -232,10 +232,10 @@ func (q *request) known(ctx context.Context, s *backend, kind *listKind) ([]item
 	}
 	q.gateway.lists.failed(s.Name, q.caller.Principal, err)
 	if isKnown {
-		q.gateway.log.Warn("a server did not list: its last list is shown", logServer, s.Name, "method", kind.method, logError, err)
+		q.logger().Warn("a server did not list: its last list is shown", logServer, s.Name, "method", kind.method, logError, err)
 		return last, nil
 	}
-	q.gateway.log.Warn("a server is left out of a list", logServer, s.Name, "method", kind.method, logError, err)
+	q.logger().Warn("a server is left out of a list", logServer, s.Name, "method", kind.method, logError, err)
 	return nil, err
 }
 
@@ -337,6 +337,18 @@ func sizeOf(items []item) int {
 		size += len(item.raw)
 	}
 	return size
+}
+
+// forget drops what is known of a server that another has taken the place of.
+func (l *lists) forget(server string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.faults, server)
+	for key := range l.kept {
+		if key.server == server {
+			l.dropLocked(key)
+		}
+	}
 }
 
 // failed notes that a server does not list what it has, until it does.

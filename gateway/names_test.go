@@ -197,8 +197,8 @@ func TestNamesThatAreNotPrefixedAreOfTheFirst(t *testing.T) {
 		}
 		// The list of b alone is known: it is not asked for what a may have.
 		g = newPlain(t, &Options{Prefix: PrefixNever}, Server{Name: "a", Handler: a}, Server{Name: "b", Handler: b})
-		q := &request{endpoint: g.all}
-		g.lists.put(q.listKey(g.all.servers[1], &tools), []item{{g.all.servers[1], "both", nil}})
+		q := &request{endpoint: g.now().all}
+		g.lists.put(q.listKey(g.now().all.servers[1], &tools), []item{{g.now().all.servers[1], "both", nil}})
 		if r := callModern(g, "/mcp", "both", ""); r.said(t) != "a" {
 			t.Errorf("got %s", r)
 		}

@@ -103,8 +103,14 @@ func (q *request) converse(ctx context.Context, s *backend, call rpc.Call, leave
 	c.cancel = cancel
 	running, c.clock = startClock(running, s, nil)
 	call.Events = c
+	q.routes.stay() // it may outlast the request, which has not left them yet
+	parked := leave
+	leave = func() {
+		parked()
+		q.routes.leave()
+	}
 	if !g.parked.goes(func() {
-		answer, err := s.do(running, g.log, call)
+		answer, err := s.do(running, q.logger, call)
 		c.answer, c.err = answer, c.clock.verdict(running, err)
 		s.ended(running, q.era, answer, c.err)
 		c.clock.stop()

@@ -52,7 +52,9 @@ const (
 // A request is one request of a client.
 type request struct {
 	gateway  *Gateway
-	endpoint *endpoint
+	routes   *routes   // until leave
+	endpoint *endpoint // of routes
+	left     bool      // leave was called
 	era      era
 	caller   rpc.Caller
 	rights   Rights   // of the caller's principal
@@ -68,7 +70,8 @@ type request struct {
 	trace    *rpc.Trace      // that the client says it is part of; nil for none
 	overHTTP bool            // in a request of its own
 
-	asked *backend // the last that the request itself was for; nil while there is none
+	requestID string   // over HTTP; "" otherwise
+	asked     *backend // the last that the request itself was for; nil while there is none
 
 	header http.Header // of a modern request over HTTP; nil otherwise
 	// cancel ends the request, and with it the call of the one server that it is
@@ -132,10 +135,13 @@ func parse(frame []byte) (*message, error) {
 }
 
 // newRequest makes the request of a message whose era has been found and, for
-// the modern one, checked. out is as in request.
+// the modern one, checked. out is as in request. It finds the servers of the
+// endpoint as they are now, and has to leave them.
 func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session, msg *message, out outlet) *request {
+	routes := g.enter()
+	rights := routes.rights(principal)
 	q := &request{
-		gateway: g, endpoint: e, era: era, session: s, caller: rpc.Caller{Principal: principal}, rights: g.rights(principal),
+		gateway: g, routes: routes, endpoint: routes.at(e.name).visibleTo(rights), era: era, session: s, caller: rpc.Caller{Principal: principal}, rights: rights,
 		id: msg.ID, method: msg.Method, params: msg.Params, meta: msg.meta, out: out,
 	}
 	if token := msg.says[saysToken]; jsonrpc.IsID(token) {
@@ -168,6 +174,15 @@ func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session,
 		q.caller.Capabilities = rpc.Capabilities{} // there is no way to ask
 	}
 	return q
+}
+
+// leave says that the request needs the servers of its endpoint no more. It may
+// be called again, by the same goroutine.
+func (q *request) leave() {
+	if !q.left {
+		q.left = true
+		q.routes.leave()
+	}
 }
 
 // answer answers a request, which counts as a call in flight meanwhile. It

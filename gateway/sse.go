@@ -29,6 +29,7 @@ type visitor struct {
 	stream *stream
 	ctx    context.Context // ends with its stream
 	turn   sync.Mutex      // held while a message is taken: one after the other
+	left   bool            // no more messages are taken; of whose turn it is
 }
 
 // visitors are those there are, by what they are told to name in their messages.
@@ -58,9 +59,11 @@ func (g *Gateway) openSSE(v *visit) {
 	defer cancel(errors.New("the client is gone"))
 	defer g.visitors.leave(id)
 	drained := make(chan struct{})
-	stop := context.AfterFunc(g.draining, func() {
+	stop := context.AfterFunc(g.leaving, func() {
 		defer close(drained)
-		client.pass()
+		client.turn.Lock()
+		client.left = true
+		client.turn.Unlock()
 		client.calls.Wait() // no more begin
 		out.end()
 	})
@@ -89,7 +92,8 @@ func (g *Gateway) postSSE(v *visit, id string) {
 	if !ok {
 		return
 	}
-	if _, err := jsonrpc.Parse(body); err != nil {
+	msg, err := jsonrpc.Parse(body)
+	if err != nil {
 		refuse(v.w, http.StatusBadRequest, frameError(err))
 		return
 	}
@@ -100,7 +104,8 @@ func (g *Gateway) postSSE(v *visit, id string) {
 	}
 	client.turn.Lock()
 	defer client.turn.Unlock()
-	if client.ctx.Err() != nil {
+	// Once the gateway closes, the stream says so itself.
+	if client.ctx.Err() != nil || client.left && msg.IsRequest() && g.draining.Err() == nil {
 		refuse(v.w, http.StatusNotFound, sessionGone())
 		return
 	}

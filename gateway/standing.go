@@ -113,10 +113,23 @@ func (ss *standings) end(session string) {
 func (ss *standings) close() {
 	ss.mu.Lock()
 	ss.closed = true
+	ss.mu.Unlock()
+	ss.endThose(func(*standing) bool { return true })
+}
+
+// leave ends those of clients that open their stream elsewhere.
+func (ss *standings) leave() {
+	ss.endThose(func(st *standing) bool { return st.stream != nil })
+}
+
+func (ss *standings) endThose(which func(*standing) bool) {
+	ss.mu.Lock()
 	all := slices.Collect(maps.Values(ss.of))
 	ss.mu.Unlock()
 	for _, st := range all {
-		st.end()
+		if which(st) {
+			st.end()
+		}
 	}
 }
 
@@ -191,13 +204,13 @@ func (st *standing) read() (done func()) {
 	if st.lists == nil && !st.ended {
 		ctx, cancel := context.WithCancel(context.Background())
 		st.lists = cancel
-		for _, s := range st.endpoint.servers {
-			st.goes(func() {
+		st.goes(func() {
+			st.all.gateway.follow(ctx, st.endpoint.name, st.caller.Principal, func(ctx context.Context, s *backend) {
 				st.all.gateway.listenTo(ctx, s, st.caller, filter{Tools: true, Prompts: true, Resources: true}, func(method string, params json.RawMessage) {
 					st.tell(s, method, params)
 				})
-			})
-		}
+			}, st.changed)
+		})
 	}
 	return func() {
 		st.mu.Lock()
@@ -252,27 +265,29 @@ func (st *standing) subscribe(ctx context.Context, s *backend, uri, inner string
 	heeded := make(chan bool, 1)
 	st.goes(func() {
 		defer st.all.updates.remove(st.caller.Principal)
-		st.all.gateway.listenTo(running, s, st.caller, filter{URIs: []string{inner}}, func(method string, params json.RawMessage) {
-			switch method {
-			case notifyMessage: // told once, with the changes of lists
-				return
-			case notifyAcknowledged:
-			default:
-				if jsonrpc.GetString(params, "uri") == inner {
-					params, _ = setString(params, uri, "uri")
-				} else {
-					params = st.endpoint.outwardChange(s, method, params)
+		st.all.gateway.follow(running, s.Name, st.caller.Principal, func(ctx context.Context, s *backend) {
+			st.all.gateway.listenTo(ctx, s, st.caller, filter{URIs: []string{inner}}, func(method string, params json.RawMessage) {
+				switch method {
+				case notifyMessage: // told once, with the changes of lists
+					return
+				case notifyAcknowledged:
+				default:
+					if jsonrpc.GetString(params, "uri") == inner {
+						params, _ = setString(params, uri, "uri")
+					} else {
+						params = st.endpoint.outwardChange(s, method, params)
+					}
+					st.out.event(oneLine(jsonrpc.AppendRequest(nil, nil, method, params)))
+					return
 				}
-				st.out.event(oneLine(jsonrpc.AppendRequest(nil, nil, method, params)))
-				return
-			}
-			var said struct{ Notifications filter }
-			_ = json.Unmarshal(params, &said) // what cannot be read is not heeded
-			select {
-			case heeded <- len(said.Notifications.URIs) > 0:
-			default:
-			}
-		})
+				var said struct{ Notifications filter }
+				_ = json.Unmarshal(params, &said) // what cannot be read is not heeded
+				select {
+				case heeded <- len(said.Notifications.URIs) > 0:
+				default:
+				}
+			})
+		}, func() {})
 	})
 	st.mu.Unlock()
 	late := time.NewTimer(ackWait)

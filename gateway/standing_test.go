@@ -521,7 +521,7 @@ func TestAStreamThatIsOpenedWhileItsSessionEnds(t *testing.T) {
 		if r := do(g, "DELETE", "/mcp", "", "Mcp-Session-Id", id); r.status != 204 {
 			t.Errorf("DELETE: %s", r)
 		}
-		if st, err := g.standings.get(g.all, "", session, nil); err != errEnded || len(g.standings.of) != 0 {
+		if st, err := g.standings.get(g.now().all, "", session, nil); err != errEnded || len(g.standings.of) != 0 {
 			t.Errorf("got %v, %v", st, err)
 		}
 		closed(t, g)
@@ -543,7 +543,7 @@ func TestAStandingThatIsOverIsReplaced(t *testing.T) {
 		subscribed("u://1")
 		for _, st := range g.standings.of {
 			st.end()
-			if err := st.subscribe(t.Context(), g.all.servers[0], "u://1", "u://1"); err != errIdle {
+			if err := st.subscribe(t.Context(), g.now().all.servers[0], "u://1", "u://1"); err != errIdle {
 				t.Errorf("got %v", err)
 			}
 		}

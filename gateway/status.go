@@ -46,7 +46,7 @@ func (g *Gateway) Status() Status {
 		CallsInFlight: g.calls.count(), ParkedCalls: g.parked.count(),
 		Standing: g.standings.count(), OverSSE: g.visitors.count(), Joined: g.joiners.count(),
 	}
-	for _, b := range g.all.servers {
+	for _, b := range g.now().all.servers {
 		one := ServerStatus{Name: b.Name, CallsInFlight: g.limits.count(b), Calls: b.counts.all()}
 		if fault, is := g.lists.fault(b.Name); is {
 			one.ListFault = &fault

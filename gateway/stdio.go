@@ -29,7 +29,7 @@ const flushTime = time.Second
 // in or a Write to out may be left behind, blocked, as nothing but their owner
 // can end it: close both.
 func (g *Gateway) ServeStdio(ctx context.Context, in io.Reader, out io.Writer) error {
-	return g.serveLines(ctx, g.all, "", in, out, nil)
+	return g.serveLines(ctx, g.now().all, "", in, out, nil)
 }
 
 // serveLines serves a client as ServeStdio does. When leave is closed requests

@@ -39,7 +39,7 @@ type talk struct {
 
 // newTalk begins a talk, which has to be ended.
 func (g *Gateway) newTalk(e *endpoint, principal, transport string, out outlet) *talk {
-	t := &talk{gateway: g, endpoint: e.visibleTo(g.rights(principal)), principal: principal, transport: transport, began: time.Now(), out: out, hungUp: make(chan struct{})}
+	t := &talk{gateway: g, endpoint: e.visibleTo(g.now().rights(principal)), principal: principal, transport: transport, began: time.Now(), out: out, hungUp: make(chan struct{})}
 	t.session.Store(&session{name: rand.Text(), gateway: g.name})
 	g.talks.enter(t)
 	return t
@@ -51,7 +51,7 @@ func (t *talk) end() {
 	t.gateway.talks.leave(t)
 	s := t.session.Load()
 	t.gateway.parked.end(s.name)
-	t.gateway.endSession(t.endpoint, rpc.Caller{Principal: t.principal, Session: s.name, Capabilities: s.caps})
+	t.gateway.endSession(t.gateway.now().at(t.endpoint.name), rpc.Caller{Principal: t.principal, Session: s.name, Capabilities: s.caps})
 }
 
 // receive takes one frame of the client.
@@ -105,11 +105,13 @@ func (t *talk) request(ctx context.Context, msg *message) {
 	// Counted in before the next frame is read, which may cancel it.
 	ctx, this, err := t.gateway.calls.begin(ctx, keyOf(q.caller.Session, q.id), q.author())
 	if err != nil {
+		q.leave()
 		t.refuse(q, err)
 		return
 	}
 	t.unanswered.Add(1)
 	t.calls.Go(func() {
+		defer q.leave()
 		defer t.unanswered.Add(-1)
 		result, err := q.run(ctx)
 		if err == nil && q.method == methodInitialize {

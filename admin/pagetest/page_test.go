@@ -350,7 +350,7 @@ func locked(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = pool.Close(context.Background()) })
-	s := httptest.NewServer(admin.New(admin.Options{Token: token, Pools: []*mcpool.Pool{pool}}))
+	s := httptest.NewServer(admin.New(admin.Options{Token: func() *admin.Token { return token }, Pools: func() []*mcpool.Pool { return []*mcpool.Pool{pool} }}))
 	t.Cleanup(s.Close)
 	return s.URL
 }

@@ -16,78 +16,184 @@ import (
 	"github.com/mcpool-dev/mcpool/telemetry"
 )
 
-// assembly is what one configuration is made into: a pool for each server,
-// and the database server behind that of the databases.
+// assembly is what one configuration is made into. It is never changed, but
+// replaced as a whole.
 type assembly struct {
-	pools     []*mcpool.Pool
-	databases []*dbserver.Server
-	fronts    []gateway.Server
+	units     []*unit
 	telemetry *telemetry.Telemetry // of the pools; nil for none
+}
+
+// A unit is what a server is made into: its pool, and the database server behind
+// that of the databases.
+type unit struct {
+	conf  config.Server
+	pool  *mcpool.Pool
+	db    *dbserver.Server // nil for none
+	hooks mcpool.Hooks
 }
 
 // assemble makes the pools. The key is that which clients' sessions are sealed
 // with; it seals what they hold of databases, too. It does no I/O, so nothing
 // has to be undone but what an error leaves half made.
 func assemble(servers []config.Server, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*assembly, error) {
-	a := &assembly{telemetry: record}
-	for _, s := range servers {
-		if err := a.add(s, key, log); err != nil {
-			return nil, errors.Join(err, a.close(context.Background()))
-		}
+	next, err := (&assembly{telemetry: record}).become(servers, key, log)
+	if err != nil {
+		return nil, err
 	}
-	return a, nil
+	return next.assembly, nil
 }
 
-func (a *assembly) add(s config.Server, key []byte, log *slog.Logger) error {
-	s.Pool.Logger = log
-	if a.telemetry != nil {
-		s.Pool.Hooks = a.telemetry.Pool(s.Server)
-	}
-	if s.Databases != nil {
-		options := *s.Databases
-		options.Key = key
-		db, err := newDatabases(options, log.With("server", s.Name))
-		if err != nil {
-			return err
+// A step is the way from one assembly to the next.
+type step struct {
+	*assembly
+	made    []*unit // that were not there before, or in another way
+	settled []*unit // whose pools have other settings, which settle gives them
+	gone    []*unit // of the one before, that are not in the next
+}
+
+// become makes what is needed for other servers, and keeps what is as it was. No
+// unit that there is is touched yet.
+func (a *assembly) become(servers []config.Server, key []byte, log *slog.Logger) (*step, error) {
+	s := &step{assembly: &assembly{telemetry: a.telemetry}}
+	kept := make(map[*unit]bool)
+	for _, conf := range servers {
+		old := a.named(conf.Name)
+		change := config.Replaced
+		if old != nil {
+			change = conf.ChangedFrom(&old.conf)
 		}
-		a.databases = append(a.databases, db)
-		s.Server.Handler = db
-		if s.Pool.CallsPerConnection == 0 {
-			// The server has calls take turns itself, for each database, and
-			// tells how one is that is busy.
-			s.Pool.CallsPerConnection = gateway.DefaultMaxCalls
+		var next *unit
+		switch change {
+		case config.Unchanged:
+			next = old
+		case config.Settled:
+			next = &unit{conf, old.pool, old.db, old.hooks}
+			s.settled = append(s.settled, next)
+		default:
+			var err error
+			if next, err = newUnit(conf, key, a.telemetry, log); err != nil {
+				return nil, errors.Join(err, closeUnits(context.Background(), s.made))
+			}
+			s.made = append(s.made, next)
+		}
+		if change != config.Replaced {
+			kept[old] = true
+		}
+		s.units = append(s.units, next)
+	}
+	for _, u := range a.units {
+		if !kept[u] {
+			s.gone = append(s.gone, u)
 		}
 	}
-	pool, err := mcpool.New(s.Server, &s.Pool)
-	if err != nil {
-		return err
+	return s, nil
+}
+
+// settle gives pools their new settings.
+func (s *step) settle(log *slog.Logger) error {
+	var errs []error
+	for _, u := range s.settled {
+		errs = append(errs, u.pool.Reload(u.terms(log)))
 	}
-	a.pools = append(a.pools, pool)
-	a.fronts = append(a.fronts, gateway.Server{
-		Name:        s.Name,
-		Handler:     pool,
-		CallTimeout: s.CallTimeout,
-		MaxCalls:    s.MaxCalls,
-		Allow:       s.Allow,
-		Deny:        s.Deny,
-		EndSession:  pool.EndSession,
-	})
+	return errors.Join(errs...)
+}
+
+func (a *assembly) named(name string) *unit {
+	for _, u := range a.units {
+		if u.conf.Name == name {
+			return u
+		}
+	}
 	return nil
 }
 
-// close ends the pools, all at once, then the databases behind them, and what is
-// told of them.
-func (a *assembly) close(ctx context.Context) error {
-	errs := make([]error, len(a.pools))
+func newUnit(conf config.Server, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*unit, error) {
+	u := &unit{conf: conf}
+	if record != nil {
+		u.hooks = record.Pool(conf.Server)
+	}
+	var err error
+	if conf.Databases != nil {
+		options := *conf.Databases
+		options.Key = key
+		if u.db, err = newDatabases(options, log.With("server", conf.Name)); err != nil {
+			return nil, err
+		}
+	}
+	if u.pool, err = mcpool.New(u.terms(log)); err != nil {
+		if u.db != nil {
+			err = errors.Join(err, u.db.Close())
+		}
+		return nil, err
+	}
+	return u, nil
+}
+
+// terms are what the pool is made with.
+func (u *unit) terms(log *slog.Logger) (mcpool.Server, *mcpool.Config) {
+	server, settings := u.conf.Server, u.conf.Pool
+	settings.Logger, settings.Hooks = log, u.hooks
+	if u.db != nil {
+		server.Handler = u.db
+		if settings.CallsPerConnection == 0 {
+			// The server has calls take turns itself, for each database, and
+			// tells how one is that is busy.
+			settings.CallsPerConnection = gateway.DefaultMaxCalls
+		}
+	}
+	return server, &settings
+}
+
+// pools are those there are.
+func (a *assembly) pools() []*mcpool.Pool {
+	var pools []*mcpool.Pool
+	for _, u := range a.units {
+		pools = append(pools, u.pool)
+	}
+	return pools
+}
+
+// databases are the servers of databases there are.
+func (a *assembly) databases() []*dbserver.Server {
+	var databases []*dbserver.Server
+	for _, u := range a.units {
+		if u.db != nil {
+			databases = append(databases, u.db)
+		}
+	}
+	return databases
+}
+
+// fronts are what a gateway serves.
+func (a *assembly) fronts() []gateway.Server {
+	var fronts []gateway.Server
+	for _, u := range a.units {
+		fronts = append(fronts, gateway.Server{
+			Name:        u.conf.Name,
+			Handler:     u.pool,
+			CallTimeout: u.conf.CallTimeout,
+			MaxCalls:    u.conf.MaxCalls,
+			Allow:       u.conf.Allow,
+			Deny:        u.conf.Deny,
+			EndSession:  u.pool.EndSession,
+		})
+	}
+	return fronts
+}
+
+// closeUnits ends pools, all at once, and then the databases behind them.
+func closeUnits(ctx context.Context, units []*unit) error {
+	errs := make([]error, len(units))
 	var all sync.WaitGroup
-	for i, pool := range a.pools {
-		all.Go(func() { errs[i] = pool.Close(ctx) })
+	for i, u := range units {
+		all.Go(func() {
+			errs[i] = u.pool.Close(ctx)
+			if u.db != nil {
+				errs[i] = errors.Join(errs[i], u.db.Close())
+			}
+		})
 	}
 	all.Wait()
-	for _, db := range a.databases {
-		errs = append(errs, db.Close())
-	}
-	closeTelemetry(ctx, a.telemetry)
 	return errors.Join(errs...)
 }
 

@@ -20,19 +20,22 @@ func authenticator(o *auth.Options, log *slog.Logger) (*auth.Authenticator, erro
 	return auth.New(options)
 }
 
-// authenticate has a gateway ask who calls, and what they may do.
-func authenticate(o *gateway.Options, who *auth.Authenticator) {
-	if who == nil {
-		return
-	}
+// authenticate has a gateway ask who calls, of what asks returns then, and begin
+// with what they may do by what it returns now.
+func authenticate(o *gateway.Options, asks func() *auth.Authenticator) {
 	o.Principal = func(r *http.Request) (string, error) {
-		principal, err := who.Authenticate(r)
+		principal, err := asks().Authenticate(r)
 		if refused := (*auth.Error)(nil); errors.As(err, &refused) {
 			return "", &gateway.PrincipalError{Status: refused.Status, Header: refused.Header, Err: refused}
 		}
 		return principal.Name, err
 	}
-	o.Rights = func(principal string) gateway.Rights {
+	o.Rights = rightsOf(asks())
+}
+
+// rightsOf returns what principals may do.
+func rightsOf(who *auth.Authenticator) func(principal string) gateway.Rights {
+	return func(principal string) gateway.Rights {
 		rights := who.Rights(principal)
 		if rights == nil {
 			return gateway.Rights{}
@@ -41,14 +44,16 @@ func authenticate(o *gateway.Options, who *auth.Authenticator) {
 	}
 }
 
-// beside serves what is beside the gateway. Where it is asked who calls, all of
-// it is for admins, but for what says how to log in, and what balancers and
+// beside serves what is beside the gateway. Where it is asked who calls, of what
+// asks returns then, all of it is for admins, but for what says how to log in, and what balancers and
 // supervisors look at.
-func beside(status http.Handler, who *auth.Authenticator) http.Handler {
-	if who == nil {
-		return status
-	}
+func beside(status http.Handler, asks func() *auth.Authenticator) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who := asks()
+		if who == nil {
+			status.ServeHTTP(w, r)
+			return
+		}
 		switch {
 		case auth.ServesMetadata(r.URL.Path):
 			who.Metadata(w, r)

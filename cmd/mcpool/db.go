@@ -36,10 +36,16 @@ with --listen. They are read-only unless --mode or the file says otherwise.
   mcpool db verify-audit FILE...   check that an audit was not changed`)
 	given := f.databases()
 	listen := f.listen("", "`address` to listen on; over stdio if not given")
-	log := f.logger(std)
+	settings := map[string]string{}
+	f.log(settings)
 	if err := f.parse(args, 0); err != nil {
 		return err
 	}
+	conf, err := config.Default(settings)
+	if err != nil {
+		return err
+	}
+	log := newLogger(std.err, conf.Log)
 	var alone []string
 	f.Visit(func(given *flag.Flag) {
 		if slices.Contains(listenFlagNames, given.Name) && *listen.address == "" {
@@ -53,11 +59,11 @@ with --listen. They are read-only unless --mode or the file says otherwise.
 	if err != nil {
 		return err
 	}
-	db, err := newDatabases(databases, log)
+	db, err := newDatabases(databases, log.Logger)
 	if err != nil {
 		return usagef("%w", err)
 	}
-	options := &gateway.Options{Version: version(), AllowedOrigins: *listen.allowedOrigins, Log: log}
+	options := &gateway.Options{Version: version(), AllowedOrigins: *listen.allowedOrigins, Log: log.Logger, Access: log.request}
 	fronts := []gateway.Server{{Name: name, Handler: db}}
 	serving.CollectLess()
 	if *listen.address == "" {
@@ -70,7 +76,7 @@ with --listen. They are read-only unless --mode or the file says otherwise.
 		}
 		return errors.Join(err, db.Close())
 	}
-	return serveDatabases(ctx, db, fronts, options, given.access, listen, log)
+	return serveDatabases(ctx, db, fronts, options, given.access, listen, log.Logger)
 }
 
 // serveDatabases serves them over HTTP until ctx ends, to those whom access
@@ -87,7 +93,9 @@ func serveDatabases(ctx context.Context, db *dbserver.Server, fronts []gateway.S
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
-	authenticate(options, who)
+	if who != nil {
+		authenticate(options, func() *auth.Authenticator { return who })
+	}
 	options.AllowedHosts = *listen.allowedHosts
 	g, err := gateway.New(fronts, options)
 	if err != nil {
@@ -109,7 +117,7 @@ func serveDatabases(ctx context.Context, db *dbserver.Server, fronts []gateway.S
 		})
 	}
 	log.Info("serving", "mcp", listen.scheme()+"://"+listener.Addr().String()+"/mcp")
-	return serveUntil(ctx, listener, handler, listen, log, g.Close,
+	return serveUntil(ctx, listener, handler, listen, log, func(ctx context.Context, _ *serving.Server) error { return g.Close(ctx) },
 		func(context.Context) error { return db.Close() })
 }
 

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -98,7 +97,7 @@ func (f *flags) period(name string, preset time.Duration, usage string) *time.Du
 	return value
 }
 
-// settings adds a flag for each setting of a pool and of the gateway, and
+// settings adds a flag for each setting of a pool, the gateway and the log, and
 // returns those that were given, by the name of the setting.
 func (f *flags) settings() map[string]string {
 	given := map[string]string{}
@@ -148,17 +147,6 @@ func (f *flags) settings() map[string]string {
 			return new(config.Telemetry).Set(name, s)
 		})
 	}
+	f.log(given)
 	return given
-}
-
-// logger adds a flag for the level of the log, which goes to standard error.
-func (f *flags) logger(std stdio) *slog.Logger {
-	level := new(slog.LevelVar)
-	f.Func("log-level", "least level logged: debug, info, warn or error (default info)", func(s string) error {
-		if err := level.UnmarshalText([]byte(s)); err != nil {
-			return errors.New("want debug, info, warn or error")
-		}
-		return nil
-	})
-	return slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level}))
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool/gateway"
+	"github.com/mcpool-dev/mcpool/internal/serving"
 )
 
 // What a gateway tells programs that join it.
@@ -32,12 +33,12 @@ const (
 // serveStdio serves one client over standard input and output, by the gateway
 // at addr. If there is none this process becomes it, for as long as its own
 // client is there.
-func serveStdio(ctx context.Context, s *service, addr *net.TCPAddr, fingerprint string, std stdio) error {
+func serveStdio(ctx context.Context, s *service, addr *net.TCPAddr, text []byte, std stdio) error {
 	token, err := s.callerKey.read()
 	if err != nil {
 		return err
 	}
-	m := &member{service: s, addr: addr, fingerprint: fingerprint, token: token}
+	m := &member{service: s, addr: addr, text: text, token: token}
 	m.serving, m.stop = context.WithCancel(ctx)
 	err = gateway.Relay(ctx, std.in, std.out, *s.listen.drainTimeout, m.connect)
 	m.stop()
@@ -50,10 +51,10 @@ func serveStdio(ctx context.Context, s *service, addr *net.TCPAddr, fingerprint 
 // A member is one of the programs of which one is the gateway.
 type member struct {
 	*service
-	addr        *net.TCPAddr
-	fingerprint string
-	token       string // with which this program joins; "" for none
-	returns     bool   // the last gateway is started again when it has ended
+	addr    *net.TCPAddr
+	text    []byte // of the configuration
+	token   string // with which this program joins; "" for none
+	returns bool   // the last gateway is started again when it has ended
 
 	serving context.Context // ends when this is not to be the gateway any more
 	stop    context.CancelFunc
@@ -100,7 +101,7 @@ func (m *member) greet(header http.Header) {
 		return // it was said
 	}
 	m.log.Info("joined the gateway", "gateway", m.addr, "version", header.Get(headerVersion))
-	if header.Get(headerConfiguration) != m.fingerprint {
+	if header.Get(headerConfiguration) != m.fingerprint(m.text) {
 		m.log.Warn("the gateway was started with another configuration or other settings than this program: its own apply", "gateway", m.addr)
 	}
 }
@@ -111,7 +112,7 @@ func (m *member) become() error {
 	if err != nil {
 		return err
 	}
-	o, err := m.open(http.Header{headerConfiguration: {m.fingerprint}})
+	o, err := m.open(m.text)
 	if err != nil {
 		listener.Close()
 		return err
@@ -124,7 +125,7 @@ func (m *member) become() error {
 	}
 	m.ended = make(chan error, 1)
 	go func() {
-		m.ended <- m.serve(m.serving, o, listener, func(context.Context) {
+		m.ended <- m.serve(m.serving, o, listener, func(context.Context, *serving.Server) {
 			_ = listener.Close() // so that another takes the place at once
 		})
 	}()

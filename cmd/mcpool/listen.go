@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,7 +29,8 @@ type listenFlags struct {
 	open                         *bool
 	allowedHosts, allowedOrigins *[]string
 	drainTimeout                 *time.Duration
-	tls                          *tls.Config // nil for none
+	tls                          *tls.Config                // nil for none
+	files                        atomic.Pointer[tls.Config] // what it is made with now
 }
 
 // listenFlagNames are their names.
@@ -50,23 +52,36 @@ func (l *listenFlags) resolve() (*net.TCPAddr, error) {
 	if err != nil {
 		return nil, usagef("--listen %q: want HOST:PORT such as %s: %w", *l.address, defaultListen, err)
 	}
+	l.named(addr)
+	return addr, nil
+}
+
+// named has an address be one that the gateway is called by.
+func (l *listenFlags) named(addr *net.TCPAddr) {
 	if addr.IP != nil && !addr.IP.IsUnspecified() {
 		// Calling a host by its address is no rebinding of a name.
 		*l.allowedHosts = append(*l.allowedHosts, addr.IP.String())
 	}
-	return addr, nil
+}
+
+// inherited checks the address of a socket that this process was started with.
+func (l *listenFlags) inherited(listener net.Listener, who *auth.Options, t config.TLS, log *slog.Logger) error {
+	switch addr := listener.Addr().(type) {
+	case *net.TCPAddr:
+		l.named(addr)
+		return l.permit(addr, fmt.Sprintf("the socket %s that this program was started with", addr), who, t, log)
+	case *net.UnixAddr: // who may connect is said by the modes of the file
+		return nil
+	default:
+		return fmt.Errorf("the socket that this program was started with is of %s: want one of TCP, or a Unix stream", addr.Network())
+	}
 }
 
 // secure sets how clients at addr are spoken to. It refuses an address beyond
 // loopback where anybody may call, unless told in words.
-func (l *listenFlags) secure(addr *net.TCPAddr, who *auth.Options, t config.TLS, log *slog.Logger) (err error) {
-	switch beyond := !addr.IP.IsLoopback(); {
-	case beyond && who == nil && !*l.open:
-		return usagef("--listen %q is beyond loopback, and there is no authentication: "+
-			"anyone who reaches it could call every tool. Configure auth, listen on 127.0.0.1 behind a proxy that knows who calls, "+
-			"or say --listen-without-authentication", *l.address)
-	case beyond && who != nil && t.CertFile == "":
-		log.Warn("keys and tokens cross the network in the clear: configure tls, or have a proxy that speaks it before this", "listen", *l.address)
+func (l *listenFlags) secure(addr *net.TCPAddr, who *auth.Options, t config.TLS, log *slog.Logger) error {
+	if err := l.permit(addr, fmt.Sprintf("--listen %q", *l.address), who, t, log); err != nil {
+		return err
 	}
 	if who != nil && who.URL != "" {
 		if u, err := url.Parse(who.URL); err == nil { // which was checked
@@ -74,9 +89,41 @@ func (l *listenFlags) secure(addr *net.TCPAddr, who *auth.Options, t config.TLS,
 		}
 	}
 	if t.CertFile != "" {
-		l.tls, err = serving.TLS(t.CertFile, t.KeyFile, t.ClientCAFile, log)
+		return l.speak(t, log)
 	}
-	return err
+	return nil
+}
+
+// speak has the handshakes from now on made with the files of t.
+func (l *listenFlags) speak(t config.TLS, log *slog.Logger) error {
+	files, err := serving.TLS(t.CertFile, t.KeyFile, t.ClientCAFile, log)
+	if err != nil {
+		return err
+	}
+	l.files.Store(files)
+	if l.tls == nil {
+		l.tls = &tls.Config{
+			MinVersion: files.MinVersion,
+			GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+				return l.files.Load().GetConfigForClient(hello)
+			},
+		}
+	}
+	return nil
+}
+
+// permit refuses an address beyond loopback where anybody may call, unless told
+// in words. what names it.
+func (l *listenFlags) permit(addr *net.TCPAddr, what string, who *auth.Options, t config.TLS, log *slog.Logger) error {
+	switch beyond := !addr.IP.IsLoopback(); {
+	case beyond && who == nil && !*l.open:
+		return usagef("%s is beyond loopback, and there is no authentication: "+
+			"anyone who reaches it could call every tool. Configure auth, listen on 127.0.0.1 behind a proxy that knows who calls, "+
+			"or say --listen-without-authentication", what)
+	case beyond && who != nil && t.CertFile == "":
+		log.Warn("keys and tokens cross the network in the clear: configure tls, or have a proxy that speaks it before this", "listen", addr.String())
+	}
+	return nil
 }
 
 // scheme is that of the URLs at which clients are served.
@@ -100,7 +147,7 @@ func listenOn(addr *net.TCPAddr) (net.Listener, error) {
 // their answers are written; then finish. All of it may take drainTimeout; a
 // second signal ends that at once.
 func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler, l *listenFlags,
-	log *slog.Logger, drain, finish func(context.Context) error) error {
+	log *slog.Logger, drain func(context.Context, *serving.Server) error, finish func(context.Context) error) error {
 	server := serving.New(handler, log)
 	failed := make(chan error, 1)
 	go func() {
@@ -122,7 +169,7 @@ func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler
 	within, stop := signal.NotifyContext(within, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log.Info("stopping", "drain_timeout", *l.drainTimeout)
-	errs := []error{err, drain(within), server.Shutdown(within), finish(within)}
+	errs := []error{err, drain(within, server), server.Shutdown(within), finish(within)}
 	for i, err := range errs {
 		if errors.Is(err, http.ErrServerClosed) {
 			errs[i] = nil

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mcpool-dev/mcpool/internal/serving"
 )
 
 // send makes a request whose headers are pairs; Host is one of them.
@@ -150,7 +152,7 @@ func TestSilentConnectionsDoNotHoldUpTheEnd(t *testing.T) {
 	ended := make(chan error)
 	go func() {
 		ended <- serveUntil(ctx, &announcing{Listener: listener, accepted: accepted}, http.NotFoundHandler(), &listenFlags{drainTimeout: &drain},
-			slog.New(slog.DiscardHandler), nothing, nothing)
+			slog.New(slog.DiscardHandler), func(context.Context, *serving.Server) error { return nil }, nothing)
 	}()
 	conn, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {

@@ -142,7 +142,12 @@ func start(t testing.TB, args ...string) *program {
 // startChild runs the command in a process of its own until the test ends.
 func startChild(t testing.TB, args ...string) *program {
 	t.Helper()
-	cmd := commandLine(t, args...)
+	return startCommand(t, commandLine(t, args...))
+}
+
+// startCommand runs a command until the test ends.
+func startCommand(t testing.TB, cmd *exec.Cmd) *program {
+	t.Helper()
 	p := &program{ended: make(chan struct{})}
 	p.stop = func() { _ = cmd.Process.Signal(syscall.SIGTERM) } // fails if it has ended
 	cmd.Stdout, cmd.Stderr = &p.out, &p.err

@@ -201,6 +201,8 @@ var listenFlagValues = map[string][]badValues{
 	"allowed-origins":               {bad("want names divided by commas", "", ","), failing("want scheme://host or scheme://host:port", "app.example.com", "https://*.example.com")},
 	"drain-timeout":                 {bad(wantPeriod, "-1", "never")},
 	"log-level":                     {bad("want debug, info, warn or error", "loud", "")},
+	"log-format":                    {bad("want text or json", "xml", "")},
+	"log-access":                    {bad("want off, all, or the share of requests to log such as 0.01", "1.5", "-1", "some", "")},
 }
 
 var remoteFlagValues = map[string][]badValues{

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -112,5 +114,131 @@ func TestSecretsAreNotInWhatServeShows(t *testing.T) {
 	p.end(t)
 	if says := p.out.String() + p.err.String(); strings.Contains(says, secret) || strings.Contains(says, sessionKey) || strings.Contains(says, token) {
 		t.Errorf("it prints %s", says)
+	}
+}
+
+// TestSecretsAreInNothingThatComesOut feeds secrets wherever there is a place for
+// one, has all of it work and fail, be reloaded and be refused, and looks for them
+// in all that comes out.
+func TestSecretsAreInNothingThatComesOut(t *testing.T) {
+	// Of each place one of its own, to say which it was.
+	fed := map[string]string{}
+	feed := func(place string) string {
+		s := fmt.Sprintf("hunter2-%d-s3cret", len(fed))
+		fed[place] = s
+		return s
+	}
+	told := func(w http.ResponseWriter, r *http.Request) { // servers that tell all they were told
+		http.Error(w, fmt.Sprint("no: ", r.Header, r.URL), http.StatusUnauthorized)
+	}
+	chatty := &mcptest.Server{Fault: func(r *http.Request, method string, w http.ResponseWriter) bool {
+		told(w, r)
+		return true
+	}}
+	works := &mcptest.Server{}
+	tokenFile := configure(t, "token", "%s", feed("the file of a token"))
+	passwordFile := configure(t, "password", "%s", feed("the file of a password"))
+	envFile := configure(t, "env", "KEY=%s\n", feed("the file of an environment"))
+	t.Setenv("MCPOOL_TEST_SECRET", feed("a variable"))
+	t.Setenv("MCPOOL_TEST_BEARER", feed("the variable of a token"))
+	key := strings.Repeat("5ec2e7", 11)[:64]
+	fed["the key of sessions"] = key
+	t.Setenv("MCP_POOL_GATEWAY_SESSION_KEY", key)
+	text := fmt.Sprintf(`{"mcpServers": {
+		"works": {"url": "%s?key=%s", "headers": {"X-Key": "${MCPOOL_TEST_SECRET}"}},
+		"chatty": {"url": "%s?key=%s", "headers": {"X-Key": "%s"}},
+		"env": {"url": %q, "auth": {"bearer_env": "MCPOOL_TEST_BEARER"}},
+		"file": {"url": %q, "auth": {"bearer_file": %q}},
+		"login": {"url": %q, "auth": {"client_id": "a", "client_secret": %q}},
+		"user": {"url": "http://me:%s@%s/"},
+		"dead": {"command": %q, "args": ["--token", %q], "env": {"KEY": %q, "MCPTEST_CHILD": "dead"}, "envFile": %q},
+		"shell": {"command": "/bin/sh", "args": ["-c", "echo $KEY >&2; echo $KEY; exit 1"], "env": {"KEY": %q}}
+	}, "databases": {
+		"a": {"dsn": "postgres://me:%s@%s/db?connect_timeout=1"},
+		"b": {"dsn": "mysql://me@%s/db", "password_file": %q}
+	}, "pool": {"connection_timeout": "300ms"}}`,
+		upstream(t, works), feed("the query of a url"), upstream(t, chatty), feed("the query of a url that fails"), feed("a header"),
+		upstream(t, chatty), upstream(t, chatty), tokenFile, upstream(t, chatty), feed("a client's secret"),
+		feed("the user of a url"), freeAddr(t), testBinary(t), feed("an argument"), feed("an environment"), envFile, feed("what a child says"),
+		feed("a DSN"), freeAddr(t), freeAddr(t), passwordFile)
+	file := configure(t, "mcp.json", "%s", text)
+	p := serve(t, "--log-level", "debug", "--log-access", "all", "--log-format", "json", "--config", file)
+
+	var out strings.Builder // all that clients and operators are told
+	argument, header, bearer, query := feed("an argument of a tool"), feed("a client's header"), feed("a client's token"), feed("the query of a client")
+	const ownPath = "a path" // which its client is told again, and nobody else
+	path := feed(ownPath)
+	ask := func(verb, path, tool, body string) {
+		t.Helper()
+		method := "tools/call"
+		if tool == "" {
+			method = "tools/list"
+		}
+		r, err := http.NewRequestWithContext(t.Context(), verb, p.url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]string{"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "X-Key": header,
+			"Authorization": "Bearer " + bearer, "Cookie": "a=" + header, "X-Request-Id": header + " no id",
+			"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": method, "Mcp-Name": tool} {
+			r.Header.Set(name, value)
+		}
+		resp, err := once.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		_ = resp.Header.Write(&out) // to a Builder
+		if _, err := io.Copy(&out, resp.Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	callBody := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"id":"1","text":"x","password":%q},`+
+		`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`, argument)
+	for _, server := range []string{"works", "chatty", "env", "file", "login", "user", "dead", "shell", "db", path} {
+		ask("POST", "/mcp/"+server+"?token="+query, "echo", callBody)
+	}
+	for _, database := range []string{"a", "b"} {
+		ask("POST", "/mcp/db", "read_data", strings.NewReplacer(`"echo"`, `"read_data"`, `"id":"1","text":"x","password"`, `"database":"`+database+`","query"`, argument, "SELECT '"+argument+"'").Replace(callBody))
+	}
+	ask("POST", "/mcp", "", strings.Replace(callBody, "tools/call", "tools/list", 1))
+	ask("POST", "/mcp/works", "echo", callBody[:len(callBody)-9]) // half of one
+	for _, page := range []string{"/status", "/metrics", "/readyz", "/healthz", "/admin/v1/config", "/admin/v1/servers", "/" + path, "/mcp/" + path} {
+		ask("GET", page, "", "")
+	}
+	// Reloaded, first wrongly and then with other secrets.
+	for _, next := range []string{
+		strings.Replace(text, `"pool": {"connection_timeout": "300ms"}`, fmt.Sprintf(`"pool": {"connection_timeout": "${MCPOOL_TEST_SECRET}"}, %q: 1`, "x"), 1),
+		strings.Replace(text, "dead", "dead2", 1),
+	} {
+		if err := os.WriteFile(file, []byte(next), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.await(t, &p.err, map[bool]string{true: "nothing has changed", false: "configuration reloaded"}[strings.Contains(next, `"x": 1`)])
+	}
+	ask("GET", "/status", "", "")
+	p.stop()
+	p.end(t)
+	for _, args := range [][]string{{"serve", "--check", "--config", file}, {"call", "echo", fmt.Sprintf(`{"a": %q}`, argument), "--url", p.url}} {
+		_, stdout, stderr := finish(t, args...)
+		out.WriteString(stdout + stderr)
+	}
+	for place, secret := range fed {
+		if strings.Contains(p.out.String()+p.err.String(), secret) {
+			t.Errorf("%s is in the log", place)
+			for line := range strings.Lines(p.out.String() + p.err.String()) {
+				if strings.Contains(line, secret) {
+					t.Logf("%.400s", line)
+				}
+			}
+		}
+		if at := strings.Index(out.String(), secret); at >= 0 && place != ownPath {
+			t.Errorf("%s is told: …%s…", place, out.String()[max(0, at-200):min(out.Len(), at+60)])
+		}
+	}
+	for _, want := range []string{"nothing is served", "request_id", "DATABASE_UNREACHABLE", `"tools":[`} { // the test does what it says
+		if !strings.Contains(out.String()+p.err.String(), want) {
+			t.Errorf("nothing says %s", want)
+		}
 	}
 }

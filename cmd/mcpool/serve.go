@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -22,7 +21,6 @@ import (
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/admin"
-	"github.com/mcpool-dev/mcpool/auth"
 	"github.com/mcpool-dev/mcpool/config"
 	"github.com/mcpool-dev/mcpool/gateway"
 	"github.com/mcpool-dev/mcpool/internal/serving"
@@ -35,20 +33,19 @@ server, sales: a small sample database in this process.
 With --stdio it serves one client over standard input and output, for clients
 that start their servers: by the gateway that listens at --listen already, or
 if there is none by becoming it. So all of them share one pool.`)
-	file := ""
-	f.Func("config", "`file` that lists the servers: an mcp.json as MCP clients have it, or YAML", func(s string) error {
-		if file = s; file == "" { // not the same as none: a variable of a script may be unset
+	s := &service{std: std}
+	f.Func("config", "`file` that lists the servers: an mcp.json as MCP clients have it, or YAML", func(file string) error {
+		if s.file = file; file == "" { // not the same as none: a variable of a script may be unset
 			return errors.New("want a file")
 		}
 		return nil
 	})
 	check := f.Bool("check", false, "only check the configuration")
 	overStdio := f.Bool("stdio", false, "serve one client over standard input and output, by the gateway of this machine")
-	s := &service{listen: f.listen(defaultListen, "`address` to listen on, or of the gateway to join")}
+	s.listen = f.listen(defaultListen, "`address` to listen on, or of the gateway to join")
 	s.drainDelay = f.period("drain-delay", 0, "how long calls are still taken when the program ends, so that a balancer sees /readyz; within --drain-timeout")
 	s.callerKey = f.callerKey("with --stdio, ")
-	settings := f.settings()
-	s.log = f.logger(std)
+	s.settings = f.settings()
 	if err := f.parse(args, 0); err != nil {
 		return err
 	}
@@ -62,10 +59,12 @@ if there is none by becoming it. So all of them share one pool.`)
 	if *overStdio && addr.Port == 0 {
 		return usagef("--listen %q: with --stdio want a port, at which other programs find the gateway", *s.listen.address)
 	}
-	if s.conf, err = load(file, settings); err != nil {
+	text, err := s.load()
+	if err != nil {
 		return err
 	}
-	if err := s.listen.secure(addr, s.conf.Auth, s.conf.TLS, s.log); err != nil {
+	s.log = newLogger(std.err, s.conf.Log)
+	if err := s.listen.secure(addr, s.conf.Auth, s.conf.TLS, s.log.Logger); err != nil {
 		return err
 	}
 	if !*overStdio && s.callerKey.file != "" {
@@ -75,7 +74,7 @@ if there is none by becoming it. So all of them share one pool.`)
 		return usagef("--stdio joins a gateway of this machine without TLS: take tls out of the configuration, or serve it by a gateway of its own")
 	}
 	if !*check || s.conf.Gateway.SessionKeyFile != "" { // a check makes no key
-		if s.key, err = sessionKey(s.conf.Gateway, s.log); err != nil {
+		if s.key, err = sessionKey(s.conf.Gateway, s.log.Logger); err != nil {
 			return err
 		}
 	}
@@ -92,75 +91,63 @@ if there is none by becoming it. So all of them share one pool.`)
 		fmt.Fprintf(std.out, "configuration is good: %s\n", names(s.conf.Servers))
 		return nil
 	case *overStdio:
-		return serveStdio(ctx, s, addr, fingerprint(file, settings, s.key), std)
+		return serveStdio(ctx, s, addr, text, std)
 	}
-	opened, err := s.open(http.Header{headerReturns: {"true"}, headerConfiguration: {fingerprint(file, settings, s.key)}})
-	if err != nil {
-		return err
-	}
-	listener, err := listenOn(addr)
-	if err != nil {
-		opened.close(ctx)
-		return err
-	}
-	greet(std.out, s.listen.scheme(), listener.Addr(), s.conf)
-	return s.serve(ctx, opened, listener, func(ctx context.Context) {
-		select {
-		case <-time.After(*s.drainDelay):
-		case <-ctx.Done():
-		}
-	})
+	s.returns = true
+	return s.reside(ctx, addr, text)
 }
 
 // service is what a command line says is to be served.
 type service struct {
-	conf       *config.Config
-	key        []byte // of sessions
+	file       string            // of the configuration, "" for none
+	settings   map[string]string // by flags
+	conf       *config.Config    // that it begins with
+	key        []byte            // of sessions
 	callerKey  *callerKey
-	token      *admin.Token // nil for none
+	token      *admin.Token // that it begins with; nil for none
 	listen     *listenFlags
 	drainDelay *time.Duration
 	silent     bool // it sends no telemetry
-	log        *slog.Logger
+	log        *logger
+	returns    bool // it is started again when it has ended
+	std        stdio
 }
 
-// opened is a service with its pools, which clients can be served by.
-type opened struct {
-	*assembly
-	gateway *gateway.Gateway
-	auth    *auth.Authenticator // nil: anybody may call
-}
-
-// open makes the pools and the gateway. joined is what programs that join it
-// are told.
-func (s *service) open(joined http.Header) (*opened, error) {
+// open makes the pools and the gateway. text is what the file of the
+// configuration had.
+func (s *service) open(text []byte) (*opened, error) {
+	who, err := authenticator(s.conf.Auth, s.log.Logger)
+	if err != nil {
+		return nil, err
+	}
 	record, err := s.record()
 	if err != nil {
 		return nil, err
 	}
-	a, err := assemble(s.conf.Servers, s.key, record, s.log)
+	a, err := assemble(s.conf.Servers, s.key, record, s.log.Logger)
 	if err != nil {
+		closeTelemetry(context.Background(), record)
 		return nil, err
 	}
-	joined.Set(headerVersion, version())
-	who, err := authenticator(s.conf.Auth, s.log)
-	if err != nil {
-		a.close(context.Background())
-		return nil, err
-	}
+	o := &opened{service: s, asked: s.conf.Auth}
+	o.who.Store(who)
+	o.token.Store(s.token)
+	o.conf.Store(s.conf)
+	o.now.Store(a)
+	o.life, o.end = context.WithCancelCause(context.Background())
 	options := &gateway.Options{
 		Hooks:   hooks(record),
-		Version: version(), AllowedHosts: *s.listen.allowedHosts, AllowedOrigins: *s.listen.allowedOrigins, Log: s.log,
+		Version: version(), AllowedHosts: *s.listen.allowedHosts, AllowedOrigins: *s.listen.allowedOrigins, Log: s.log.Logger, Access: s.log.request,
 		Key: s.key, Name: s.conf.Gateway.Name, Prefix: s.conf.Gateway.Prefix,
-		MaxCallsPerPrincipal: s.conf.Gateway.MaxCallsPerPrincipal, JoinHeader: joined,
+		MaxCallsPerPrincipal: s.conf.Gateway.MaxCallsPerPrincipal, JoinHeader: s.joined(text),
 	}
-	authenticate(options, who)
-	g, err := gateway.New(a.fronts, options)
-	if err != nil {
-		a.close(context.Background())
-		return nil, err
+	if who != nil {
+		authenticate(options, o.who.Load)
 	}
-	return &opened{a, g, who}, nil
+	if o.gateway, err = gateway.New(a.fronts(), options); err != nil {
+		return nil, errors.Join(err, o.close(context.Background()))
+	}
+	return o, nil
 }
 
 // check makes sure that open will not fail, and opens no connection.
@@ -171,7 +158,7 @@ func (s *service) check(ctx context.Context) error {
 	for i := range conf.Servers {
 		conf.Servers[i].Pool.LazyInitialization = true
 	}
-	opened, err := lazy.open(http.Header{})
+	opened, err := lazy.open(nil)
 	if err != nil {
 		return err
 	}
@@ -180,12 +167,12 @@ func (s *service) check(ctx context.Context) error {
 
 // serve serves a listener until ctx ends, and closes all. leave is called when
 // new clients have been told to go elsewhere, and before calls are refused.
-func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, leave func(context.Context)) error {
+func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, leave func(context.Context, *serving.Server)) error {
 	var draining atomic.Bool
 	var authorize func(*http.Request) error
-	if o.auth != nil {
+	if o.who.Load() != nil {
 		authorize = func(r *http.Request) error {
-			_, err := o.auth.Admin(r)
+			_, err := o.who.Load().Admin(r)
 			return err
 		}
 	}
@@ -193,8 +180,8 @@ func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, l
 	status := admin.New(admin.Options{
 		Databases: o.databases, Requests: requests,
 		Version: version(), Pools: o.pools, Gateway: o.gateway, Ready: func() bool { return !draining.Load() },
-		Settings: func() []admin.Setting { return shownSettings(s.conf) },
-		Local:    isLoopback(listener.Addr()), Token: s.token, Authorize: authorize, Log: s.log,
+		Settings: func() []admin.Setting { return shownSettings(o.conf.Load()) }, Reload: o.reload,
+		Local: isLoopback(listener.Addr()), Token: o.token.Load, Authorize: authorize, Log: s.log.Logger,
 	})
 	var sampling sync.WaitGroup
 	defer sampling.Wait()
@@ -202,7 +189,10 @@ func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, l
 	defer stop()
 	sampling.Go(func() { status.Run(until) })
 	serving.CollectLess()
-	rest := requests.Count("admin", gateway.Guard(beside(status, o.auth), *s.listen.allowedHosts, *s.listen.allowedOrigins))
+	if limit := serving.LimitMemory(); limit > 0 {
+		s.log.Info("memory is limited by the control group", "bytes", limit)
+	}
+	rest := requests.Count("admin", gateway.Guard(beside(status, o.who.Load), *s.listen.allowedHosts, *s.listen.allowedOrigins))
 	clients := requests.Count("mcp", o.gateway)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if gateway.Serves(r.URL.Path) {
@@ -211,39 +201,50 @@ func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, l
 			rest.ServeHTTP(w, r)
 		}
 	})
-	return serveUntil(ctx, listener, handler, s.listen, s.log, func(ctx context.Context) error {
+	return serveUntil(ctx, listener, handler, s.listen, s.log.Logger, func(ctx context.Context, server *serving.Server) error {
 		draining.Store(true)
-		leave(ctx)
+		leave(ctx, server)
 		// The listener stays: a client that answers what a server asks during a
 		// call, or comes back to a stream, may do it on a new connection.
 		return o.gateway.Close(ctx)
 	}, o.close)
 }
 
-func load(file string, settings map[string]string) (*config.Config, error) {
-	if file == "" {
-		return config.Default(settings)
+// load reads the configuration, and returns what its file has.
+func (s *service) load() (text []byte, err error) {
+	if s.file == "" {
+		s.conf, err = config.Default(s.settings)
+		return nil, err
 	}
-	return config.Load(file, settings)
+	if text, err = config.Read(s.file); err == nil {
+		s.conf, err = config.Parse(text, s.file, s.settings)
+	}
+	return text, err
 }
 
 // fingerprint tells one command line's configuration from another's: by the
-// file, and by the settings of flags and the environment. The key keeps what
-// is in it from those who see the fingerprint.
-func fingerprint(file string, settings map[string]string, key []byte) string {
-	sum := hmac.New(sha256.New, key)
-	if file != "" {
-		text, _ := os.ReadFile(file) // it was read before
-		path, _ := filepath.Abs(file)
+// file, and by the settings of flags and the environment, but for those of the
+// log, which is each program's own. The key keeps what is in it from those who see
+// the fingerprint.
+func (s *service) fingerprint(text []byte) string {
+	sum := hmac.New(sha256.New, s.key)
+	if s.file != "" {
+		path, _ := filepath.Abs(s.file)
 		fmt.Fprintf(sum, "%s\x00%s\x00", path, text)
 	}
-	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		fmt.Fprintf(sum, "%s=%s\x00", name, settings[name])
+	ofLog := func(name string) bool {
+		return slices.Contains(config.LogSettingNames(), name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.settings)) {
+		if !ofLog(name) {
+			fmt.Fprintf(sum, "%s=%s\x00", name, s.settings[name])
+		}
 	}
 	environment := os.Environ()
 	slices.Sort(environment)
 	for _, variable := range environment {
-		if strings.HasPrefix(variable, mcpool.EnvPrefix) {
+		name, _, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, mcpool.EnvPrefix) && !ofLog(strings.ToLower(strings.TrimPrefix(name, mcpool.EnvPrefix))) {
 			fmt.Fprintf(sum, "%s\x00", variable)
 		}
 	}

@@ -13,7 +13,7 @@ func (s *service) record() (*telemetry.Telemetry, error) {
 	o := telemetry.Options{
 		Endpoint: s.conf.Telemetry.Endpoint, HeadersFile: s.conf.Telemetry.HeadersFile,
 		SampleRatio: s.conf.Telemetry.SampleRatio, ServiceName: s.conf.Telemetry.ServiceName,
-		Version: version(), Log: s.log,
+		Version: version(), Log: s.log.Logger,
 	}
 	if s.silent || !telemetry.Wanted(o) {
 		return nil, nil
