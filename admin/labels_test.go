@@ -57,7 +57,7 @@ func newHouse(t *testing.T) *house {
 	requests := admin.NewRequests()
 	return &house{
 		requests.Count("mcp", g),
-		requests.Count("admin", admin.New(admin.Options{Pools: pools, Gateway: g, Databases: []*dbserver.Server{db}, Requests: requests})),
+		requests.Count("admin", admin.New(admin.Options{Pools: func() []*mcpool.Pool { return pools }, Gateway: g, Databases: func() []*dbserver.Server { return []*dbserver.Server{db} }, Requests: requests})),
 	}
 }
 

@@ -74,7 +74,13 @@ The status is 1 if there is an error; warnings and advice leave it 0.`)
 	if *timeout <= 0 || *timeout > time.Hour {
 		return usagef("--timeout of %v: want more than 0 and at most 1h", *timeout)
 	}
-	conf, err := load(*file, settings)
+	var conf *config.Config
+	var err error
+	if *file == "" {
+		conf, err = config.Default(settings)
+	} else {
+		conf, err = config.Load(*file, settings)
+	}
 	if err != nil {
 		return err
 	}

@@ -161,11 +161,11 @@ func (c *serverCheck) examine(ctx context.Context, s config.Server, timeout time
 		c.add(levelError, "", "%v", err)
 		return
 	}
-	pool := a.pools[0]
+	pool := a.units[0].pool
 	defer func() {
 		end, done := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer done()
-		_ = a.close(end) // of what is not needed any more
+		_ = closeUnits(end, a.units) // of what is not needed any more
 	}()
 	discovered, err := call(ctx, pool, "server/discover", nil)
 	var tools []mcpool.Tool
