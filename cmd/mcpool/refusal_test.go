@@ -108,6 +108,11 @@ var badFlags = map[string]map[string][]badValues{
 		"stdio":       {bad(`invalid boolean value "perhaps" for -stdio`, "perhaps")},
 		"drain-delay": {bad(wantPeriod, "-1", "never"), bad("leaves nothing of --drain-timeout of 30s", "30")},
 		"check":       {bad(`invalid boolean value "perhaps" for -check`, "perhaps")},
+
+		"telemetry-otlp-endpoint": {bad("want a URL such as", "", "localhost:4318"), bad("want a URL without credentials", "http://me:secret@localhost:4318")},
+		"telemetry-headers-file":  {bad("want a file", "")},
+		"telemetry-sample-ratio":  {bad("want a number above 0", "0", "2", "some")},
+		"telemetry-service-name":  {bad("want a name of 1 to 64 bytes", "")},
 	}),
 	"db": with(listenFlagValues, map[string][]badValues{
 		"dsn": {
