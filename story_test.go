@@ -100,6 +100,9 @@ func TestStoryIsBounded(t *testing.T) {
 			synctest.Wait()
 			call(t.Context(), p, nobody, "echo", fmt.Sprint(i))
 		}
+		if n := mcpool.Past(p); n != 256 {
+			t.Errorf("%d closed connections are remembered, want 256", n)
+		}
 		known := 0
 		for i := range 301 {
 			if _, _, found := p.Story(fmt.Sprintf("test-%d", i+1)); found {

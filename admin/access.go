@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -28,7 +29,7 @@ func ParseToken(file []byte) (*Token, error) {
 	if hash, is := strings.CutPrefix(text, hashed); is {
 		sum, err := hex.DecodeString(hash)
 		if err != nil || len(sum) != sha256.Size {
-			return nil, errors.New("want 64 hex digits after " + hashed)
+			return nil, fmt.Errorf("want %s and 64 hex digits", hashed)
 		}
 		return (*Token)(sum), nil
 	}

@@ -213,17 +213,17 @@ var why = map[string]string{
 	poolName:                 "the engine's cost, and four hooks that are told",
 	gatewayName:              "from run to run a figure moves by a tenth, and one of 1024 KiB by a third: such a result is in memory as a whole before its first byte goes out",
 	dbName + ", definitions": "ours takes parameters, a limit, a timeout and a shape, pages and kinds, which the others have not",
-	dbName + ", " + sqliteEngine + ", " + selectOne().name: "arguments are decoded twice and checked against their schema, each call reads in a goroutine of its own, " +
-		"and garbage is collected as often as Go does it by default",
-	dbName + ", " + sqliteEngine + ", " + manyRows().name: "the buffers of the rows grow anew in each call, and garbage is collected as often as Go does it by default; " +
-		"DBHub has SQLite in C",
-	dbName + ", " + postgresEngine + ", " + selectOne().name: cancelledCleaning,
-	dbName + ", " + postgresEngine + ", " + manyRows().name:  cancelledCleaning,
-	firstRows().name: "the rows behind them are read, too, up to 10,000, for fetch_rows: ten milliseconds of processor time for each call",
+	dbName + ", " + sqliteEngine + ", " + selectOne().name: "half of a call is HTTP, the protocol and a read in a goroutine that can go on behind the answer; " +
+		"what is left has no single cost",
+	dbName + ", " + sqliteEngine + ", " + manyRows().name:    "DBHub has SQLite in C",
+	dbName + ", " + postgresEngine + ", " + selectOne().name: oneMoreTrip,
+	dbName + ", " + postgresEngine + ", " + manyRows().name:  oneMoreTrip,
+	firstRows().name: "a thousand of the rows behind them are read, too, for fetch_rows",
 	handOffName:      "a heap of deadlines and turns between principals, where puddle knows neither; at the pool's level hooks and a distribution of waits besides",
 }
 
-const cancelledCleaning = "the end of a call cancels the cleaning of its connection, which then takes 100 ms, and nobody has the connection meanwhile"
+const oneMoreTrip = "each call is a transaction that only reads, and its connection is put in order behind the answer: two round trips, " +
+	"where MCP Toolbox makes one, with whatever the connection was left as"
 
 // table writes the verdicts, and then each case with all its subjects, in
 // Markdown.

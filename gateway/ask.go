@@ -71,7 +71,9 @@ func (q *request) call(ctx context.Context, s *backend, method string, params js
 	if err != nil {
 		err = on.clock.verdict(ctx, err)
 	}
-	s.ended(ctx, q.era, answer, err)
+	if method != methodDiscover { // which no client waits for
+		s.ended(ctx, q.era, answer, err)
+	}
 	if err != nil {
 		return rpc.Answer{}, err
 	}

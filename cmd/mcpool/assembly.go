@@ -108,7 +108,7 @@ func (a *assembly) named(name string) *unit {
 }
 
 func newUnit(conf config.Server, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*unit, error) {
-	u := &unit{conf: conf}
+	u := &unit{conf: conf, hooks: conf.Pool.Hooks}
 	if record != nil {
 		u.hooks = record.Pool(conf.Server)
 	}

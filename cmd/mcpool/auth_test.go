@@ -23,8 +23,8 @@ import (
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
-// newKey makes a key by the command, and returns it and its line of a key file.
-func newKey(t testing.TB, args ...string) (key, line string) {
+// issueKey makes a key by the command, and returns it and its line of a key file.
+func issueKey(t testing.TB, args ...string) (key, line string) {
 	t.Helper()
 	status, out, stderr := finish(t, append([]string{"key", "new"}, args...)...)
 	key, line, ok := strings.Cut(strings.TrimSpace(out), "\n")
@@ -67,9 +67,9 @@ func serveClosed(t testing.TB, more string, args ...string) *closed {
 	t.Helper()
 	c := &closed{issuer: mcptest.NewIssuer(t), keys: filepath.Join(t.TempDir(), "keys")}
 	lines := make([]string, 3)
-	c.ann, lines[0] = newKey(t, "ann")
-	c.bob, lines[1] = newKey(t, "bob")
-	c.root, lines[2] = newKey(t, "root", "--admin")
+	c.ann, lines[0] = issueKey(t, "ann")
+	c.bob, lines[1] = issueKey(t, "bob")
+	c.root, lines[2] = issueKey(t, "root", "--admin")
 	if err := os.WriteFile(c.keys, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -343,9 +343,9 @@ func TestRequestsOfAPrincipalAreBounded(t *testing.T) {
 
 func TestCallsOfAPrincipalUnderWayAreBounded(t *testing.T) {
 	gate := newGate(t)
-	_, line := newKey(t, "x")
-	ann, annLine := newKey(t, "ann")
-	bob, bobLine := newKey(t, "bob")
+	_, line := issueKey(t, "x")
+	ann, annLine := issueKey(t, "ann")
+	bob, bobLine := issueKey(t, "bob")
 	keys := configure(t, "keys", "%s\n%s\n%s\n", line, annLine, bobLine)
 	p := serve(t, "--config", configure(t, "mcp.json", `{"mcpServers": {"one": {"url": %q}},
 		"auth": {"key_file": %q, "principals": {"ann": {"max_calls": 1}}}}`, upstream(t, &mcptest.Server{Fault: gate.fault}), keys))
@@ -370,7 +370,7 @@ func TestCallsOfAPrincipalUnderWayAreBounded(t *testing.T) {
 func TestPagesBesideTheGatewayAreForAdmins(t *testing.T) {
 	c := serveClosed(t, "")
 	for path, want := range map[string][3]int{ // for nobody, ann and root
-		"/status": {401, 403, 200}, "/metrics": {401, 403, 200}, "/": {200, 200, 200}, "/no-such-page": {401, 403, 404}, "//status": {401, 403, 0},
+		"/status": {401, 403, 200}, "/metrics": {401, 403, 200}, "/": {200, 200, 200}, "/admin/v1/pools": {401, 401, 200}, "/no-such-page": {401, 403, 404}, "//status": {401, 403, 0},
 		"/healthz": {200, 200, 200}, "/readyz": {200, 200, 200},
 		"/.well-known/oauth-protected-resource/mcp": {200, 200, 200}, "/.well-known/oauth-protected-resource/x": {404, 404, 404},
 	} {

@@ -16,18 +16,27 @@ import (
 // flags is the command line of one command.
 type flags struct {
 	*flag.FlagSet
-	help      func()
-	arguments []string // what is not a flag
+	usage, about string
+	help         func()
+	arguments    []string // what is not a flag
 }
+
+// A describer is a place for a command's help that wants it as it is, and not as
+// text.
+type describer interface{ describe(*flags) }
 
 // newFlags makes the flags of a command. usage is its line of arguments, and
 // about what it does.
 func newFlags(std stdio, usage, about string) *flags {
 	name, _, _ := strings.Cut(usage, " ")
-	f := &flags{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError)}
+	f := &flags{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), usage: usage, about: about}
 	f.SetOutput(io.Discard) // errors are reported once, by run
 	f.Usage = func() {}     // a mistake is no reason to print it
 	f.help = func() {
+		if d, is := std.out.(describer); is {
+			d.describe(f)
+			return
+		}
 		fmt.Fprintf(std.out, "Usage: mcpool %s\n\n%s\n\n", usage, about)
 		f.SetOutput(std.out)
 		f.PrintDefaults()

@@ -21,6 +21,7 @@ const usage = `mcpool keeps connections to MCP servers open and shares them.
   mcpool serve      serve pooled servers to any MCP client (no configuration needed)
   mcpool tools      list the tools of a running gateway
   mcpool call       call a tool of a running gateway: mcpool call TOOL [ARGUMENTS]
+  mcpool top        watch it on a live screen, and steer it
   mcpool show       show its pools, connections, clients, servers, stats, config or waits
   mcpool pause      lend no connections of a server, until mcpool resume
   mcpool resume     lend them again
@@ -28,9 +29,13 @@ const usage = `mcpool keeps connections to MCP servers open and shares them.
   mcpool reset      replace the connections of a server as they come free
   mcpool kill       close one connection under its calls
   mcpool reload     have the gateway read its configuration again
+  mcpool doctor     check the servers of a configuration, and say what to change
+  mcpool import     take over the servers of the MCP clients of this machine
   mcpool db         the database server alone, over stdio or HTTP
   mcpool key        make a key for somebody who may call: mcpool key new NAME
   mcpool bench      measure what a pool saves, side by side
+  mcpool completion print what completes command lines: bash, zsh or fish
+  mcpool man        print the manual page
   mcpool version    print the version
 
 mcpool COMMAND --help tells more.
@@ -88,6 +93,8 @@ func command(ctx context.Context, args []string, std stdio) error {
 		return runTools(ctx, args, std)
 	case "call":
 		return runCall(ctx, args, std)
+	case "top":
+		return runTop(ctx, args, std)
 	case "show":
 		return runShow(ctx, args, std)
 	case "pause", "resume", "drain", "reset":
@@ -96,12 +103,20 @@ func command(ctx context.Context, args []string, std stdio) error {
 		return runKill(ctx, args, std)
 	case "reload":
 		return runReload(ctx, args, std)
+	case "doctor":
+		return runDoctor(ctx, args, std)
+	case "import":
+		return runImport(ctx, args, std)
 	case "db":
 		return runDB(ctx, args, std)
 	case "key":
 		return runKey(args, std)
 	case "bench":
 		return runBench(ctx, args, std.out, std.err)
+	case "completion":
+		return runCompletion(ctx, args, std)
+	case "man":
+		return runMan(ctx, args, std)
 	case "version":
 		if err := newFlags(std, "version", "Print the version.").parse(args, 0); err != nil {
 			return err

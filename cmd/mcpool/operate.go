@@ -80,8 +80,8 @@ type answer struct {
 	now  time.Time // by the gateway's clock
 }
 
-// ask makes a request of the API. path is below /admin/v1.
-func (o *operator) ask(ctx context.Context, method string, path ...string) (*answer, error) {
+// send makes a request of the API. path is below /admin/v1.
+func (o *operator) send(ctx context.Context, method string, path ...string) (*http.Response, error) {
 	segments := []string{"admin", "v1"}
 	for _, segment := range path {
 		segments = append(segments, url.PathEscape(segment))
@@ -101,7 +101,12 @@ func (o *operator) ask(ctx context.Context, method string, path ...string) (*ans
 	if o.token != "" {
 		request.Header.Set("Authorization", "Bearer "+o.token)
 	}
-	response, err := o.http.Do(request)
+	return o.http.Do(request)
+}
+
+// ask sends a request and reads its answer.
+func (o *operator) ask(ctx context.Context, method string, path ...string) (*answer, error) {
+	response, err := o.send(ctx, method, path...)
 	if err != nil {
 		return nil, o.unreached(ctx, err)
 	}

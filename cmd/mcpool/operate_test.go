@@ -83,7 +83,7 @@ func newCrowd(t testing.TB, p *program, clients int) *crowd {
 // goesOn waits until more calls are answered.
 func (c *crowd) goesOn(t testing.TB) {
 	t.Helper()
-	for now, deadline := c.answered.Load(), time.Now().Add(patience); c.answered.Load() < now+100; time.Sleep(time.Millisecond) {
+	for now, deadline := c.answered.Load(), time.Now().Add(patience); c.answered.Load() < now+64; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("calls are not answered any more")
 		}

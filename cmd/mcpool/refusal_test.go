@@ -108,11 +108,6 @@ var badFlags = map[string]map[string][]badValues{
 		"stdio":       {bad(`invalid boolean value "perhaps" for -stdio`, "perhaps")},
 		"drain-delay": {bad(wantPeriod, "-1", "never"), bad("leaves nothing of --drain-timeout of 30s", "30")},
 		"check":       {bad(`invalid boolean value "perhaps" for -check`, "perhaps")},
-
-		"telemetry-otlp-endpoint": {bad("want a URL such as", "", "localhost:4318"), bad("want a URL without credentials", "http://me:secret@localhost:4318")},
-		"telemetry-headers-file":  {bad("want a file", "")},
-		"telemetry-sample-ratio":  {bad("want a number above 0", "0", "2", "some")},
-		"telemetry-service-name":  {bad("want a name of 1 to 64 bytes", "")},
 	}),
 	"db": with(listenFlagValues, map[string][]badValues{
 		"dsn": {
@@ -188,6 +183,10 @@ var settingFlags = map[string][]badValues{
 	"tls-cert-file":                   {failing("tls: want cert_file and key_file, or neither", "no-such-file")},
 	"tls-key-file":                    {failing("tls: want cert_file and key_file, or neither", "no-such-file")},
 	"admin-token-file":                {bad("want a file", ""), failing("the admin token: open no-such-file: no such file", "no-such-file"), failing("is a directory", ".")},
+	"telemetry-otlp-endpoint":         {bad("want a URL such as http://localhost:4318", "", "localhost:4318", "ftp://localhost"), bad("without credentials", "http://me:x@localhost:4318")},
+	"telemetry-headers-file":          {bad("want a file", "")},
+	"telemetry-sample-ratio":          {bad("want a number above 0", "0", "2", "all")},
+	"telemetry-service-name":          {bad("want a name of 1 to 64 bytes", "")},
 	"gateway-session-key-file":        {bad("want a file", ""), failing("the key of sessions: open no-such-file: no such file", "no-such-file")},
 }
 

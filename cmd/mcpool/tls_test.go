@@ -76,7 +76,7 @@ func (s *secured) begin(t testing.TB, config *tls.Config, headers http.Header) (
 }
 
 func TestTLSIsSpokenByANewCertificateOnceItIsThere(t *testing.T) {
-	key, line := newKey(t, "ann")
+	key, line := issueKey(t, "ann")
 	name, hash, _ := strings.Cut(line, ": ")
 	s := serveTLS(t, fmt.Sprintf(`{"keys": [{"name": %q, "sha256": %q}]}`, name, hash))
 	headers := http.Header{"Authorization": {"Bearer " + key}}
@@ -119,7 +119,7 @@ func TestTLSIsSpokenByANewCertificateOnceItIsThere(t *testing.T) {
 }
 
 func TestClientCertificatesSayWhoCalls(t *testing.T) {
-	key, line := newKey(t, "ann")
+	key, line := issueKey(t, "ann")
 	name, hash, _ := strings.Cut(line, ": ")
 	s := serveTLS(t, fmt.Sprintf(`{"keys": [{"name": %q, "sha256": %q}], "client_certificates": {"ca_file": CA, "principal": "uri"},
 		"principals": {"certificate|spiffe://prod/*": {}, "ann": {}, "*": {"deny": ["*"]}}}`, name, hash))
@@ -172,7 +172,7 @@ func TestClientCertificatesSayWhoCalls(t *testing.T) {
 }
 
 func TestServeListensBeyondLoopbackWithAuthentication(t *testing.T) {
-	key, line := newKey(t, "ann")
+	key, line := issueKey(t, "ann")
 	file := configure(t, "keys", "%s", line)
 	p := serve(t, "--listen", "0.0.0.0:0", "--auth-key-file", file)
 	_, port, err := net.SplitHostPort(strings.TrimPrefix(p.url, "http://"))

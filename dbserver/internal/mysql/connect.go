@@ -131,6 +131,9 @@ func (k *connector) address(ctx context.Context) (address, error) {
 // wire below it will be.
 func (k *connector) config(a *address) (*mysql.Config, **wire, error) {
 	config := mysql.NewConfig()
+	// As in other engines a row is affected that a statement finds, also where it
+	// has the new values already: else a preview depends on them.
+	config.ClientFoundRows = true
 	config.Net, config.Addr, config.User, config.Passwd, config.DBName = a.network, a.addr, a.user, a.password, a.database
 	config.Timeout = a.timeout
 	config.ConnectionAttributes = "program_name:mcpool"

@@ -1,0 +1,89 @@
+package check
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+)
+
+func TestDockerfile(t *testing.T) {
+	file, err := parser.Parse(bytes.NewReader(read(t, "docker", "Dockerfile")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range file.Warnings {
+		t.Error(w.Short)
+	}
+	lint := linter.New(&linter.Config{Warn: func(rule, _, _, message string, _ []parser.Range) { t.Errorf("%s: %s", rule, message) }})
+	stages, _, err := instructions.Parse(file.AST, lint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := stages[len(stages)-1]
+	if !strings.HasPrefix(last.BaseName, "gcr.io/distroless/static-") {
+		t.Errorf("it is from %s", last.BaseName)
+	}
+	var user string
+	var entry, args []string
+	for _, c := range last.Commands {
+		switch c := c.(type) {
+		case *instructions.UserCommand:
+			user = c.User
+		case *instructions.EntrypointCommand:
+			entry = c.CmdLine
+		case *instructions.CmdCommand:
+			args = c.CmdLine
+		case *instructions.RunCommand:
+			t.Errorf("%v: there is no shell", c)
+		}
+	}
+	if user != "65532:65532" { // by number, or Kubernetes cannot tell that it is not root
+		t.Errorf("its user is %q", user)
+	}
+	if len(entry) != 1 || entry[0] != "/mcpool" {
+		t.Errorf("its entrypoint is %q", entry)
+	}
+	deployment{args: args}.check(t)
+}
+
+func TestCompose(t *testing.T) {
+	options, err := cli.NewProjectOptions([]string{filepath.Join(deploy, "docker", "compose.yaml")},
+		cli.WithResolvedPaths(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(t.Context()) // checks it against the schema
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := project.GetService("mcpool")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.ReadOnly || len(s.CapDrop) != 1 || s.CapDrop[0] != "ALL" {
+		t.Error("it can do more than it needs")
+	}
+	for _, p := range s.Ports {
+		if p.HostIP != "127.0.0.1" {
+			t.Errorf("port %s is published at %q, without authentication", p.Published, p.HostIP)
+		}
+	}
+	d := deployment{args: s.Command, environment: map[string]string{}, files: map[string]string{}}
+	for name, value := range s.Environment {
+		d.environment[name] = *value
+	}
+	for _, c := range s.Configs {
+		d.files[c.Target] = string(read(t, "docker", filepath.Base(project.Configs[c.Source].File)))
+	}
+	for _, secret := range s.Secrets {
+		d.files["/run/secrets/"+secret.Source] = sessionKey
+	}
+	d.check(t)
+	d.serve(t, map[string]int{"127.0.0.1:7432": 200, "mcpool:7432": 200, "elsewhere.example": 403})
+}
