@@ -25,9 +25,9 @@ func TestReloadTakesWhoMayCall(t *testing.T) {
 		}
 		return path
 	}
-	ann, lineOfAnn := newKey(t, "ann")
-	bob, lineOfBob := newKey(t, "bob")
-	root, lineOfRoot := newKey(t, "root", "--admin")
+	ann, lineOfAnn := issueKey(t, "ann")
+	bob, lineOfBob := issueKey(t, "bob")
+	root, lineOfRoot := issueKey(t, "root", "--admin")
 	before := write("before", lineOfAnn+"\n"+lineOfRoot)
 	after := write("after", lineOfBob+"\n"+lineOfRoot)
 	write("token-of-root", root)
