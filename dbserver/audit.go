@@ -86,6 +86,12 @@ func openAudit(options Audit) (*auditLog, error) {
 		return nil, errors.New("audit MaxBytes cannot be negative")
 	}
 	orDefault(&options.MaxBytes, DefaultAuditBytes)
+	if options.File == "" {
+		return nil, errors.New("audit: want a file")
+	}
+	if info, err := os.Stat(options.File); err == nil && info.IsDir() { // beside which no lock is to be left
+		return nil, fmt.Errorf("audit: %s is a directory", options.File)
+	}
 	lock, err := os.OpenFile(options.File+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
