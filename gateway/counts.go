@@ -34,12 +34,14 @@ func Outcomes() []Outcome { return slices.Clone(outcomes[:]) }
 
 // outcome is that of what has ended with a result or an error, while it had ctx.
 func outcome(ctx context.Context, result json.RawMessage, err error) Outcome {
+	if err == nil {
+		if saysIsError(result) {
+			return ToolError
+		}
+		return Answered
+	}
 	timeout, cause := (*timeoutError)(nil), context.Cause(ctx)
 	switch {
-	case err == nil && saysIsError(result):
-		return ToolError
-	case err == nil:
-		return Answered
 	case overloaded(err) != 0:
 		return Refused
 	case isAnswer(err):
@@ -82,8 +84,7 @@ var (
 )
 
 const (
-	fromNone = iota // places in serverEras
-	fromLegacy
+	fromLegacy = iota + 1 // places in serverEras
 	fromModern
 )
 
@@ -95,12 +96,16 @@ type counts struct {
 
 // ended counts a call that was made.
 func (b *backend) ended(ctx context.Context, client era, answer rpc.Answer, err error) {
+	from := b.counts.era.Load()
 	switch {
 	case err != nil:
 	case answer.Legacy():
-		b.counts.era.Store(fromLegacy)
+		from = fromLegacy
 	case answer.Modern():
-		b.counts.era.Store(fromModern)
+		from = fromModern
+	}
+	if from != b.counts.era.Load() { // it hardly ever is, and many look at it
+		b.counts.era.Store(from)
 	}
 	b.count(client, outcome(ctx, answer.Bytes(), err))
 }

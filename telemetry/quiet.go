@@ -13,7 +13,7 @@ import (
 
 // complaints are what the log is told of a collector that does not take what it
 // is sent: the first at once, and then how many there were in each logEvery.
-// The SDK would tell a handler that the whole process has in common.
+// The SDK alone would tell each.
 type complaints struct {
 	log  *slog.Logger
 	what string

@@ -29,6 +29,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/metric"
@@ -100,13 +101,15 @@ func wanted(endpoint string) (traces, metrics bool) {
 }
 
 // New begins to send. It makes no request itself, so a collector that is away is
-// no error; one that makes no sense is.
+// no error; one that makes no sense is. It has the log told what the SDK tells
+// the whole process of its troubles (otel.SetErrorHandler).
 func New(ctx context.Context, o Options) (*Telemetry, error) {
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"} {
 		if protocol := os.Getenv(name); protocol != "" && protocol != "http/protobuf" {
 			return nil, fmt.Errorf("telemetry: %s is %q: want http/protobuf, which alone is spoken here", name, protocol)
 		}
 	}
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(newComplaints(o.Log, "sdk").add))
 	headers, err := readHeaders(o.HeadersFile)
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)

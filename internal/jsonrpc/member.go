@@ -70,8 +70,9 @@ func GetEach(data []byte, names []string, values []json.RawMessage) {
 		return
 	}
 	err := object(data, func(m member) {
+		found := m.name(data)
 		for i, name := range names {
-			if m.named(data, name) {
+			if string(found) == name {
 				values[i] = data[m.valueStart:m.valueEnd:m.valueEnd]
 			}
 		}
