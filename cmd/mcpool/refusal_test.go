@@ -189,11 +189,7 @@ var settingFlags = map[string][]badValues{
 	"telemetry-service-name":          {bad("want a name of 1 to 64 bytes", "")},
 	"gateway-session-key-file":        {bad("want a file", ""), failing("the key of sessions: open no-such-file: no such file", "no-such-file")},
 
-	"telemetry-otlp-endpoint": {bad("want a URL such as http://localhost:4318", "", "localhost:4318", "ftp://c", "http://c?x"),
 		bad("want a URL without credentials, which go into headers_file", "http://me@c")},
-	"telemetry-headers-file": {bad("want a file", "")},
-	"telemetry-sample-ratio": {bad("want a number above 0, and at most 1 for all", "0", "-1", "1.1", "NaN", "all")},
-	"telemetry-service-name": {bad("want a name of 1 to 64 bytes", "")},
 }
 
 var listenFlagValues = map[string][]badValues{
