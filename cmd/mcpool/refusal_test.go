@@ -188,8 +188,6 @@ var settingFlags = map[string][]badValues{
 	"telemetry-sample-ratio":          {bad("want a number above 0", "0", "2", "all")},
 	"telemetry-service-name":          {bad("want a name of 1 to 64 bytes", "")},
 	"gateway-session-key-file":        {bad("want a file", ""), failing("the key of sessions: open no-such-file: no such file", "no-such-file")},
-
-		bad("want a URL without credentials, which go into headers_file", "http://me@c")},
 }
 
 var listenFlagValues = map[string][]badValues{
