@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,11 +22,12 @@ func TestAProcessThatHangsIsNotSaidToLive(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		began := time.Now()
 		var told []time.Duration
-		hangs, done := false, make(chan struct{})
+		done := make(chan struct{})
+		var hangs atomic.Bool
 		go func() {
 			defer close(done)
 			Watch(ctx, time.Second, func(ctx context.Context) error {
-				if hangs {
+				if hangs.Load() {
 					<-ctx.Done()
 				}
 				return ctx.Err()
@@ -38,9 +40,9 @@ func TestAProcessThatHangsIsNotSaidToLive(t *testing.T) {
 			})
 		}()
 		time.Sleep(2500 * time.Millisecond)
-		hangs = true
+		hangs.Store(true)
 		time.Sleep(time.Minute)
-		hangs = false
+		hangs.Store(false)
 		time.Sleep(2 * time.Second)
 		cancel()
 		<-done
