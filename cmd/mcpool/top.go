@@ -69,7 +69,6 @@ type top struct {
 
 	away      error // why nothing is told; nil if the gateway is there
 	awaySince time.Time
-	been      bool // it was away
 
 	server string // of which the connections are shown; "" for all pools
 	// chosen are the names of the selected pool and connection. They stay
