@@ -65,6 +65,7 @@ func TestBashCompletes(t *testing.T) {
 	bash, path := lookedFor(t, "bash"), script(t, "completion", "bash")
 	for line, want := range map[string]string{
 		"mcpool dr":                      "drain",
+		"mcpool serve --std":             "--stdio",
 		"mcpool show po":                 "pools",
 		"mcpool doctor --js":             "--json",
 		"mcpool db setup":                "setup-sql",
