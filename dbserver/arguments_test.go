@@ -2,6 +2,7 @@ package dbserver
 
 import (
 	"encoding/json"
+	"maps"
 	"reflect"
 	"testing"
 
@@ -19,7 +20,11 @@ func FuzzPlainArguments(f *testing.F) {
 	} {
 		f.Add(raw)
 	}
-	tools := newToolset([]*database{{Database: Database{Name: "a"}}, {Database: Database{Name: "b"}}}).tools
+	several := newToolset([]*database{{Database: Database{Name: "a"}}, {Database: Database{Name: "b"}}}).tools
+	tools := maps.Clone(newToolset([]*database{{}}).tools)
+	for name, tool := range several {
+		tools[name+" of several"] = tool
+	}
 	f.Fuzz(func(t *testing.T, raw string) {
 		for name, tool := range tools {
 			var plain, whole arguments
