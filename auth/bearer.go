@@ -44,10 +44,16 @@ func bearer(r *http.Request) (string, *Error) {
 }
 
 // hasToken reports whether a query has the parameter of a token (RFC 6750,
-// 2.3), also where the rest of it cannot be read.
+// 2.3), also where its value or the rest of the query cannot be read: it was
+// sent where logs keep it.
 func hasToken(query string) bool {
-	values, _ := url.ParseQuery(query)
-	return values.Has("access_token")
+	for pair := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == ';' }) {
+		name, _, _ := strings.Cut(pair, "=")
+		if name, err := url.QueryUnescape(name); err == nil && name == "access_token" {
+			return true
+		}
+	}
+	return false
 }
 
 // isToken reports whether a text is a b64token (RFC 6750, 2.1).

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,6 +29,9 @@ func FuzzAuthorization(f *testing.F) {
 		f.Add(seed, "")
 	}
 	f.Add("Bearer KEY", "access_token=KEY")
+	f.Add("Bearer KEY", "a=b&access_token=KEY")
+	f.Add("Bearer KEY", "access_token=%")
+	f.Add("Bearer KEY", "my_access_token=KEY") // another's name
 	f.Fuzz(func(t *testing.T, header, query string) {
 		header, query = strings.ReplaceAll(header, "KEY", key), strings.ReplaceAll(query, "KEY", key)
 		r := httptest.NewRequest(http.MethodPost, here+"/mcp", nil)
@@ -36,7 +40,7 @@ func FuzzAuthorization(f *testing.F) {
 		who, err := a.Authenticate(r)
 		if err == nil {
 			scheme, rest, _ := strings.Cut(header, " ")
-			if who.Name != "ci" || !strings.EqualFold(scheme, "bearer") || strings.Trim(rest, " ") != key || strings.Contains(query, "access_token=") {
+			if who.Name != "ci" || !strings.EqualFold(scheme, "bearer") || strings.Trim(rest, " ") != key || slices.ContainsFunc(strings.Split(query, "&"), func(pair string) bool { return strings.HasPrefix(pair, "access_token=") }) {
 				t.Fatalf("%q, %q is %+v", header, query, who)
 			}
 			return
