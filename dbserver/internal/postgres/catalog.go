@@ -223,7 +223,7 @@ func (d *Database) readCatalog(ctx context.Context, q query, row func(v [][]byte
 		}
 		_, err = r.Close()
 		died := c.used && dead(err) && ctx.Err() == nil
-		d.catalog.release(c, func(c *conn) bool { return !c.pg.IsClosed() && !c.pg.IsBusy() })
+		d.catalog.releaseOnce(c, func() bool { return !c.pg.IsClosed() && !c.pg.IsBusy() })
 		if !died || fresh {
 			return err
 		}

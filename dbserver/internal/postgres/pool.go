@@ -147,15 +147,26 @@ func (p *pool) connect(ctx context.Context) (*conn, error) {
 	return &conn{pg: pg, expires: time.Now().Add(life)}, nil
 }
 
-// release takes a connection back once clean has made it clean; where that
+// release takes a clean connection back.
+func (p *pool) release(c *conn) {
+	c.used = true
+	if p.limits.MaxLifetime > 0 && time.Now().After(c.expires) || !p.push(c) {
+		p.releaseOnce(c, func() bool { return false })
+		return
+	}
+	<-p.permits
+}
+
+// releaseOnce takes a connection back once clean has made it clean; where that
 // fails it is closed. It does not wait for either.
-func (p *pool) release(c *conn, clean func(*conn) bool) {
+func (p *pool) releaseOnce(c *conn, clean func() bool) {
 	p.work.Go(func() {
-		defer func() { <-p.permits }()
-		c.used = true
-		if !clean(c) || p.limits.MaxLifetime > 0 && time.Now().After(c.expires) || !p.push(c) {
-			c.close()
+		if clean() {
+			p.release(c)
+			return
 		}
+		c.close()
+		<-p.permits
 	})
 }
 
