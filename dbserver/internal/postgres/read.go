@@ -257,26 +257,25 @@ func (r *rows) read(ctx context.Context, answer *answer) error {
 	}
 	unread := 0
 	for answer.next() {
-		values := answer.values
 		if !r.out.Wants() {
-			for _, v := range values {
-				unread += len(v)
+			for _, length := range answer.lengths {
+				unread += length
 			}
 			if unread > mostUnread && !r.all {
 				return errEnough
 			}
 			continue
 		}
-		for i, v := range values {
+		for i, v := range answer.values {
 			if v == nil {
 				r.out.Null()
 				continue
 			}
-			kept, length := whole(v)
-			if length > len(kept) {
+			length := answer.lengths[i]
+			if length > len(v) {
 				r.out.Whole(int64(length))
 			}
-			r.appends[i](r.out, kept, length)
+			r.appends[i](r.out, v, length)
 		}
 		r.out.EndRow()
 	}

@@ -62,7 +62,7 @@ func (d *Database) runOn(ctx context.Context, p *pool, c *conn, begin func(*tx),
 	}
 	defer cancel()
 	began := time.Now()
-	t := &tx{wire: wire{pg: c.pg}}
+	t := &tx{wire: wire{pg: c.pg, in: c.in}}
 	// A statement is ended in the database when its time is over or nobody waits
 	// for it.
 	over, canceled := make(chan struct{}), make(chan struct{})

@@ -16,6 +16,7 @@ import (
 // them, makes the server compute all rows of a chunk before it sends the first.
 type wire struct {
 	pg     *pgconn.PgConn
+	in     *stream // from which pg reads
 	queued bool    // something is queued behind the last point of synchronization
 	split  bool    // the rows of the cursor come in two parts
 	syncs  int     // points of synchronization that were not reached yet
@@ -111,9 +112,9 @@ func (w *wire) receive() (pgproto3.BackendMessage, error) {
 
 // An answer is what a statement returns.
 type answer struct {
-	w         *wire
-	fields    []pgproto3.FieldDescription
-	values [][]byte // of the row read last, nil for NULL; they hold until the next
+	row    // the one read last; it holds until the next
+	w      *wire
+	fields []pgproto3.FieldDescription
 	tag    string
 	ended  bool
 	err    error
@@ -157,15 +158,15 @@ func (w *wire) answer() (*answer, error) {
 // next reads the next row, and reports whether there is one.
 func (a *answer) next() bool {
 	for !a.ended {
+		if a.w.in.next(&a.row) {
+			return true
+		}
 		m, err := a.w.receive()
 		if err != nil {
 			a.ended, a.err = true, err
 			break
 		}
 		switch m := m.(type) {
-		case *pgproto3.DataRow:
-			a.values = m.Values
-			return true
 		case *pgproto3.CommandComplete:
 			a.ended, a.tag = true, string(m.CommandTag)
 		case *pgproto3.PortalSuspended:
