@@ -50,6 +50,9 @@ func (w *wire) simple(sql string) {
 // first ones do not wait in the server for others to be computed.
 func (w *wire) fetch(first, most int) {
 	w.queued = true
+	if most > 0 {
+		first = min(first, most)
+	}
 	f := w.pg.Frontend()
 	f.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: portal})
 	f.SendExecute(&pgproto3.Execute{Portal: portal, MaxRows: uint32(first)})
