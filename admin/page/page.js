@@ -3,6 +3,7 @@
 
 const api = "admin/v1/";
 const tokenKey = "mcpool-admin-token";
+const badToken = [400, 403, 431]; // how one is refused besides by 401
 const silence = 12_000;       // ms; the gateway says something every 5 s
 const retries = [1, 2, 4, 8]; // s between attempts to connect, the last again and again
 const rateOver = 6_000;       // ms over which rates are counted
@@ -170,7 +171,7 @@ async function run() {
     } catch (err) {
       fault = err;
     }
-    if (fault.status === 401) {
+    if (fault.status === 401 || token && badToken.includes(fault.status)) {
       await login(fault);
       failures = 0;
       continue;

@@ -370,7 +370,7 @@ func TestCallsOfAPrincipalUnderWayAreBounded(t *testing.T) {
 func TestPagesBesideTheGatewayAreForAdmins(t *testing.T) {
 	c := serveClosed(t, "")
 	for path, want := range map[string][3]int{ // for nobody, ann and root
-		"/status": {401, 403, 200}, "/metrics": {401, 403, 200}, "/": {200, 200, 200}, "/admin/v1/pools": {401, 401, 200}, "/no-such-page": {401, 403, 404}, "//status": {401, 403, 0},
+		"/status": {401, 403, 200}, "/metrics": {401, 403, 200}, "/": {200, 200, 200}, "/admin/v1/pools": {401, 403, 200}, "/no-such-page": {401, 403, 404}, "//status": {401, 403, 0},
 		"/healthz": {200, 200, 200}, "/readyz": {200, 200, 200},
 		"/.well-known/oauth-protected-resource/mcp": {200, 200, 200}, "/.well-known/oauth-protected-resource/x": {404, 404, 404},
 	} {
