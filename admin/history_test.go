@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -213,15 +214,22 @@ func TestEventsComeWithChanges(t *testing.T) {
 }
 
 func TestEventsEndWithTheAdmin(t *testing.T) {
-	for name, end := range map[string]func(ready *atomic.Bool, stop func()){
-		"when new clients are sent away": func(ready *atomic.Bool, _ func()) { ready.Store(false) },
-		"when Run ends":                  func(_ *atomic.Bool, stop func()) { stop() },
+	for name, end := range map[string]func(ready, known *atomic.Bool, stop func()){
+		"when new clients are sent away":     func(ready, _ *atomic.Bool, _ func()) { ready.Store(false) },
+		"when Run ends":                      func(_, _ *atomic.Bool, stop func()) { stop() },
+		"when who looks may not do so again": func(_, known *atomic.Bool, _ func()) { known.Store(false) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var ready atomic.Bool
+				var ready, known atomic.Bool
 				ready.Store(true)
-				a := admin.New(admin.Options{Local: true, Ready: ready.Load})
+				known.Store(true)
+				a := admin.New(admin.Options{Ready: ready.Load, Authorize: func(*http.Request) error {
+					if known.Load() {
+						return nil
+					}
+					return errors.New("nobody that is known")
+				}})
 				ctx, stop := context.WithCancel(t.Context())
 				defer stop()
 				go a.Run(ctx)
@@ -232,7 +240,7 @@ func TestEventsEndWithTheAdmin(t *testing.T) {
 				}
 				synctest.Wait()
 				began := time.Now()
-				end(&ready, stop)
+				end(&ready, &known, stop)
 				if _, err := io.ReadAll(answer.Body); err != nil || time.Since(began) > time.Second {
 					t.Errorf("after %v: %v", time.Since(began), err)
 				}
