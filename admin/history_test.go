@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -57,6 +58,32 @@ func running(t *testing.T, test func(t *testing.T, a *admin.Admin, one, two *mcp
 			if err := p.Close(context.Background()); err != nil {
 				t.Error(err)
 			}
+		}
+	})
+}
+
+// TestHandshakesAvoidedAreOfCallsThatHadAConnection: those who wait in vain would
+// not have had one of their own either.
+func TestHandshakesAvoidedAreOfCallsThatHadAConnection(t *testing.T) {
+	running(t, func(t *testing.T, a *admin.Admin, one, two *mcpool.Pool) {
+		var calls sync.WaitGroup
+		for range 5 { // of which two have a slot
+			calls.Go(func() { one.Do(t.Context(), rpc.Call{Method: "1h"}) })
+		}
+		calls.Wait()
+		var said struct {
+			Pools []struct {
+				Calls   int
+				Avoided int     `json:"handshakes_avoided"`
+				Reuse   float64 `json:"reuse_ratio"`
+			}
+		}
+		w := access(a, "GET", "/admin/v1/pools")
+		if err := json.Unmarshal(w.Body.Bytes(), &said); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(said.Pools); got != "[{5 1 0.5} {0 0 0}]" {
+			t.Errorf("got %s", got)
 		}
 	})
 }

@@ -788,8 +788,9 @@ function drawCards() {
     card.element.dataset.level = card.level?.(now) ?? "";
     if (card.series) continue;
     const seconds = sum(pools, (pool) => pool.handshake_seconds_avoided);
-    const calls = sum(pools, (pool) => pool.calls);
-    const reuse = calls ? sum(pools, (pool) => pool.reuse_ratio * pool.calls) / calls : undefined;
+    const avoided = sum(pools, (pool) => pool.handshakes_avoided);
+    const carried = avoided + sum(pools, (pool) => pool.opened);
+    const reuse = carried ? avoided / carried : undefined;
     setText(card.saved, seconds ? `${duration(seconds)} that callers would have waited` : "");
     setText(card.foot, reuse === undefined ? "no calls yet" : `${percent(reuse)} of calls went to an open connection`);
   }
