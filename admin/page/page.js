@@ -127,16 +127,20 @@ const connectionPath = (id) => "connections/" + encodeURIComponent(id);
 
 let ahead = 0; // ms that this clock is ahead of the gateway's
 
+const unseen = new Error("Nobody looks at the page");
+
 // follow hands on each state that the gateway tells. EventSource would do it, but
 // for the token, which it cannot send.
 async function follow(tell) {
   const stop = new AbortController();
+  const rest = () => document.hidden && stop.abort(unseen);
   let timer;
   const heard = () => {
     clearTimeout(timer);
     timer = setTimeout(() => stop.abort(new Error(`Nothing was heard for ${silence / 1000} s`)), silence);
   };
   heard();
+  document.addEventListener("visibilitychange", rest);
   try {
     const response = await ask("GET", "events", stop.signal);
     ahead = Date.now() - (Date.parse(response.headers.get("Date")) || Date.now());
@@ -152,8 +156,19 @@ async function follow(tell) {
         if (data.length > 0) tell(JSON.parse(data.join("\n")));
       }
     }
+  } catch (err) {
+    throw stop.signal.aborted ? stop.signal.reason : err; // readers are not told the reason
   } finally {
     clearTimeout(timer);
+    document.removeEventListener("visibilitychange", rest);
+  }
+}
+
+// seen waits until the page is looked at. A browser has six connections to a
+// gateway over HTTP/1.1, of all tabs together, and each stream takes one.
+async function seen() {
+  while (document.hidden) {
+    await new Promise((changed) => document.addEventListener("visibilitychange", changed, { once: true }));
   }
 }
 
@@ -161,6 +176,7 @@ let tryNow = () => {};
 
 async function run() {
   for (let failures = 0; ;) {
+    await seen();
     let fault;
     try {
       await follow((state) => {
@@ -170,6 +186,13 @@ async function run() {
       });
     } catch (err) {
       fault = err;
+    }
+    if (fault === unseen) {
+      link("resting", "not looked at");
+      document.title = "mcpool";
+      rates.clear();
+      failures = 0;
+      continue;
     }
     if (fault.status === 401 || token && badToken.includes(fault.status)) {
       await login(fault);
@@ -481,7 +504,7 @@ function fill(cell, main, more, level) {
 
 function drawRow(row, pool, connections, waits) {
   const { server } = row;
-  const r = rates.get(server);
+  const r = rates.get(server) ?? {}; // none after nothing was heard for a while
   const c = row.cells;
   row.paused = pool.paused;
   row.body.dataset.chosen = chosen === server;
