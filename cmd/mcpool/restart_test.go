@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -217,6 +219,155 @@ func TestRestartUnderLoadOfJoinedClients(t *testing.T) {
 	p.end(t)
 	w.awaitEnds(t, w.started())
 	ranOnce(t, legacy, modern)
+}
+
+// A reader is a client that listens for changes in a stream, and opens it again
+// when it has ended.
+type reader struct {
+	http    *http.Client
+	method  string
+	url     string
+	body    string
+	headers []string
+
+	over atomic.Bool
+	ends int // of streams, before the last
+}
+
+// readerOf makes one of either era, at an endpoint.
+func readerOf(t testing.TB, endpoint string, modern bool) *reader {
+	t.Helper()
+	h := web(t) // with connections of its own
+	if modern {
+		return &reader{http: h, method: http.MethodPost, url: endpoint, headers: []string{"Content-Type", "application/json", "Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen"},
+			body: `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true},
+				"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`}
+	}
+	return &reader{http: h, method: http.MethodGet, url: endpoint, headers: []string{"Mcp-Protocol-Version", "2025-11-25", "Mcp-Session-Id", connect(t, h, endpoint).session}}
+}
+
+// read reads one stream after the other until the reader is over, and calls told
+// for each change. A stream that does not end as it should is an error, or one
+// that is not opened.
+func (r *reader) read(ctx context.Context, told func()) error {
+	for last := ""; ; r.ends++ {
+		request, err := http.NewRequestWithContext(ctx, r.method, r.url, strings.NewReader(r.body))
+		if err != nil {
+			return err
+		}
+		request.Header.Set("Accept", "application/json, text/event-stream")
+		for i := 0; i < len(r.headers); i += 2 {
+			request.Header.Set(r.headers[i], r.headers[i+1])
+		}
+		if last != "" {
+			request.Header.Set("Last-Event-ID", last)
+		}
+		resp, err := onceSent{r.http.Transport}.RoundTrip(request)
+		if err != nil {
+			return err
+		}
+		for lines := bufio.NewScanner(resp.Body); ; {
+			if !lines.Scan() {
+				err = lines.Err() // nil at the end of the stream
+				break
+			}
+			if id, found := strings.CutPrefix(lines.Text(), "id: "); found {
+				last = id
+			}
+			if strings.Contains(lines.Text(), `"notifications/tools/list_changed"`) {
+				told()
+			}
+		}
+		resp.Body.Close()
+		switch {
+		case r.over.Load():
+			return nil
+		case err != nil:
+			return err
+		case resp.StatusCode != http.StatusOK:
+			return fmt.Errorf("status %d", resp.StatusCode)
+		}
+	}
+}
+
+// TestARestartEndsStreamsAndFinishesCalls has clients of both eras listen, and as
+// many wait for answers. Streams end as they should, so that their clients open
+// them at the next process, with the id of the last event; answers come of the
+// process that was called.
+func TestARestartEndsStreamsAndFinishesCalls(t *testing.T) {
+	gate := newGate(t)
+	legacy, modern, slow := &mcptest.Server{Stateful: true}, &mcptest.Server{Modern: true, Stateful: true}, &mcptest.Server{}
+	slow.Fault = gate.fault
+	file := configure(t, "mcp.json", `{"mcpServers": {"legacy": {"url": %q}, "modern": {"url": %q}, "slow": {"url": %q, "pool": {"calls_per_connection": 64}}}}`,
+		upstream(t, legacy), upstream(t, modern), upstream(t, slow))
+	// A stream that stays where it is would be waited for, for half of the time.
+	p := serveChild(t, "--drain-timeout", "600", "--config", file)
+
+	told := newTally(steered)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var readers []*reader
+	var all sync.WaitGroup
+	for i := range steered {
+		r := readerOf(t, p.url+"/mcp/"+[]string{"legacy", "modern"}[i/2%2], i%2 == 1)
+		readers = append(readers, r)
+		all.Go(func() {
+			if err := r.read(ctx, func() { told.add(i) }); err != nil {
+				t.Errorf("stream %d: %v", i, err)
+			}
+		})
+	}
+	// All are told of a change that comes after this.
+	tell := func() {
+		t.Helper()
+		before := told.all()
+		for deadline := time.After(patience); ; {
+			legacy.Change()
+			modern.Change()
+			least, more := told.least(before)
+			if least > 0 {
+				return
+			}
+			select {
+			case <-more:
+			case <-time.After(20 * time.Millisecond): // it was not listening yet
+			case <-deadline:
+				t.Fatal("a client is told nothing")
+			}
+		}
+	}
+	tell()
+	for i := range steered {
+		call := callerOf(t, web(t), p.url+"/mcp/slow", i%2 == 1)
+		all.Go(func() {
+			if _, err := call(t.Context(), "write", fmt.Sprint("write ", i)); err != nil {
+				t.Errorf("call %d: %v", i, err)
+			}
+		})
+	}
+	for range steered {
+		gate.await(t)
+	}
+
+	p.restarted(t, p.process.Pid, 1)
+	tell()
+	gate.open()
+	p.times(t, "msg=stopped", 1)
+	tell()
+	for _, r := range readers {
+		r.over.Store(true)
+	}
+	cancel()
+	all.Wait()
+	for i, r := range readers {
+		if r.ends == 0 {
+			t.Errorf("stream %d did not end", i)
+		}
+	}
+	ranOnce(t, slow)
+	if n := len(slow.Executions()); n != steered {
+		t.Errorf("%d calls ran, want %d", n, steered)
+	}
 }
 
 // A program that cannot start leaves the one there is where it is.
