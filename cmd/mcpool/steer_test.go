@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -221,6 +223,78 @@ func TestReloadUnderLoadFailsNoCall(t *testing.T) {
 	p.stop()
 	p.end(t)
 	w.awaitEnds(t, w.started())
+}
+
+// TestReloadUnderLoadOfPrincipals has servers with sessions, each of which is of
+// one principal, cycled while principals call. None meets the session of another,
+// and none of those that were opened is left.
+func TestReloadUnderLoadOfPrincipals(t *testing.T) {
+	w, first, moved := newWitness(t), slowed(false), slowed(false)
+	at, elsewhere := upstream(t, first), upstream(t, moved)
+	child := strings.Replace(w.child(mcptest.Normal), "{", `{"pool": {"sharing": "principal"}, `, 1)
+	keys, lines := make([]string, 4), make([]string, 4)
+	for i := range keys {
+		keys[i], lines[i] = issueKey(t, fmt.Sprint("principal", i))
+	}
+	keyFile := configure(t, "keys", "%s\n", strings.Join(lines, "\n"))
+	config := func(url, pool, child string) string {
+		return fmt.Sprintf(`{"mcpServers": {"web": {"url": %q, "pool": {"sharing": "principal"%s}}, "stdio": %s}, "auth": {"key_file": %q}}`, url, pool, child, keyFile)
+	}
+	file := configure(t, "mcp.json", "%s", config(at, "", child))
+	p := serveChild(t, "--config", file)
+
+	type meeting struct{ principal, session, call string }
+	met := make([][]meeting, steered) // by client
+	var callers []caller
+	for i := range steered {
+		h := web(t)
+		h.Transport = bearing{onceSent{h.Transport}, keys[i%4]}
+		call := callerOf(t, h, p.url+"/mcp/"+[]string{"web", "stdio"}[i/4%2], i/8%2 == 1)
+		callers = append(callers, func(ctx context.Context, tool, id string) (string, error) {
+			session, err := call(ctx, tool, id)
+			if session != "" { // which a modern client is not told
+				met[i] = append(met[i], meeting{fmt.Sprint("principal", i%4), session, id})
+			}
+			return session, err
+		})
+	}
+	l := newLoad(t, callers)
+	l.goOn()
+	for round, next := range []string{
+		config(at, `, "idle_timeout": 700`, child),                                             // other settings
+		config(elsewhere, `, "idle_timeout": 700`, child),                                      // elsewhere
+		config(elsewhere, "", strings.Replace(child, `"env": {`, `"env": {"ROUND": "2", `, 1)), // other children
+		config(at, "", child), // all as at first
+	} {
+		replace(t, file, next)
+		p.steer(t, p.process.Pid, syscall.SIGHUP)
+		p.times(t, `msg="configuration reloaded"`, round+1)
+		l.goOn()
+		if n := first.Deletes(); round == 0 && n != 0 {
+			t.Errorf("other settings ended %d sessions", n)
+		}
+	}
+	l.end()
+	owners, ofMoved := make(map[string]string), moved.Executions()
+	for _, m := range slices.Concat(met...) {
+		if ofMoved[m.call] > 0 {
+			m.session += " of the other server"
+		}
+		if owner := cmp.Or(owners[m.session], m.principal); owner != m.principal {
+			t.Errorf("%s met %s of %s", m.principal, m.session, owner)
+		}
+		owners[m.session] = m.principal
+	}
+	t.Logf("%d calls in 4 reloads, in %d sessions", l.calls.Load(), len(owners))
+	p.stop()
+	p.end(t)
+	w.awaitEnds(t, w.started())
+	ranOnce(t, first, moved)
+	for _, server := range []*mcptest.Server{first, moved} {
+		if opened, ended := server.Sessions(), server.Deletes(); opened < 4 || opened != ended {
+			t.Errorf("%d sessions were opened, and %d ended", opened, ended)
+		}
+	}
 }
 
 // A file is wrong in whatever way: all goes on as it was, and the log says why.
