@@ -183,6 +183,9 @@
 //	headers_file   a file with headers for it, one on a line as "Name: value"
 //	sample_ratio   share of traces that are recorded, of those that no client began: 0.1
 //	service_name   what the collector is told as our name: mcpool
+//
+// Flags (--telemetry-otlp-endpoint) and the environment
+// (MCP_POOL_TELEMETRY_OTLP_ENDPOINT) beat the file.
 package config
 
 import (
