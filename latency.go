@@ -55,6 +55,9 @@ func upTo(i int) time.Duration {
 
 func (l *latency) add(d time.Duration) {
 	l.parts[part(d)].Add(1)
+	if d == 0 {
+		return
+	}
 	l.sum.Add(int64(d))
 	for {
 		m := l.max.Load()
