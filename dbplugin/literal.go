@@ -191,7 +191,12 @@ func (p *literal) str() string {
 
 func (p *literal) bytes() []byte {
 	b := []byte{}
-	p.quoted(func(c rune) { b = append(b, byte(c)) }, func(s string) { b = append(b, s...) })
+	p.quoted(func(c rune) {
+		if c > 0xff {
+			p.fail("a character among bytes")
+		}
+		b = append(b, byte(c))
+	}, func(s string) { b = append(b, s...) })
 	return b
 }
 

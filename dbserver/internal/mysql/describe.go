@@ -63,6 +63,9 @@ func (d *Database) find(c *conn, n engine.Name) (*engine.Description, error) {
 		return t, nil
 	}
 	names, err := d.tableNames(c, n.Schema)
+	if err == nil && len(names) == 0 {
+		err = d.missing(c)
+	}
 	if err != nil {
 		return nil, err
 	}
