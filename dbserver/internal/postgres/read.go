@@ -176,7 +176,7 @@ func (r *reading) query(ctx context.Context, d *Database, t *tx, out *result.Wri
 	if err := t.done(); err != nil {
 		return &statementError{err, r.sql, len(cursor)}
 	}
-	for chunk := firstChunk; ; {
+	for chunk := uint32(firstChunk); ; {
 		answer, err := t.next()
 		if err != nil {
 			return &statementError{err, r.sql, len(cursor)}

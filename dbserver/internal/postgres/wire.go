@@ -36,11 +36,11 @@ func (w *wire) send(q query) {
 }
 
 // fetch queues the reading of so many rows of the cursor.
-func (w *wire) fetch(rows int) {
+func (w *wire) fetch(rows uint32) {
 	w.queued = true
 	f := w.pg.Frontend()
 	f.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: portal})
-	f.SendExecute(&pgproto3.Execute{Portal: portal, MaxRows: uint32(rows)})
+	f.SendExecute(&pgproto3.Execute{Portal: portal, MaxRows: rows})
 }
 
 // sync queues a point of synchronization: behind an error the server goes on
