@@ -44,7 +44,7 @@ func TestReadLiteral(t *testing.T) {
 			t.Errorf("%s: got %#v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "[", "[1 2]", "{'a': 1, 2}", "{'a'", "'a", `'\`, `'\q'`, `'\x4'`, `'\xgg'`, "1 2", "01", "--1", "-x", "hello", "hello world",
+	for _, text := range []string{"", "[", "[1 2]", "{'a': 1, 2}", "{'a'", "'a", `'\`, `'\q'`, `'\x4'`, `'\xgg'`, `'\Uffffffff'`, "1 2", "01", "--1", "-x", "hello", "hello world",
 		"<memory at 0x7f>", "f(", "f(1", "[1]]", "Error: no such table", strings.Repeat("[", 2000) + strings.Repeat("]", 2000), strings.Repeat("f(", 2000) + strings.Repeat(")", 2000), "b", "b'", `b'\u20ac'`, `b'\ud83d\ude00'`, `b'\U0001f600'`, "{", "1.2.3"} {
 		if got, err := readLiteral(text); err == nil || !strings.Contains(err.Error(), "at byte") {
 			t.Errorf("%q: got %#v, %v", text, got, err)

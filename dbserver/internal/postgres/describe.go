@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -176,8 +177,8 @@ func (d *Database) describe(t *tx, oid string) (*engine.Description, error) {
 func (d *Database) column(about *engine.Description, v [][]byte) error {
 	t := typ{oid: number32(v[1]), name: string(v[3])}
 	modifier := int32(-1)
-	if n := count(v[2]); n != nil {
-		modifier = int32(*n)
+	if n, err := strconv.ParseInt(text(v[2]), 10, 32); err == nil {
+		modifier = int32(n)
 	}
 	c := engine.Column{Name: string(v[0]), Type: t.with(modifier), Nullable: string(v[5]) == "t", Generated: string(v[8]) == "t", Comment: comment(v[9])}
 	if v[4] != nil {
