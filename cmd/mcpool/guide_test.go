@@ -23,6 +23,7 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/goccy/go-yaml"
 
+	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/config"
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
@@ -311,6 +312,11 @@ func (g *guide) command(t *testing.T, place, command string, prints *string) {
 		g.left[command] = true
 		return
 	}
+	for _, program := range []string{"curl", "openssl"} {
+		if strings.Contains(command, program+" ") && exec.Command(program).Err != nil {
+			t.Skipf("%s: %s is not there", place, program)
+		}
+	}
 	g.ran++
 	for name, text := range g.files { // ports may be known that were not
 		text = g.here(t, text)
@@ -486,8 +492,8 @@ func (g *guide) program(t *testing.T, f fence) {
 	}
 }
 
-// TestGuideNamesWhatThereIs holds that commands and flags in the text of a page
-// are some of this program.
+// TestGuideNamesWhatThereIs holds that commands, flags and metrics in the text of a
+// page are some of this program, and that docs/configure.md has all flags of serve.
 func TestGuideNamesWhatThereIs(t *testing.T) {
 	var commands, flags []string
 	for _, c := range describedCommands(t.Context()) {
@@ -497,12 +503,29 @@ func TestGuideNamesWhatThereIs(t *testing.T) {
 		}
 	}
 	flags = append(flags, "--help")
+	gateway := serve(t)
+	if status, _, err := finish(t, "call", "database_info", "--url", gateway.url); status != 0 {
+		t.Fatal(err)
+	}
+	_, metrics := get(t, gateway.url+"/metrics")
+	configure := readPage(t, "docs/configure.md")
+	for _, c := range describedCommands(t.Context()) {
+		for _, f := range c.all() {
+			variable := mcpool.EnvPrefix + strings.ToUpper(strings.ReplaceAll(f.name, "-", "_"))
+			if c.name == "serve" && !strings.Contains(configure, "\n| `--"+f.name+"` |") && !strings.Contains(configure, "| `"+variable+"` |") {
+				t.Errorf("docs/configure.md has neither a row of --%s nor one with %s", f.name, variable)
+			}
+		}
+	}
 	code := regexp.MustCompile("`[^`\n]+`")
 	for _, page := range guidePages(t) {
 		text := regexp.MustCompile("(?s)```.*?```").ReplaceAllString(readPage(t, page), "")
 		for _, span := range code.FindAllString(text, -1) {
 			if match := regexp.MustCompile("^`mcpool ([a-z]+)").FindStringSubmatch(span); match != nil && !slices.Contains(commands, match[1]) {
 				t.Errorf("%s: there is no command %s", page, match[1])
+			}
+			if metric := regexp.MustCompile(`^` + "`" + `mcpool_[a-z_]+[a-z]`).FindString(span); metric != "" && !strings.Contains(metrics, "# TYPE "+metric[1:]+" ") {
+				t.Errorf("%s: there is no metric %s", page, metric[1:])
 			}
 			for _, flag := range regexp.MustCompile(`--[a-z][a-z-]*[a-z]`).FindAllString(span, -1) {
 				if !slices.Contains(flags, flag) && !strings.Contains(span, flag+"-") {
