@@ -107,7 +107,7 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 	if err != nil {
 		return rpc.Answer{}, err
 	}
-	for {
+	for first := true; ; first = false {
 		waited, err := a.terms.keepQuiet(ctx, &a.call.Caller, a.budget)
 		if err != nil {
 			return rpc.Answer{}, err
@@ -116,6 +116,9 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 		lease, err := a.pool.acquire(ctx, a.terms, &a.call.Caller, Slot, a.budget)
 		if err != nil {
 			return rpc.Answer{}, err
+		}
+		if first {
+			a.pool.carried.Add(1)
 		}
 		a.budget -= lease.Waited()
 		start, err := a.check(ctx, lease.Conn())

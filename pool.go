@@ -53,7 +53,7 @@ type Pool struct {
 	unsettled unsettled    // leases with cancelled calls that the server may not have heard of
 	settling  atomic.Int64 // cancelled calls whose slots are not free yet
 
-	calls, errors, leaked, cacheHits atomic.Uint64
+	calls, carried, errors, leaked, cacheHits atomic.Uint64
 	retries                          retries
 	open, wait, call                 latency
 }
@@ -257,7 +257,7 @@ func (p *Pool) Stats() Stats {
 		Opens: map[OpenReason]uint64{}, Closed: map[CloseReason]uint64{}, Retries: p.retries.counts(),
 		Acquired: now.Acquired, Released: now.Released, Waited: now.Waited, WaitTime: now.WaitTime,
 		AcquireFailures: now.AcquireFailures, Refused: now.Refused, LateBinds: now.LateBinds,
-		Calls: p.calls.Load(), CacheHits: p.cacheHits.Load(), Errors: p.errors.Load(),
+		Calls: p.calls.Load(), Carried: p.carried.Load(), CacheHits: p.cacheHits.Load(), Errors: p.errors.Load(),
 		BudgetSpent: p.budget.spent.Load(), OverBudget: p.budget.refused.Load(), Leaked: p.leaked.Load(),
 		HealthChecks: now.HealthChecks, HealthFailures: now.HealthFailures,
 		Open: p.open.snapshot(0), Wait: p.wait.snapshot(now.Acquired - now.Waited), Call: p.call.snapshot(0),
@@ -268,8 +268,8 @@ func (p *Pool) Stats() Stats {
 	for _, why := range CloseReasons() {
 		s.Closed[why] = now.Closed[slots.Reason(why)]
 	}
-	if s.Calls > s.Opened {
-		s.ReuseRatio = 1 - float64(s.Opened)/float64(s.Calls)
+	if s.Carried > s.Opened {
+		s.ReuseRatio = 1 - float64(s.Opened)/float64(s.Carried)
 	}
 	return s
 }

@@ -44,6 +44,7 @@ type Stats struct {
 	LateBinds       uint64 // waiters served by an old connection while a new one was being opened
 
 	Calls     uint64                 // calls made through the pool
+	Carried   uint64                 // of them, those that have had a connection
 	CacheHits uint64                 // of them, answered from what the server had said before
 	Errors    uint64                 // calls that got no answer, or an error of the protocol
 	Retries   map[RetryReason]uint64 // times a call was sent again
@@ -57,8 +58,9 @@ type Stats struct {
 	HealthChecks   uint64
 	HealthFailures uint64
 
-	// ReuseRatio is the share of calls that cost no connection of their own:
-	// 1 - Opened/Calls, 0 where that is negative or nothing was called.
+	// ReuseRatio is the share of the calls that have had a connection that cost
+	// none of their own: 1 - Opened/Carried, 0 where that is negative or there are
+	// none.
 	ReuseRatio float64
 
 	Open Latency // opening a connection

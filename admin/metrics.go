@@ -115,7 +115,7 @@ var metrics = []metric{
 	gauge("paused", "1 while the pool is paused.", func(s *mcpool.Stats) int { return one(s.Paused) }),
 	gauge("waiting", "Callers waiting for a slot.", func(s *mcpool.Stats) int { return s.Waiting }),
 	gauge("oldest_wait_seconds", "How long the first waiting caller has waited.", func(s *mcpool.Stats) float64 { return s.OldestWait.Seconds() }),
-	gauge("reuse_ratio", "Share of calls that cost no connection of their own.", func(s *mcpool.Stats) float64 { return s.ReuseRatio }),
+	gauge("reuse_ratio", "Share of the calls that had a connection that cost none of their own.", func(s *mcpool.Stats) float64 { return s.ReuseRatio }),
 
 	counter("opened", "Connections opened.", func(s *mcpool.Stats) uint64 { return s.Opened }),
 	counter("opens_elided", "Openings not needed any more when they were to begin.", func(s *mcpool.Stats) uint64 { return s.OpensElided }),
@@ -130,6 +130,7 @@ var metrics = []metric{
 	counter("refused", "Callers who were not let wait.", func(s *mcpool.Stats) uint64 { return s.Refused }),
 	counter("late_binds", "Waiters served by an old connection while a new one was being opened.", func(s *mcpool.Stats) uint64 { return s.LateBinds }),
 	counter("calls", "Calls made through the pool.", func(s *mcpool.Stats) uint64 { return s.Calls }),
+	counter("carried", "Calls that have had a connection.", func(s *mcpool.Stats) uint64 { return s.Carried }),
 	counter("cache_hits", "Calls answered from what the server had said before.", func(s *mcpool.Stats) uint64 { return s.CacheHits }),
 	counter("errors", "Calls that got no answer, or an error of the protocol.", func(s *mcpool.Stats) uint64 { return s.Errors }),
 	counter("budget_spent", "Times that a call was sent again although it may have run.", func(s *mcpool.Stats) uint64 { return s.BudgetSpent }),

@@ -82,6 +82,7 @@ type statsStatus struct {
 	LateBinds       uint64  `json:"late_binds"`
 
 	Calls       uint64                        `json:"calls"`
+	Carried     uint64                        `json:"carried"`
 	CacheHits   uint64                        `json:"cache_hits"`
 	Errors      uint64                        `json:"errors"`
 	Retries     map[mcpool.RetryReason]uint64 `json:"retries"`
@@ -176,7 +177,7 @@ func statusOf(s mcpool.Stats) statsStatus {
 		Acquired: s.Acquired, Released: s.Released, Waited: s.Waited,
 		WaitTime: s.WaitTime.Seconds(), AcquireFailures: s.AcquireFailures,
 		Refused: s.Refused, LateBinds: s.LateBinds,
-		Calls: s.Calls, CacheHits: s.CacheHits, Errors: s.Errors, Retries: s.Retries,
+		Calls: s.Calls, Carried: s.Carried, CacheHits: s.CacheHits, Errors: s.Errors, Retries: s.Retries,
 		BudgetSpent: s.BudgetSpent, OverBudget: s.OverBudget, Leaked: s.Leaked,
 		HealthChecks: s.HealthChecks, HealthFailures: s.HealthFailures,
 		ReuseRatio: s.ReuseRatio,

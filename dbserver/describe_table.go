@@ -100,6 +100,9 @@ func writeDescription(b *strings.Builder, d *engine.Description) {
 	for _, c := range d.Checks {
 		fmt.Fprintf(b, "check %s\n", result.TSV(c))
 	}
+	for _, n := range d.Notices {
+		b.WriteString(n + "\n")
+	}
 }
 
 func writeValues(b *strings.Builder, what string, values []string) {

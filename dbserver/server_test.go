@@ -305,6 +305,7 @@ func TestWrongArgumentsAreToolErrors(t *testing.T) {
 		{"read_data", `{"query":"SELECT ?","params":[9223372036854775808]}`, "9223372036854775808"},
 		{"read_data", `{"query":"SELECT ?","params":[1e999]}`, "1e999"},
 		{"read_data", `{"query":"SELECT 1\u0000; DROP TABLE sales"}`, "zero byte"},
+		{"explain_query", `{"query":"\u0000SELECT 1"}`, "zero byte"},
 	} {
 		a := call(t, s, c.tool, json.RawMessage(c.arguments))
 		wantCode(t, a, engine.InvalidArgument)

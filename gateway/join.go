@@ -93,7 +93,9 @@ func (g *Gateway) join(v *visit) {
 	}
 	// net/http ends the request's context when nothing more comes of the client;
 	// what it has asked before is still answered.
-	if err := g.serveLines(context.WithoutCancel(v.r.Context()), v.endpoint, v.principal, buffered.Reader, out, g.draining.Done()); err != nil {
+	ctx, release := g.admitted.hold(context.WithoutCancel(v.r.Context()), v)
+	defer release()
+	if err := g.serveLines(ctx, v.endpoint, v.principal, buffered.Reader, out, g.draining.Done()); err != nil {
 		g.log.Debug("a client that joined is gone", logError, err)
 		return
 	}

@@ -238,7 +238,7 @@ func (r *relay) run(ctx context.Context, grace time.Duration, lines <-chan line,
 			}
 			r.lost()
 			switch {
-			case done == nil:
+			case ctx.Err() != nil:
 				r.fail(errClosed)
 			case !r.ending || len(r.unanswered) > 0:
 				wait.Reset(relayWait)

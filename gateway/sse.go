@@ -42,7 +42,13 @@ type visitors struct {
 // openSSE serves a client: the answers to what it posts come on the stream that
 // this opens.
 func (g *Gateway) openSSE(v *visit) {
-	ctx, cancel := context.WithCancelCause(v.r.Context())
+	if g.leaving.Err() != nil {
+		startEvents(v.w) // and no more: the client has come back on the connection that it had
+		return
+	}
+	held, release := g.admitted.hold(v.r.Context(), v)
+	defer release()
+	ctx, cancel := context.WithCancelCause(held)
 	id := g.name + "." + rand.Text()
 	out := newStream("")
 	client := &visitor{talk: g.newTalk(v.endpoint, v.principal, "sse", out), stream: out, ctx: ctx}

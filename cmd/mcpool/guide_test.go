@@ -23,7 +23,6 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/goccy/go-yaml"
 
-	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/config"
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
@@ -49,9 +48,8 @@ var awaited = map[string]string{
 //	console          commands behind "$ ", each with what it prints; … stands for any text, alone on a line for any lines
 //	yaml, json       a configuration of mcpool, which has to be good; a client's on the pages of clients
 //	go               a program, which is run
-//	toml, ini        a client's configuration, a unit of systemd
+//	toml             a client's configuration
 //	python           a program, which has to be Python
-//	text             anything else
 //
 // A first line that is a comment with the name of a file is that file. Commands
 // run in one folder for each page. 127.0.0.1:7432 is wherever the gateway of the page
@@ -236,12 +234,6 @@ func (g *guide) do(t *testing.T, f fence) {
 		if _, err := toml.Decode(f.text, &value); err != nil {
 			t.Errorf("%s: %v", f.place, err)
 		}
-	case "ini":
-		for line := range strings.Lines(f.text) {
-			if !regexp.MustCompile(`^(#.*|\[\w+\]|\w+=.*|)\n$`).MatchString(line) {
-				t.Errorf("%s: %q is no line of a unit", f.place, line)
-			}
-		}
 	case "go":
 		g.program(t, f)
 	case "python":
@@ -254,7 +246,6 @@ func (g *guide) do(t *testing.T, f fence) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v, %s", f.place, err, out)
 		}
-	case "text":
 	default:
 		t.Errorf("%s: nobody knows what to do with %q", f.place, f.language)
 	}
@@ -273,7 +264,7 @@ func commandsOf(text string) (commands []string) {
 
 var (
 	guideSecret  = regexp.MustCompile(`/(?:run/secrets|etc/mcpool|var/log/mcpool)/([\w.-]+)`)
-	guideAddress = regexp.MustCompile(`(127\.0\.0\.1|localhost|0\.0\.0\.0|mcp\.example\.com):(\d{2,})`)
+	guideAddress = regexp.MustCompile(`(127\.0\.0\.1|localhost|0\.0\.0\.0):(\d{2,})`)
 	guideListen  = regexp.MustCompile(`--listen (\S+):(\d+)`)
 	guideClient  = regexp.MustCompile(`\bmcpool (tools|call|show|pause|resume|drain|reset|kill|reload|health)\b`)
 	guideSource  = regexp.MustCompile(`\bgo run \./cmd/mcpool\b`)
@@ -493,7 +484,7 @@ func (g *guide) program(t *testing.T, f fence) {
 }
 
 // TestGuideNamesWhatThereIs holds that commands, flags and metrics in the text of a
-// page are some of this program, and that docs/configure.md has all flags of serve.
+// page are some of this program, and that those of serve and db are in its tables.
 func TestGuideNamesWhatThereIs(t *testing.T) {
 	var commands, flags []string
 	for _, c := range describedCommands(t.Context()) {
@@ -508,12 +499,15 @@ func TestGuideNamesWhatThereIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, metrics := get(t, gateway.url+"/metrics")
-	configure := readPage(t, "docs/configure.md")
+	pages := readPage(t, "docs/configure.md") + readPage(t, "docs/database.md")
 	for _, c := range describedCommands(t.Context()) {
 		for _, f := range c.all() {
-			variable := mcpool.EnvPrefix + strings.ToUpper(strings.ReplaceAll(f.name, "-", "_"))
-			if c.name == "serve" && !strings.Contains(configure, "\n| `--"+f.name+"` |") && !strings.Contains(configure, "| `"+variable+"` |") {
-				t.Errorf("docs/configure.md has neither a row of --%s nor one with %s", f.name, variable)
+			row := "\n| `--" + f.name + "` |"
+			if variable := c.variables[f.name]; variable != "" {
+				row = "| `" + variable + "` |"
+			}
+			if (c.name == "serve" || c.name == "db") && !strings.Contains(pages, row) {
+				t.Errorf("docs/configure.md and docs/database.md have no row %q, for --%s of %s", row, f.name, c.name)
 			}
 		}
 	}

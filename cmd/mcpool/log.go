@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -61,11 +60,7 @@ var logUsage = map[string]string{
 
 // log adds the flags of a log to those that are given.
 func (f *flags) log(given map[string]string) {
-	tried := config.Log{}
 	for _, name := range config.LogSettingNames() {
-		f.Func(strings.ReplaceAll(name, "_", "-"), logUsage[name], func(s string) error {
-			given[name] = s
-			return tried.Set(name, s)
-		})
+		f.setting(name, logUsage[name], given)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
@@ -130,7 +131,7 @@ func enumValues(typ string) []string {
 func readKeys(c *conn, t *engine.Description) error {
 	read := func(to *[]engine.Key, where, other string) error {
 		last := ""
-		return c.query(`SELECT table_schema, table_name, constraint_name, column_name, referenced_table_schema, referenced_table_name,
+		all, err := c.queryWithin(keysTime, `table_schema, table_name, constraint_name, column_name, referenced_table_schema, referenced_table_name,
 				referenced_column_name
 			FROM information_schema.key_column_usage
 			WHERE `+where+` AND referenced_table_name IS NOT NULL ORDER BY table_schema, table_name, constraint_name, ordinal_position`,
@@ -150,12 +151,20 @@ func readKeys(c *conn, t *engine.Description) error {
 				k.Columns, k.Referenced = append(k.Columns, text(row[3])), append(k.Referenced, text(row[6]))
 				return nil
 			})
+		if err == nil && !all {
+			t.Notices = append(t.Notices, fmt.Sprintf("there may be more %s tables: the database could not tell all in %v", other, keysTime))
+		}
+		return err
 	}
 	if err := read(&t.ForeignKeys, "table_schema = ? AND table_name = ?", "referenced"); err != nil {
 		return err
 	}
 	return read(&t.ReferencedBy, "referenced_table_schema = ? AND referenced_table_name = ?", "referring")
 }
+
+// keysTime is how long foreign keys are looked for. To find those that refer to
+// a table MariaDB opens all tables that there are.
+const keysTime = 2 * time.Second
 
 func readIndexes(c *conn, t *engine.Description) error {
 	return c.query(`SELECT index_name, non_unique, column_name, sub_part FROM information_schema.statistics
