@@ -38,7 +38,7 @@
 // which is read again when it is replaced. A url such as
 // http+unix://%2Frun%2Fmcp.sock/mcp is one of a Unix socket. close_grace is how
 // long a command has to exit before it is told to, and before it is killed, in
-// seconds (0.5) or as a duration ("500ms"); 0 means the default.
+// seconds (0.3) or as a duration ("300ms"); 0 means the default.
 // max_message_bytes bounds one message of the server, see [mcpool.Server].
 //
 // An entry with
@@ -181,11 +181,8 @@
 //
 //	otlp_endpoint  URL of the collector, such as http://localhost:4318
 //	headers_file   a file with headers for it, one on a line as "Name: value"
-//	sample_ratio   share of traces that are recorded, of those that no client began: 0.1
-//	service_name   what the collector is told as our name: mcpool
-//
-// Flags (--telemetry-otlp-endpoint) and the environment
-// (MCP_POOL_TELEMETRY_OTLP_ENDPOINT) beat the file.
+//	sample_ratio   share of traces that are recorded, of those that no client began; all where not given
+//	service_name   what the collector is told as our name; mcpool where not given
 package config
 
 import (

@@ -15,7 +15,7 @@ import (
 )
 
 // withoutVariables are the flags that the environment does not set, by their
-// commands. docs/operating.md says why.
+// commands. docs/configure.md says why.
 var withoutVariables = map[string][]string{
 	"serve":  {"check", "stdio", "key-file"},
 	"db":     {},
@@ -24,7 +24,7 @@ var withoutVariables = map[string][]string{
 
 // TestEachFlagIsAlsoAVariable walks the flags of the commands that have settings.
 func TestEachFlagIsAlsoAVariable(t *testing.T) {
-	guide, err := os.ReadFile(filepath.Join("..", "..", "docs", "operating.md"))
+	guide, err := os.ReadFile(filepath.Join("..", "..", "docs", "configure.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestEachFlagIsAlsoAVariable(t *testing.T) {
 					t.Errorf("--%s of %s is set by %s", f.Name, c.name, variable)
 				}
 				if c.name == "serve" && !strings.Contains(string(guide), "| `--"+f.Name+"`") {
-					t.Errorf("docs/operating.md does not say why --%s has no variable", f.Name)
+					t.Errorf("docs/configure.md does not say why --%s has no variable", f.Name)
 				}
 			case variable == "":
 				t.Errorf("--%s of %s is set by no variable, and there is no reason for that", f.Name, c.name)
