@@ -107,7 +107,10 @@ func (r *reader) database(entry *node, taken map[string]*node) dbserver.Database
 		case "password_file":
 			path := r.file(n)
 			d.Password = PasswordFile(path)
-			r.passwordFiles = append(r.passwordFiles, d.Name+"="+path)
+			if r.passwordFiles == nil {
+				r.passwordFiles = make(map[string]string)
+			}
+			r.passwordFiles[d.Name] = path
 		case "engine":
 			d.Engine = r.oneOf(n, dbserver.SQLite, dbserver.Postgres, dbserver.MySQL, dbserver.SQLServer)
 		case "description":
