@@ -216,7 +216,7 @@ func fromGemini(entry map[string]any) (map[string]any, error) {
 func offInGemini(file *clientFile, name string) bool {
 	same := func(other any) bool {
 		text, is := other.(string)
-		return is && strings.ToLower(strings.TrimSpace(text)) == strings.ToLower(strings.TrimSpace(name))
+		return is && strings.EqualFold(strings.TrimSpace(text), strings.TrimSpace(name))
 	}
 	settings, _ := file.all["mcp"].(map[string]any)
 	allowed, some := settings["allowed"].([]any)
@@ -251,7 +251,7 @@ func asks(entry map[string]any) bool {
 
 func fromCodex(entry map[string]any) (map[string]any, error) {
 	if asks(entry) {
-		return nil, errors.New("Codex asks before its tools are called, and would not for those of the pool")
+		return nil, errors.New("its tools are called after its user was asked, who would not be for those of the pool")
 	}
 	exactly(entry, "enabled_tools", "disabled_tools")
 	if entry["enabled"] == false {
