@@ -136,7 +136,7 @@ func (l Lease) Release() {
 		return
 	}
 	if l.pool.unsettled.n.Load() == 0 {
-		l.slot.Release()
+		l.pool.release(l.slot)
 		return
 	}
 	heard, first := l.pool.unsettled.release(l.slot)

@@ -273,7 +273,7 @@ func TestPoolMetrics(t *testing.T) {
 		all.Wait()
 		call(t.Context(), p, nobody, "no such tool", "5")
 		end := p.Stats()
-		if end.Calls != 5 || end.Errors != 1 || end.Acquired != 5 || end.Released != 5 || end.Waited != 4 ||
+		if end.Calls != 5 || end.Errors != 1 || end.Acquires[mcpool.AcquireOK] != 5 || end.Released != 5 || end.Waited != 4 ||
 			end.WaitTime != (2+3+4+5)*time.Second || end.Opened != 1 || end.Idle != 1 || end.InUse != 0 {
 			t.Errorf("at rest: %+v", end)
 		}
@@ -544,9 +544,9 @@ func TestRetriesHaveABudget(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if stats := p.Stats(); stats.RetriesTotal() != 247 || stats.OverBudget != 753 {
+		if stats := p.Stats(); stats.RetriesTotal() != 247 || stats.RetryBudgetExhausted != 753 {
 			// 48 there are at the start, so the first call earns nothing.
-			t.Errorf("%d retries, %d over budget; want 247 and 753", stats.RetriesTotal(), stats.OverBudget)
+			t.Errorf("%d retries, %d over budget; want 247 and 753", stats.RetriesTotal(), stats.RetryBudgetExhausted)
 		}
 		closePool(t, p)
 	})

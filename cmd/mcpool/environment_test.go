@@ -230,3 +230,19 @@ func TestADSNOnTheCommandLineIsWhatIsServed(t *testing.T) {
 		t.Errorf("it has %q", got)
 	}
 }
+
+// TestHowAProgramIsToldWhereToListenMakesNoOtherConfiguration: programs join one
+// gateway, one by a flag and the other by the environment.
+func TestHowAProgramIsToldWhereToListenMakesNoOtherConfiguration(t *testing.T) {
+	s := &service{file: "mcp.json", key: make([]byte, 32)}
+	by := s.fingerprint(nil)
+	t.Setenv("MCP_POOL_LISTEN", "127.0.0.1:7433")
+	t.Setenv("MCP_POOL_CONFIG", "mcp.json")
+	if s.fingerprint(nil) != by {
+		t.Error("where it listens makes another configuration")
+	}
+	t.Setenv("MCP_POOL_MAX_WAITING", "7")
+	if s.fingerprint(nil) == by {
+		t.Error("a setting makes no other configuration")
+	}
+}

@@ -5,13 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
-	"github.com/mcpool-dev/mcpool/admin"
 	"github.com/mcpool-dev/mcpool/config"
 )
 
@@ -50,87 +47,20 @@ func newFlags(std stdio, usage, about string) *flags {
 	return f
 }
 
-// environment has variables set the flags that are settings of the program, in
-// which prefix is before their names.
-func (f *flags) environment(prefix string) {
-	f.VisitAll(func(one *flag.Flag) {
-		if setting := prefix + settingOf(one.Name); slices.Contains(config.ProgramSettingNames(), setting) {
-			f.own = append(f.own, one.Name)
-			f.variables[one.Name] = config.Variable(setting)
-		}
-	})
-}
-
-// settingOf is the name of the setting that a flag sets.
-func settingOf(flag string) string { return strings.ReplaceAll(flag, "-", "_") }
-
 // parse reads flags and arguments in any order, and then the environment, for what
 // flags have not set. There may be at most so many arguments.
 func (f *flags) parse(args []string, most int) error {
-	f.VisitAll(func(one *flag.Flag) {
-		if variable := f.variables[one.Name]; variable != "" {
-			one.Usage += " [" + variable + "]"
-		}
-	})
+	f.nameVariables()
 	if err := f.parseLine(args, most); err != nil {
 		return err
 	}
-	given := map[string]bool{}
-	f.Visit(func(one *flag.Flag) { given[one.Name] = true })
-	if slices.ContainsFunc(f.either, func(name string) bool { return given[name] }) {
-		for _, name := range f.either {
-			given[name] = true
-		}
-	}
-	var errs []error
-	for _, name := range f.own {
-		value := os.Getenv(f.variables[name])
-		if value == "" || given[name] {
-			continue
-		}
-		one := f.Lookup(name)
-		if err := one.Value.Set(value); err != nil {
-			if isSwitch(one) {
-				err = errors.New("want true or false")
-			}
-			errs = append(errs, fmt.Errorf("environment %s: value %q: %w", f.variables[name], value, err))
-		}
-		f.outside[name] = true
-	}
-	return errors.Join(errs...)
+	return f.readVariables()
 }
 
 // isSwitch reports whether a flag takes no value.
 func isSwitch(one *flag.Flag) bool {
 	b, is := one.Value.(interface{ IsBoolFlag() bool })
 	return is && b.IsBoolFlag()
-}
-
-// called is what a flag is to be called in an error about its value.
-func (f *flags) called(name string) string {
-	if f.outside[name] {
-		return "environment " + f.variables[name]
-	}
-	return "--" + name
-}
-
-// ownSettings are the flags that are no settings of a configuration as settings,
-// with where they come from.
-func (f *flags) ownSettings() []admin.Setting {
-	given := map[string]bool{}
-	f.Visit(func(one *flag.Flag) { given[one.Name] = true })
-	var list []admin.Setting
-	for _, name := range f.own {
-		s := admin.Setting{Name: settingOf(name), Value: f.Lookup(name).Value.String(), Source: "default"}
-		switch {
-		case f.outside[name]:
-			s.Source = f.variables[name]
-		case given[name]:
-			s.Source = "flag " + s.Name
-		}
-		list = append(list, s)
-	}
-	return list
 }
 
 func (f *flags) parseLine(args []string, most int) error {

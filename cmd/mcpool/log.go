@@ -42,7 +42,7 @@ func (l *logger) set(conf config.Log) {
 func (l *logger) request(a gateway.Access) {
 	share := *l.share.Load()
 	failed := a.Status < http.StatusContinue || a.Status >= http.StatusBadRequest
-	if share == 0 || !failed && share < 1 && rand.Float64() >= share {
+	if share == 0 || !failed && share < 1 && rand.Float64() >= share { // #nosec G404 -- a sample
 		return
 	}
 	l.LogAttrs(context.Background(), slog.LevelInfo, "request",

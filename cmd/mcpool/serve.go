@@ -127,7 +127,7 @@ func (s *service) open(text []byte) (*opened, error) {
 		closeTelemetry(context.Background(), record)
 		return nil, err
 	}
-	o := &opened{service: s, asked: s.conf.Auth}
+	o := &opened{service: s, asked: s.conf.Auth, tried: text}
 	o.who.Store(who)
 	o.token.Store(s.token)
 	o.conf.Store(s.conf)

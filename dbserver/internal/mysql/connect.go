@@ -97,7 +97,7 @@ func (k *connector) open(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	if life := k.options.Pool.MaxLifetime; life > 0 {
-		c.expires = time.Now().Add(life - rand.N(life/10+1))
+		c.expires = time.Now().Add(life - rand.N(life/10+1)) // #nosec G404 -- to spread what would come together
 	}
 	return c, nil
 }

@@ -69,6 +69,9 @@ func (d *Database) Tables(ctx context.Context, who engine.Caller, f engine.Filte
 				break
 			}
 		}
+		if len(page.Tables) == 0 {
+			return d.missing(c)
+		}
 		if f.Detail < engine.Full {
 			return nil
 		}

@@ -143,7 +143,7 @@ func (p *pool) connect(ctx context.Context) (*conn, error) {
 	// together.
 	life := p.limits.MaxLifetime
 	if life > 0 {
-		life -= rand.N(life/10 + 1)
+		life -= rand.N(life/10 + 1) // #nosec G404 -- to spread what would come together
 	}
 	c.expires = time.Now().Add(life)
 	return c, nil

@@ -335,6 +335,23 @@ func TestWaitingForAConnectionIsTold(t *testing.T) {
 	<-done
 }
 
+func TestADroppedDatabase(t *testing.T) {
+	p := newDatabase(t)
+	d := p.reader(t, one)
+	read(t, d, "select 1")
+	p.Exec(t, "postgres", "DROP DATABASE "+p.database+" WITH (FORCE)")
+	for range 2 {
+		told := refused(t, d, "select 1", engine.Unreachable)
+		if told == nil || told.EngineCode != "3D000" || told.Retryable || !strings.Contains(told.Message, "does not exist") || !strings.Contains(told.Next, "does not exist") {
+			t.Errorf("got %+v", told)
+		}
+	}
+	if info, err := d.Info(t.Context(), someone); err != nil || info.Status != "down" || !strings.Contains(info.LastError, "does not exist") {
+		t.Errorf("got %+v, %v", info, err)
+	}
+	p.Exec(t, "postgres", "CREATE DATABASE "+p.database)
+}
+
 func TestManyCallersOverFewConnections(t *testing.T) {
 	p := newDatabase(t)
 	d := p.reader(t, func(o *engine.Options) { o.Pool.AcquireTimeout = time.Minute })

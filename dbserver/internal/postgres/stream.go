@@ -107,7 +107,7 @@ func (r *row) split(message []byte) error {
 		if len(rest) < 4 {
 			return errMessage
 		}
-		n := int(int32(binary.BigEndian.Uint32(rest)))
+		n := int(int32(binary.BigEndian.Uint32(rest))) // #nosec G115 -- signed on the wire: -1 is NULL
 		if rest = rest[4:]; n > len(rest) {
 			return errMessage
 		}
@@ -140,7 +140,7 @@ func (s *stream) cut(r *row) error {
 		if _, err := io.ReadFull(s.in, size[:]); err != nil {
 			return err
 		}
-		n := int(int32(binary.BigEndian.Uint32(size[:])))
+		n := int(int32(binary.BigEndian.Uint32(size[:]))) // #nosec G115 -- signed on the wire: -1 is NULL
 		if rest -= max(n, 0); rest < 0 {
 			return errMessage
 		}

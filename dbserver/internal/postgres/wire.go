@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -55,12 +56,17 @@ func (w *wire) fetch(first, most int) {
 	}
 	f := w.pg.Frontend()
 	f.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: portal})
-	f.SendExecute(&pgproto3.Execute{Portal: portal, MaxRows: uint32(first)})
+	f.SendExecute(&pgproto3.Execute{Portal: portal, MaxRows: atMost(first)})
 	if most == 0 || most > first {
 		f.Send(&pgproto3.Flush{})
-		f.SendExecute(&pgproto3.Execute{Portal: portal, MaxRows: uint32(max(most-first, 0))})
+		f.SendExecute(&pgproto3.Execute{Portal: portal, MaxRows: atMost(max(most-first, 0))})
 		w.split = true
 	}
+}
+
+// atMost is a number of rows as the protocol has it.
+func atMost(rows int) uint32 {
+	return uint32(min(rows, math.MaxInt32)) // #nosec G115 -- bounded, and never negative
 }
 
 // sync queues a point of synchronization: behind an error the server goes on
