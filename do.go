@@ -161,7 +161,7 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 		}
 		a.pool.retries.add(why)
 		if a.mayHaveRun {
-			wait := retryPause + rand.N(retryPause)
+			wait := retryPause + rand.N(retryPause) // #nosec G404 -- to spread what would come together
 			if failure.Fate != transport.MayHaveRun {
 				a.budget -= wait
 			}

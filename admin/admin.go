@@ -157,5 +157,5 @@ func readOnly(h http.Handler) http.Handler {
 func say(w http.ResponseWriter, status int, line string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
-	io.WriteString(w, line+"\n")
+	_, _ = io.WriteString(w, line+"\n") // to a client that may be gone
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -106,7 +107,10 @@ func (r *reader) database(entry *node, taken map[string]*node) dbserver.Database
 		case "password_file":
 			path := r.file(n)
 			d.Password = PasswordFile(path)
-			r.passwordFiles = append(r.passwordFiles, d.Name+"="+path)
+			if r.passwordFiles == nil {
+				r.passwordFiles = make(map[string]string)
+			}
+			r.passwordFiles[d.Name] = path
 		case "engine":
 			d.Engine = r.oneOf(n, dbserver.SQLite, dbserver.Postgres, dbserver.MySQL, dbserver.SQLServer)
 		case "description":
@@ -313,7 +317,7 @@ func PasswordFile(path string) func() (string, error) {
 	return func() (string, error) {
 		data, err := os.ReadFile(path)
 		if err != nil {
-			return "", withoutPath(err)
+			return "", fmt.Errorf("the file with its password cannot be read: %w", withoutPath(err))
 		}
 		return strings.TrimRight(string(data), "\r\n"), nil
 	}

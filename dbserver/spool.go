@@ -31,6 +31,7 @@ type spool struct {
 	id       uint64
 	spools   *spools
 	database *database
+	log      *slog.Logger
 	who      string          // the principal whose rows they are
 	columns  []result.Column // as the first page has them
 	first    int             // rows of the first page
@@ -76,7 +77,7 @@ func (s *spool) add(row, text []byte, cut, invalid int) bool {
 		return false
 	}
 	for _, n := range [...]int{len(row), len(text), cut, invalid} {
-		s.tail = binary.BigEndian.AppendUint32(s.tail, uint32(n))
+		s.tail = binary.BigEndian.AppendUint32(s.tail, uint32(n)) // #nosec G115 -- a row fits the spool, which has less than 1 GiB
 	}
 	s.tail = append(append(s.tail, row...), text...)
 	s.rows++
@@ -119,7 +120,7 @@ func (s *spool) flush() bool {
 
 // fail notes that no more rows can be kept.
 func (s *spool) fail(err error) bool {
-	s.spools.server.log.Warn("rows not kept", slog.String(keyDatabase, s.database.Name), slog.Any(keyError, err))
+	s.log.Warn("rows not kept", slog.String(keyDatabase, s.database.Name), slog.Any(keyError, err))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cut, s.err = byError, expired("the server could not keep more rows")

@@ -381,8 +381,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Leave ends the streams on which nothing is awaited, and those of clients over
 // HTTP+SSE when their calls are answered, so that clients come back to the
-// gateway that takes the place of this one. Calls are taken as before; Close ends
-// that.
+// gateway that takes the place of this one. Those that are opened after it end
+// at once. Calls are taken as before; Close ends that.
 func (g *Gateway) Leave() {
 	g.leave(errClosed)
 	g.standings.leave()

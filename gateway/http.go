@@ -155,6 +155,9 @@ func (g *Gateway) get(v *visit) {
 		refuse(v.w, http.StatusServiceUnavailable, rpc.Errorf(rpc.CodeInternal, "%v", err))
 		return
 	}
+	if g.leaving.Err() != nil {
+		st.end() // the client has come back on the connection that it had
+	}
 	defer st.read()()
 	from := st.stream.next()
 	if id, n := readEventID(last); id == st.stream.id {

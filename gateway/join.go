@@ -205,7 +205,7 @@ func Join(ctx context.Context, address, token string) (*Joined, error) {
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	response, in, err := askToJoin(conn, token)
 	if !stop() {
 		err = context.Cause(ctx)
@@ -213,7 +213,7 @@ func Join(ctx context.Context, address, token string) (*Joined, error) {
 	if err == nil && response.StatusCode == http.StatusSwitchingProtocols {
 		return &Joined{response.Header, conn, in}, nil
 	}
-	conn.Close() // and not the body, which might have no end
+	_ = conn.Close() // and not the body, which might have no end
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("join %s: %w", address, err)

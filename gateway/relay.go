@@ -238,7 +238,7 @@ func (r *relay) run(ctx context.Context, grace time.Duration, lines <-chan line,
 			}
 			r.lost()
 			switch {
-			case done == nil:
+			case ctx.Err() != nil:
 				r.fail(errClosed)
 			case !r.ending || len(r.unanswered) > 0:
 				wait.Reset(relayWait)
@@ -312,7 +312,7 @@ func (r *relay) stopSeeking(why error) error {
 	r.giveUp = nil
 	got := <-r.found
 	if got.joined != nil { // too late
-		got.joined.conn.Close()
+		_ = got.joined.conn.Close()
 	}
 	return cmp.Or(got.err, why)
 }
@@ -322,7 +322,7 @@ func (r *relay) unlink() {
 		close(r.link.out)
 	}
 	close(r.link.ended)
-	r.link.joined.conn.Close()
+	_ = r.link.joined.conn.Close()
 	r.link.work.Wait()
 	r.link = nil
 }

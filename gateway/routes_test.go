@@ -248,6 +248,15 @@ func TestLeaveEndsStreamsAndNoCall(t *testing.T) {
 		stream.rest() // which returns when they have ended
 		listens.rest()
 		older.rest()
+		// Who comes back on a connection that is still there comes here again.
+		for what, again := range map[string]*wire{
+			"a stream":        openStream(t, g, session),
+			"an older client": open(t, g, "GET", "/sse", "", "Accept", "text/event-stream"),
+		} {
+			if rest := again.rest(); again.status != 200 || len(rest) != 0 || !again.whole {
+				t.Errorf("%s that comes back: got %d, %v", what, again.status, rest)
+			}
+		}
 		if r := do(g, "POST", where, legacyCall); r.status != 404 {
 			t.Errorf("a client over HTTP+SSE that has not come back: got %s", r)
 		}

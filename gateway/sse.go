@@ -42,6 +42,10 @@ type visitors struct {
 // openSSE serves a client: the answers to what it posts come on the stream that
 // this opens.
 func (g *Gateway) openSSE(v *visit) {
+	if g.leaving.Err() != nil {
+		startEvents(v.w) // and no more: the client has come back on the connection that it had
+		return
+	}
 	held, release := g.admitted.hold(v.r.Context(), v)
 	defer release()
 	ctx, cancel := context.WithCancelCause(held)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -188,6 +189,13 @@ func (l *tally) add(client int) {
 	l.more = make(chan struct{})
 }
 
+// all returns the counts of now.
+func (l *tally) all() []int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.counts)
+}
+
 // least returns the fewest counts that a client has beyond those of before.
 func (l *tally) least(before []int) (int, <-chan struct{}) {
 	l.mu.Lock()
@@ -203,9 +211,7 @@ func (l *tally) least(before []int) (int, <-chan struct{}) {
 // them has begun after this.
 func (l *tally) awaitTwoOfEach(t testing.TB) {
 	t.Helper()
-	l.mu.Lock()
-	before := append([]int(nil), l.counts...)
-	l.mu.Unlock()
+	before := l.all()
 	deadline := time.After(patience)
 	for {
 		least, more := l.least(before)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/mcpool-dev/mcpool/admin"
 	"github.com/mcpool-dev/mcpool/internal/serving"
 )
 
@@ -40,6 +41,7 @@ func (s *service) reside(ctx context.Context, addr *net.TCPAddr, text []byte) er
 	given, err := inherit()
 	if err == nil && given.listener != nil {
 		err = s.listen.inherited(given.listener, s.conf.Auth, s.conf.TLS, s.log.Logger)
+		s.shownAs("listen", func(one *admin.Setting) { one.Source = "the socket that the program was started with" })
 	}
 	if err != nil {
 		return err
@@ -61,9 +63,7 @@ func (s *service) reside(ctx context.Context, addr *net.TCPAddr, text []byte) er
 	work.Go(func() { r.keepWatchdog(alive) })
 	if s.file != "" {
 		work.Go(func() {
-			watch(ctx, func() ([]byte, error) { return readConfiguration(s.file) }, text, func(text []byte) {
-				_ = r.opened.change(func() ([]byte, error) { return text, nil }) // it is logged
-			})
+			watch(ctx, func() ([]byte, error) { return readConfiguration(s.file) }, text, r.opened.settled)
 		})
 	}
 	work.Go(func() { r.heed(ctx, signals, stop) })
@@ -101,7 +101,7 @@ func tellSystemd(log *slog.Logger, lines ...string) {
 func answers(ctx context.Context, scheme string, addr net.Addr) error {
 	transport := &http.Transport{
 		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // it is this process, and told nothing
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // #nosec G402 -- it is this process, and told nothing
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, addr.Network(), addr.String())

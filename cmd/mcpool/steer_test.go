@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,20 +88,34 @@ type load struct {
 	calls  atomic.Int64
 }
 
-// begin has clients call the tools write and echo of each server.
+// A caller calls a tool of mcptest on behalf of a client, for the call named id.
+type caller func(ctx context.Context, tool, id string) (session string, err error)
+
+// beginLoad has clients over HTTP, of both eras, call each server.
 func beginLoad(t testing.TB, url string, servers ...string) *load {
 	t.Helper()
-	l := &load{t: t, counts: newTally(steered)}
+	var callers []caller
 	for i := range steered {
 		h := web(t) // with connections of its own
 		h.Transport = onceSent{h.Transport}
-		endpoint := url + "/mcp/" + servers[i%len(servers)]
-		var call func(ctx context.Context, tool, id string) (string, error)
-		if i/len(servers)%2 == 0 {
-			call = connect(t, h, endpoint).call
-		} else {
-			call = (&modernClient{http: h, url: endpoint}).call
-		}
+		callers = append(callers, callerOf(t, h, url+"/mcp/"+servers[i%len(servers)], i/len(servers)%2 == 1))
+	}
+	return newLoad(t, callers)
+}
+
+// callerOf makes a client of an endpoint, of one of the eras.
+func callerOf(t testing.TB, h *http.Client, endpoint string, modern bool) caller {
+	t.Helper()
+	if modern {
+		return (&modernClient{http: h, url: endpoint}).call
+	}
+	return connect(t, h, endpoint).call
+}
+
+// newLoad has clients call the tools write and echo.
+func newLoad(t testing.TB, callers []caller) *load {
+	l := &load{t: t, counts: newTally(len(callers))}
+	for i, call := range callers {
 		l.all.Go(func() {
 			for j := 0; !l.over.Load(); j++ {
 				tool := []string{"write", "echo"}[j%2]
@@ -147,25 +163,21 @@ func (p *program) steer(t testing.TB, pid int, signal syscall.Signal) {
 	}
 }
 
+// reconfigure has a program read a file again that has another text, and waits
+// for that. The file may be read without a signal as well, before or after.
+func (p *program) reconfigure(t testing.TB, file, text string) {
+	t.Helper()
+	const done = `msg="configuration reloaded"`
+	replace(t, file, text)
+	before := strings.Count(p.err.String(), done)
+	p.steer(t, p.process.Pid, syscall.SIGHUP)
+	p.times(t, done, before+1)
+}
+
 // times waits until something was logged so many times.
 func (p *program) times(t testing.TB, what string, n int) {
 	t.Helper()
 	p.await(t, &p.err, fmt.Sprintf(`(?s)(%s.*){%d}`, what, n))
-}
-
-// restarted has the process with a pid restarted, and returns the pid of the
-// new one, which is ended with the test.
-func (p *program) restarted(t testing.TB, pid, round int) int {
-	t.Helper()
-	p.steer(t, pid, syscall.SIGUSR2)
-	p.times(t, `taken the place of this one" pid=\d+\n`, round)
-	said := strings.Split(p.err.String(), `taken the place of this one" pid=`)
-	number, _, _ := strings.Cut(said[len(said)-1], "\n")
-	next, err := strconv.Atoi(number)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return next
 }
 
 // awaitEnds waits until so many children have ended.
@@ -191,8 +203,7 @@ func TestReloadUnderLoadFailsNoCall(t *testing.T) {
 	legacy, modern := &mcptest.Server{CallDelay: 2 * time.Millisecond}, &mcptest.Server{CallDelay: 2 * time.Millisecond, Modern: true}
 	moved := &mcptest.Server{CallDelay: 2 * time.Millisecond}
 	at, there, elsewhere := upstream(t, legacy), upstream(t, modern), upstream(t, moved)
-	shared := func(entry string) string { return strings.Replace(entry, "{", `{"pool": {"sharing": "shared"}, `, 1) }
-	child := shared(w.child(mcptest.Normal))
+	child := sharedEntry(w.child(mcptest.Normal))
 	file := configure(t, "mcp.json", "%s", calm(at, there, child))
 	p := serveChild(t, "--config", file)
 	l := beginLoad(t, p.url, "shared", "principal", "stdio")
@@ -205,9 +216,7 @@ func TestReloadUnderLoadFailsNoCall(t *testing.T) {
 		strings.Replace(calm(at, there, child), `{"mcpServers": {`, `{"limits": {"max_connections": 500}, "mcpServers": {`, 1),      // others all
 		strings.Replace(calm(at, there, child), `"mcpServers": {`, `"mcpServers": {"fresh": {"url": "`+elsewhere+`"}, `, 1),         // all again, and one more
 	} {
-		replace(t, file, next)
-		p.steer(t, p.process.Pid, syscall.SIGHUP)
-		p.times(t, `msg="configuration reloaded"`, round+1)
+		p.reconfigure(t, file, next)
 		l.goOn()
 		if round == 2 {
 			if s := p.pool(t, "principal").Stats; s.Opened != opened {
@@ -225,49 +234,73 @@ func TestReloadUnderLoadFailsNoCall(t *testing.T) {
 	w.awaitEnds(t, w.started())
 }
 
-// TestRestartUnderLoadFailsNoCall restarts the program while clients call, twice.
-func TestRestartUnderLoadFailsNoCall(t *testing.T) {
-	w := newWitness(t)
-	legacy, modern := &mcptest.Server{CallDelay: 2 * time.Millisecond}, &mcptest.Server{CallDelay: 2 * time.Millisecond, Modern: true}
-	child := strings.Replace(w.child(mcptest.Normal), "{", `{"pool": {"sharing": "shared"}, `, 1)
-	file := configure(t, "mcp.json", "%s", calm(upstream(t, legacy), upstream(t, modern), child))
-	p := serveChild(t, "--config", file)
-	l := beginLoad(t, p.url, "shared", "principal", "stdio")
-	pid := p.process.Pid
-	for round := range 2 {
-		l.goOn()
-		next := p.restarted(t, pid, round+1)
-		p.stop = func() { _ = syscall.Kill(next, syscall.SIGTERM) }
-		l.goOn()
-		p.times(t, "msg=stopped", round+1) // though it has clients that would go on with it
-		pid = next
+// TestReloadUnderLoadOfPrincipals has servers with sessions, each of which is of
+// one principal, cycled while principals call. None meets the session of another,
+// and none of those that were opened is left.
+func TestReloadUnderLoadOfPrincipals(t *testing.T) {
+	w, first, moved := newWitness(t), slowed(false), slowed(false)
+	at, elsewhere := upstream(t, first), upstream(t, moved)
+	child := strings.Replace(w.child(mcptest.Normal), "{", `{"pool": {"sharing": "principal"}, `, 1)
+	keys, lines := make([]string, 4), make([]string, 4)
+	for i := range keys {
+		keys[i], lines[i] = issueKey(t, fmt.Sprint("principal", i))
 	}
+	keyFile := configure(t, "keys", "%s\n", strings.Join(lines, "\n"))
+	config := func(url, pool, child string) string {
+		return fmt.Sprintf(`{"mcpServers": {"web": {"url": %q, "pool": {"sharing": "principal"%s}}, "stdio": %s}, "auth": {"key_file": %q}}`, url, pool, child, keyFile)
+	}
+	file := configure(t, "mcp.json", "%s", config(at, "", child))
+	p := serveChild(t, "--config", file)
+
+	type meeting struct{ principal, session, call string }
+	met := make([][]meeting, steered) // by client
+	var callers []caller
+	for i := range steered {
+		h := web(t)
+		h.Transport = bearing{onceSent{h.Transport}, keys[i%4]}
+		call := callerOf(t, h, p.url+"/mcp/"+[]string{"web", "stdio"}[i/4%2], i/8%2 == 1)
+		callers = append(callers, func(ctx context.Context, tool, id string) (string, error) {
+			session, err := call(ctx, tool, id)
+			if session != "" { // which a modern client is not told
+				met[i] = append(met[i], meeting{fmt.Sprint("principal", i%4), session, id})
+			}
+			return session, err
+		})
+	}
+	l := newLoad(t, callers)
 	l.goOn()
+	for round, next := range []string{
+		config(at, `, "idle_timeout": 700`, child),                                             // other settings
+		config(elsewhere, `, "idle_timeout": 700`, child),                                      // elsewhere
+		config(elsewhere, "", strings.Replace(child, `"env": {`, `"env": {"ROUND": "2", `, 1)), // other children
+		config(at, "", child), // all as at first
+	} {
+		p.reconfigure(t, file, next)
+		l.goOn()
+		if n := first.Deletes(); round == 0 && n != 0 {
+			t.Errorf("other settings ended %d sessions", n)
+		}
+	}
 	l.end()
-	t.Logf("%d calls in 2 restarts", l.calls.Load())
+	owners, ofMoved := make(map[string]string), moved.Executions()
+	for _, m := range slices.Concat(met...) {
+		if ofMoved[m.call] > 0 {
+			m.session += " of the other server"
+		}
+		if owner := cmp.Or(owners[m.session], m.principal); owner != m.principal {
+			t.Errorf("%s met %s of %s", m.principal, m.session, owner)
+		}
+		owners[m.session] = m.principal
+	}
+	t.Logf("%d calls in 4 reloads, in %d sessions", l.calls.Load(), len(owners))
 	p.stop()
 	p.end(t)
 	w.awaitEnds(t, w.started())
-	if n := strings.Count(p.err.String(), "msg=stopped"); n != 3 {
-		t.Errorf("%d of 3 processes have stopped; they say\n%s", n, &p.err)
-	}
-}
-
-// A program that cannot start leaves the one there is where it is.
-func TestARestartThatFailsChangesNothing(t *testing.T) {
-	server := &mcptest.Server{}
-	file := configure(t, "mcp.json", `{"mcpServers": {"one": {"url": %q}}}`, upstream(t, server))
-	p := serveChild(t, "--config", file)
-	c := connect(t, web(t), p.url+"/mcp")
-	replace(t, file, "{")
-	p.await(t, &p.err, `msg="the configuration was not reloaded, and nothing has changed" error="`+file+`:1:`)
-	p.steer(t, p.process.Pid, syscall.SIGUSR2)
-	p.await(t, &p.err, `msg="not restarted: this process goes on" error="the new process did not serve \(EOF\): exit status 1"`)
-	if _, err := c.call(t.Context(), "echo", "after"); err != nil {
-		t.Error(err)
-	}
-	if n := server.Sessions(); n != 1 {
-		t.Errorf("%d connections", n)
+	ranOnce(t, first, moved)
+	for _, server := range []*mcptest.Server{first, moved} {
+		if opened, ended := server.Sessions(), server.Deletes(); opened < 4 || opened != ended {
+			t.Errorf("%d sessions were opened, and %d ended", opened, ended)
+		}
 	}
 }
 
@@ -424,7 +457,6 @@ func TestSystemd(t *testing.T) {
 	}
 	skip("READY=1")
 	next := p.restarted(t, p.process.Pid, 1)
-	p.stop = func() { _ = syscall.Kill(next, syscall.SIGTERM) }
 	if text := skip("READY=1\nMAINPID"); text != fmt.Sprintf("READY=1\nMAINPID=%d", next) {
 		t.Errorf("it tells %q", text)
 	}

@@ -141,6 +141,9 @@ func (w *Writer) Page() Page {
 // and how many were not UTF-8.
 func (w *Writer) Flaws() (cut, invalid int) { return w.cut, w.bad }
 
+// Rows is how many rows the page takes at most.
+func (w *Writer) Rows() int { return w.limits.Rows }
+
 // Wants reports whether another row is wanted.
 func (w *Writer) Wants() bool { return !w.ended }
 
@@ -215,6 +218,26 @@ func (w *Writer) Uint(v uint64) {
 		return
 	}
 	w.Decimal(strconv.FormatUint(v, 10))
+}
+
+// Digits adds an integer of at most 15 digits, or a floating-point number in the
+// fewest digits that mean it, as an engine has written it: with no exponent.
+func (w *Writer) Digits(v []byte, real bool) {
+	class, point := "INTEGER", ""
+	if real {
+		class = "REAL"
+		if bytes.IndexByte(v, '.') < 0 {
+			point = ".0"
+		}
+	}
+	switch {
+	case w.begin(class):
+	case w.partly():
+		w.partial(string(v) + point)
+	default:
+		w.page.Rows = append(append(w.page.Rows, v...), point...)
+		w.page.Text = append(append(w.page.Text, v...), point...)
+	}
 }
 
 func (w *Writer) number(digits []byte, quoted bool) {
