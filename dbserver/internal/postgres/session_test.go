@@ -416,8 +416,8 @@ func TestConnectionsEndWhenTheyAreOldOrIdle(t *testing.T) {
 type lateProxy struct {
 	address string
 	let     <-chan struct{}
-	open    func()         // lets them through
-	passed  sync.WaitGroup // requests that were let through and answered
+	open    func()        // lets them through
+	passed  chan struct{} // has one for each that was let through and answered
 }
 
 func newLateProxy(t testing.TB, server string) *lateProxy {
@@ -427,7 +427,7 @@ func newLateProxy(t testing.TB, server string) *lateProxy {
 		t.Fatal(err)
 	}
 	let := make(chan struct{})
-	p := &lateProxy{address: listener.Addr().String(), let: let, open: sync.OnceFunc(func() { close(let) })}
+	p := &lateProxy{address: listener.Addr().String(), let: let, passed: make(chan struct{}, 100), open: sync.OnceFunc(func() { close(let) })}
 	var work sync.WaitGroup
 	t.Cleanup(func() { p.open(); listener.Close(); work.Wait() })
 	work.Go(func() {
@@ -449,8 +449,7 @@ func (p *lateProxy) serve(client net.Conn, server string) {
 		return
 	}
 	if binary.BigEndian.Uint32(start[4:]) == 80877102 { // CancelRequest
-		p.passed.Add(1)
-		defer p.passed.Done()
+		defer func() { p.passed <- struct{}{} }()
 		<-p.let
 	}
 	upstream, err := net.Dial("tcp", server)
@@ -498,6 +497,6 @@ func TestALateCancelEndsNothingElse(t *testing.T) {
 		t.Error("a connection is used again that a request to cancel may reach yet")
 	}
 	proxy.open()
-	proxy.passed.Wait()
+	<-proxy.passed
 	read(t, d, "SELECT pg_backend_pid()")
 }
