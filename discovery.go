@@ -223,7 +223,7 @@ func rooted(text string) string {
 // wellKnown puts the suffix between host and path (RFC 8414, 3.1; RFC 9728,
 // 3.1).
 func wellKnown(u *url.URL, suffix string) string {
-	return origin(u).JoinPath(".well-known", suffix, strings.TrimSuffix(u.Path, "/")).String()
+	return origin(u).String() + "/.well-known/" + suffix + strings.TrimSuffix(u.EscapedPath(), "/")
 }
 
 func origin(u *url.URL) *url.URL { return &url.URL{Scheme: u.Scheme, Host: u.Host} }

@@ -107,7 +107,7 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 	if err != nil {
 		return rpc.Answer{}, err
 	}
-	for {
+	for first := true; ; first = false {
 		waited, err := a.terms.keepQuiet(ctx, &a.call.Caller, a.budget)
 		if err != nil {
 			return rpc.Answer{}, err
@@ -117,6 +117,9 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 		if err != nil {
 			return rpc.Answer{}, err
 		}
+		if first {
+			a.pool.carried.Add(1)
+		}
 		a.budget -= lease.Waited()
 		start, err := a.check(ctx, lease.Conn())
 		var answer rpc.Answer
@@ -124,12 +127,12 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 			answer, err = a.pool.send(ctx, a.terms, lease.Conn(), a.call, own, start)
 		}
 		if err == nil {
-			lease.Release()
+			a.pool.release(lease)
 			return answer, nil
 		}
 		failure := new(transport.Failure)
 		if !errors.As(err, &failure) {
-			lease.Release()
+			a.pool.release(lease)
 			return answer, err
 		}
 		switch {
@@ -158,7 +161,7 @@ func (a *attempt) run(ctx context.Context) (rpc.Answer, error) {
 		}
 		a.pool.retries.add(why)
 		if a.mayHaveRun {
-			wait := retryPause + rand.N(retryPause)
+			wait := retryPause + rand.N(retryPause) // #nosec G404 -- to spread what would come together
 			if failure.Fate != transport.MayHaveRun {
 				a.budget -= wait
 			}
@@ -243,8 +246,16 @@ func (p *Pool) settle(lease slots.Lease[group, *link], settled ...<-chan struct{
 }
 
 func (p *Pool) giveBack(lease slots.Lease[group, *link]) {
-	lease.Release()
+	p.release(lease)
 	p.unsettled.forget(lease)
+}
+
+// release gives a lease back, and notes how long it was held.
+func (p *Pool) release(lease slots.Lease[group, *link]) {
+	held := lease.Lasted()
+	if lease.Release() {
+		p.lease.add(held)
+	}
 }
 
 // owned reports whether the connection holds the state of the call's session.
@@ -333,6 +344,12 @@ func (p *Pool) acquireFor(ctx context.Context, t *terms, key *callersKey, who *r
 	}
 	if err != nil {
 		return lease, p.notAcquired(ctx, hooks, err)
+	}
+	switch {
+	case what == Whole:
+		p.pinnedLease.Add(1)
+	case key.whole:
+		p.pinnedCall.Add(1)
 	}
 	if hooks.AcquireEnd != nil {
 		hooks.AcquireEnd(ctx, AcquireEnd{Conn: lease.Conn().name, Waited: lease.Waited()})

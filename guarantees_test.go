@@ -2,13 +2,10 @@ package mcpool_test
 
 import (
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
-	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
@@ -62,43 +59,5 @@ func TestThreatsNameTests(t *testing.T) {
 	}
 	if rows < 20 {
 		t.Errorf("the table has %d rows", rows)
-	}
-}
-
-// TestREADMEProgramCompiles keeps the first program people copy true.
-func TestREADMEProgramCompiles(t *testing.T) {
-	text, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	program := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(text)
-	if program == nil {
-		t.Fatal("README.md has no program")
-	}
-	// Inside the module, so that the import is this tree; a folder beginning
-	// with an underscore is none of its packages.
-	dir, err := os.MkdirTemp(".", "_readme")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	if err := os.WriteFile(filepath.Join(dir, "main.go"), program[1], 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("go", "vet", "./"+dir).CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-}
-
-// TestREADMENamesEverySetting keeps the table of settings whole.
-func TestREADMENamesEverySetting(t *testing.T) {
-	text, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range append(mcpool.SettingNames(), "call_timeout") {
-		if row := "| `" + name + "` | `MCP_POOL_" + strings.ToUpper(name) + "` |"; !strings.Contains(string(text), row) {
-			t.Errorf("README.md has no row %q", row)
-		}
 	}
 }

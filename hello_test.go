@@ -126,8 +126,8 @@ func TestServerThatIsNotThereIsNotIntroduced(t *testing.T) {
 		if _, err := p.Do(ctx, discover); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
-		if s := p.Stats(); s.Calls != 0 || s.AcquireFailures == 0 {
-			t.Errorf("%d calls, %d failed to get a connection", s.Calls, s.AcquireFailures)
+		if s := p.Stats(); s.Calls != 0 || s.Acquires[mcpool.AcquireUnavailable]+s.Acquires[mcpool.AcquireTimeout] == 0 {
+			t.Errorf("%d calls, %v failed to get a connection", s.Calls, s.Acquires)
 		}
 		s.network.SetDown(false)
 		time.Sleep(time.Minute)

@@ -40,7 +40,7 @@ func part(d time.Duration) int {
 		return int(us)
 	}
 	octave := bits.Len64(us) - 1 // ≥ 3
-	n := (octave-2)*8 + int(us>>(octave-3))&7
+	n := (octave-2)*8 + int(us>>(octave-3)&7)
 	return min(n, octaves*8-1)
 }
 
@@ -50,11 +50,14 @@ func upTo(i int) time.Duration {
 		return time.Duration(i+1)*time.Microsecond - 1
 	}
 	octave, eighth := i/8+2, i%8
-	return time.Duration(uint64(8+eighth+1)<<(octave-3))*time.Microsecond - 1
+	return time.Duration(8+eighth+1)<<(octave-3)*time.Microsecond - 1
 }
 
 func (l *latency) add(d time.Duration) {
 	l.parts[part(d)].Add(1)
+	if d == 0 {
+		return
+	}
 	l.sum.Add(int64(d))
 	for {
 		m := l.max.Load()

@@ -93,6 +93,7 @@ func (l Lease) do(ctx context.Context, call rpc.Call) (rpc.Answer, error) {
 		failed.Err, failed.RetryAfter = err, retryAfter(err)
 		return rpc.Answer{}, failed
 	}
+	p.carried.Add(1)
 	answer, err := p.send(ctx, p.terms.Load(), link, call, by.own, time.Now())
 	if err == nil || isAnswer(err) {
 		return answer, err
@@ -135,7 +136,7 @@ func (l Lease) Release() {
 		return
 	}
 	if l.pool.unsettled.n.Load() == 0 {
-		l.slot.Release()
+		l.pool.release(l.slot)
 		return
 	}
 	heard, first := l.pool.unsettled.release(l.slot)

@@ -210,13 +210,18 @@ func (p *public) Counts() pooltest.Counts {
 	n := pooltest.Counts{
 		Waiting: s.Waiting, InFlight: s.CallsInFlight, Slots: s.Slots,
 		Ready: s.Connections, InUse: s.InUse, Idle: s.Idle, Opening: s.Opening, Retired: s.Retired,
-		Acquired: s.Acquired, Released: s.Released, Waited: s.Waited, Failures: s.AcquireFailures, Refused: s.Refused,
+		Acquired: s.Acquires[mcpool.AcquireOK], Released: s.Released, Waited: s.Waited,
 		Opened: s.Opened, OpenFailures: s.OpenFailures, Elided: s.OpensElided, LateBinds: s.LateBinds, Closed: s.ClosedTotal(),
 		Checks: s.HealthChecks, ChecksFailed: s.HealthFailures, WaitTime: s.WaitTime,
 		Total: p.config.MaxConnectionsTotal, MaxWaiting: p.config.MaxWaiting,
 	}
 	for _, begun := range s.Opens {
 		n.Begun += begun
+	}
+	for result, times := range s.Acquires {
+		if result != mcpool.AcquireOK {
+			n.Failures += times
+		}
 	}
 	return n
 }

@@ -76,7 +76,7 @@ func newAuthority(t testing.TB) *authority {
 }
 
 func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	place := r.Host + r.URL.Path
+	place := r.Host + r.URL.EscapedPath()
 	a.mu.Lock()
 	a.came[place]++
 	a.mu.Unlock()
@@ -468,6 +468,8 @@ func TestDiscovery(t *testing.T) {
 		"not where it was said":     {`resource_metadata="https://server.test/elsewhere"`, map[string]string{resourcePlace: resource(""), issuerPlace: issuer("https://as.test")}, nil, as("[] basic"), ""},
 		"OpenID":                    {``, map[string]string{resourcePlace: resource(""), "as.test/.well-known/openid-configuration": issuer("https://as.test/")}, nil, as("[] basic"), ""},
 		"issuer with a path":        {``, map[string]string{resourcePlace: strings.Replace(resource(""), "as.test", "as.test/tenant", 1), "as.test/.well-known/oauth-authorization-server/tenant": issuer("https://as.test/tenant")}, nil, as("[] basic"), ""},
+		"issuer with an escape":     {``, map[string]string{resourcePlace: strings.Replace(resource(""), "as.test", "as.test/a%2Fb", 1), "as.test/.well-known/oauth-authorization-server/a%2Fb": issuer("https://as.test/a%2Fb")}, nil, as("[] basic"), ""},
+		"issuer with dots":          {``, map[string]string{resourcePlace: strings.Replace(resource(""), "as.test", "as.test/../../private", 1), "as.test/private": issuer("https://as.test/../../private")}, nil, "", "has no metadata"},
 		"OpenID, path inserted":     {``, map[string]string{resourcePlace: strings.Replace(resource(""), "as.test", "as.test/tenant", 1), "as.test/.well-known/openid-configuration/tenant": issuer("https://as.test/tenant")}, nil, as("[] basic"), ""},
 		"OpenID, path before":       {``, map[string]string{resourcePlace: strings.Replace(resource(""), "as.test", "as.test/tenant", 1), "as.test/tenant/.well-known/openid-configuration": issuer("https://as.test/tenant")}, nil, as("[] basic"), ""},
 		"2025-03-26":                {``, map[string]string{"server.test/.well-known/oauth-authorization-server": issuer("https://server.test")}, nil, as("[] basic"), ""},

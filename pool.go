@@ -53,9 +53,10 @@ type Pool struct {
 	unsettled unsettled    // leases with cancelled calls that the server may not have heard of
 	settling  atomic.Int64 // cancelled calls whose slots are not free yet
 
-	calls, errors, leaked, cacheHits atomic.Uint64
-	retries                          retries
-	open, wait, call                 latency
+	calls, carried, errors, leaked, cacheHits atomic.Uint64
+	retries                                   retries
+	pinnedLease, pinnedCall                   atomic.Uint64
+	open, wait, call, lease                   latency
 }
 
 // New makes a pool of connections to server. It does no I/O; without
@@ -255,21 +256,27 @@ func (p *Pool) Stats() Stats {
 		Paused: now.Paused, Breaker: Breaker(now.Breaker),
 		Opened: now.Opened, OpenFailures: now.OpenFailures, OpensElided: now.Elided, SparesUsed: now.Inherited,
 		Opens: map[OpenReason]uint64{}, Closed: map[CloseReason]uint64{}, Retries: p.retries.counts(),
-		Acquired: now.Acquired, Released: now.Released, Waited: now.Waited, WaitTime: now.WaitTime,
-		AcquireFailures: now.AcquireFailures, Refused: now.Refused, LateBinds: now.LateBinds,
-		Calls: p.calls.Load(), CacheHits: p.cacheHits.Load(), Errors: p.errors.Load(),
-		BudgetSpent: p.budget.spent.Load(), OverBudget: p.budget.refused.Load(), Leaked: p.leaked.Load(),
+		Acquires: map[AcquireResult]uint64{}, Released: now.Released, Waited: now.Waited, WaitTime: now.WaitTime,
+		LateBinds: now.LateBinds,
+		Pins:      map[PinReason]uint64{PinnedSession: now.Pinned, PinnedLease: p.pinnedLease.Load(), PinnedCall: p.pinnedCall.Load()},
+		Calls:     p.calls.Load(), Carried: p.carried.Load(), CacheHits: p.cacheHits.Load(), Errors: p.errors.Load(),
+		RetryBudgetSpent: p.budget.spent.Load(), RetryBudgetExhausted: p.budget.refused.Load(), Leaked: p.leaked.Load(),
 		HealthChecks: now.HealthChecks, HealthFailures: now.HealthFailures,
 		Open: p.open.snapshot(0), Wait: p.wait.snapshot(now.Acquired - now.Waited), Call: p.call.snapshot(0),
+		Lease: p.lease.snapshot(0),
 	}
+	for _, result := range AcquireResults() {
+		s.Acquires[result] = now.Failed[slots.Failure(result)]
+	}
+	s.Acquires[AcquireOK] = now.Acquired
 	for _, why := range OpenReasons() {
 		s.Opens[why] = now.Opens[slots.Cause(why)]
 	}
 	for _, why := range CloseReasons() {
 		s.Closed[why] = now.Closed[slots.Reason(why)]
 	}
-	if s.Calls > s.Opened {
-		s.ReuseRatio = 1 - float64(s.Opened)/float64(s.Calls)
+	if s.Carried > s.Opened {
+		s.ReuseRatio = 1 - float64(s.Opened)/float64(s.Carried)
 	}
 	return s
 }

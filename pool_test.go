@@ -175,6 +175,55 @@ func TestConnectionReuse(t *testing.T) {
 	})
 }
 
+// TestCallsWithoutAConnectionReuseNone: that a call was refused, waited in vain or
+// was answered without the server is no work of a connection.
+func TestCallsWithoutAConnectionReuseNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{Server: mcptest.Server{OpenDelay: time.Second, CallDelay: time.Minute}}
+		p := s.pool(t, func(c *mcpool.Config) {
+			c.MaxConnections, c.CallsPerConnection, c.MaxWaiting, c.ConnectionTimeout = 1, 1, 2, 10*time.Second
+		})
+		var calls sync.WaitGroup
+		var full, late atomic.Int32
+		for i := range 6 {
+			calls.Go(func() {
+				switch _, err := call(t.Context(), p, nobody, "echo", fmt.Sprint(i)); {
+				case errors.Is(err, mcpool.ErrQueueFull):
+					full.Add(1)
+				case errors.Is(err, mcpool.ErrAcquireTimeout):
+					late.Add(1)
+				case err != nil:
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+			if i == 0 {
+				time.Sleep(2 * time.Second) // it has the connection
+			}
+		}
+		calls.Wait()
+		stats := p.Stats()
+		if stats.Calls != 6 || stats.Carried != 1 || stats.ReuseRatio != 0 || full.Load() != 3 || late.Load() != 2 {
+			t.Errorf("of %d calls %d were carried, %d refused and %d late: reuse is %v", stats.Calls, stats.Carried, full.Load(), late.Load(), stats.ReuseRatio)
+		}
+		lease, err := p.Acquire(t.Context(), nobody, mcpool.Slot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lease.Do(t.Context(), mcptest.CallTool("echo", map[string]any{"id": "l"})); err != nil {
+			t.Fatal(err)
+		}
+		lease.Release()
+		if _, err := lease.Do(t.Context(), mcptest.CallTool("echo", map[string]any{"id": "l"})); !errors.Is(err, mcpool.ErrReleased) {
+			t.Error(err)
+		}
+		if stats := p.Stats(); stats.Calls != 8 || stats.Carried != 2 || stats.ReuseRatio != 0.5 {
+			t.Errorf("of %d calls %d were carried: reuse is %v", stats.Calls, stats.Carried, stats.ReuseRatio)
+		}
+		closePool(t, p)
+	})
+}
+
 func TestConcurrentOperations(t *testing.T) {
 	for _, test := range []struct {
 		slots    int
@@ -224,7 +273,7 @@ func TestPoolMetrics(t *testing.T) {
 		all.Wait()
 		call(t.Context(), p, nobody, "no such tool", "5")
 		end := p.Stats()
-		if end.Calls != 5 || end.Errors != 1 || end.Acquired != 5 || end.Released != 5 || end.Waited != 4 ||
+		if end.Calls != 5 || end.Errors != 1 || end.Acquires[mcpool.AcquireOK] != 5 || end.Released != 5 || end.Waited != 4 ||
 			end.WaitTime != (2+3+4+5)*time.Second || end.Opened != 1 || end.Idle != 1 || end.InUse != 0 {
 			t.Errorf("at rest: %+v", end)
 		}
@@ -495,9 +544,9 @@ func TestRetriesHaveABudget(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if stats := p.Stats(); stats.RetriesTotal() != 247 || stats.OverBudget != 753 {
+		if stats := p.Stats(); stats.RetriesTotal() != 247 || stats.RetryBudgetExhausted != 753 {
 			// 48 there are at the start, so the first call earns nothing.
-			t.Errorf("%d retries, %d over budget; want 247 and 753", stats.RetriesTotal(), stats.OverBudget)
+			t.Errorf("%d retries, %d over budget; want 247 and 753", stats.RetriesTotal(), stats.RetryBudgetExhausted)
 		}
 		closePool(t, p)
 	})

@@ -35,35 +35,40 @@ type Stats struct {
 	SparesUsed   uint64 // connections that were ready for the session that took them
 	Closed       map[CloseReason]uint64
 
-	Acquired        uint64 // slots and whole connections lent
-	Released        uint64
-	Waited          uint64 // of Acquired, those that had to wait
-	WaitTime        time.Duration
-	AcquireFailures uint64 // waits that ended without a slot
-	Refused         uint64 // callers who were not let wait: too many did, or the server is away
-	LateBinds       uint64 // waiters served by an old connection while a new one was being opened
+	Acquires  map[AcquireResult]uint64 // slots and whole connections asked for, by what came of it
+	Released  uint64                   // of those lent, given back
+	Waited    uint64                   // of those lent, waited for
+	WaitTime  time.Duration
+	LateBinds uint64               // waiters served by an old connection while a new one was being opened
+	Pins      map[PinReason]uint64 // times that a connection came to be one caller's
 
 	Calls     uint64                 // calls made through the pool
+	Carried   uint64                 // of them, those that have had a connection
 	CacheHits uint64                 // of them, answered from what the server had said before
 	Errors    uint64                 // calls that got no answer, or an error of the protocol
 	Retries   map[RetryReason]uint64 // times a call was sent again
-	// BudgetSpent counts the times that a call was sent again although it may
-	// have run; OverBudget calls that were not, although they might have been,
-	// because a fifth of all calls had been.
-	BudgetSpent uint64
-	OverBudget  uint64
-	Leaked      uint64 // leases found to be held for longer than LeakAfter
+	// RetryBudgetSpent counts the times that a call was sent again although it may
+	// have run; RetryBudgetExhausted calls that were not, although they might have
+	// been, because a fifth of all calls had been.
+	RetryBudgetSpent     uint64
+	RetryBudgetExhausted uint64
+	Leaked               uint64 // leases found to be held for longer than LeakAfter
 
 	HealthChecks   uint64
 	HealthFailures uint64
 
-	// ReuseRatio is the share of calls that cost no connection of their own:
-	// 1 - Opened/Calls, 0 where that is negative or nothing was called.
+	// ReuseRatio is the share of the calls that have had a connection that cost
+	// none of their own: 1 - Opened/Carried, 0 where that is negative or there are
+	// none.
 	ReuseRatio float64
 
 	Open Latency // opening a connection
 	Wait Latency // from asking for a slot to having it
 	Call Latency // from having a slot to the answer, each time sent
+	// Lease is from having a slot, or a whole connection, to giving it back, be it
+	// for one call or by [Pool.Acquire]. It is read off a clock that ticks every
+	// 10 ms: most that are shorter count as 0, and the sum is right on the average.
+	Lease Latency
 }
 
 // ClosedTotal is the number of connections closed, for all reasons.
@@ -96,6 +101,36 @@ const (
 
 // Breakers are all states there are.
 func Breakers() []Breaker { return []Breaker{BreakerClosed, BreakerOpen, BreakerHalfOpen} }
+
+// AcquireResult says what came of asking for a slot or a whole connection.
+type AcquireResult string
+
+const (
+	AcquireOK          AcquireResult = "ok"           // it was lent
+	AcquireTimeout     AcquireResult = "timeout"      // ErrAcquireTimeout
+	AcquireQueueFull   AcquireResult = "queue_full"   // ErrQueueFull: the queue has rejected it
+	AcquireUnavailable AcquireResult = "unavailable"  // ErrUnavailable
+	AcquireSessionLost AcquireResult = "session_lost" // ErrSessionLost
+	AcquireCancelled   AcquireResult = "cancelled"    // the caller's ctx ended while it waited
+	AcquireClosed      AcquireResult = "closed"       // ErrPoolClosed
+)
+
+// AcquireResults are all results there are.
+func AcquireResults() []AcquireResult {
+	return []AcquireResult{AcquireOK, AcquireTimeout, AcquireQueueFull, AcquireUnavailable, AcquireSessionLost, AcquireCancelled, AcquireClosed}
+}
+
+// PinReason says why a connection came to be one caller's.
+type PinReason string
+
+const (
+	PinnedSession PinReason = "session" // it holds the state of a session, under ShareSession
+	PinnedLease   PinReason = "lease"   // it was acquired as a Whole
+	PinnedCall    PinReason = "call"    // of a caller without a session, under ShareSession
+)
+
+// PinReasons are all reasons there are.
+func PinReasons() []PinReason { return []PinReason{PinnedSession, PinnedLease, PinnedCall} }
 
 // RetryReason says why a call was sent again.
 type RetryReason string

@@ -346,13 +346,13 @@ func (w *watch) link(ctx context.Context, doubted bool) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer lease.Release()
+	defer p.release(lease)
 	l := lease.Conn()
 	// Servers have many ways to say that they cannot be listened to, and one of
 	// them looks like a lost session. A ping tells which it is.
 	if failure := (*transport.Failure)(nil); doubted && errors.As(l.conn.Check(ctx), &failure) && failure.Dead {
 		lease.Lost()
-		lease.Release()
+		p.release(lease)
 		return w.link(ctx, false)
 	}
 	return l, nil
@@ -373,7 +373,7 @@ func (w *watch) use() (<-chan time.Time, func()) {
 func (w *watch) touch(ctx context.Context) {
 	t, who := w.pool.terms.Load(), w.who
 	if lease, err := w.pool.acquire(ctx, t, &who, Slot, watchPause); err == nil {
-		lease.Release()
+		w.pool.release(lease)
 	}
 }
 

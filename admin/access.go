@@ -7,11 +7,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/mcpool-dev/mcpool/auth"
 )
 
 // A Token is what a caller of the API may show instead of being of this machine:
@@ -53,8 +56,9 @@ func (t *Token) matches(token string) bool {
 // no form or link of a web page sends it.
 const headerAdmin = "X-Mcpool-Admin"
 
-// admit says why a request may not use the API; nil if it may.
-func (a *Admin) admit(r *http.Request) *apiError {
+// admit says why a request may not use the API; nil if it may. What the caller
+// needs to do better is in the header of w then.
+func (a *Admin) admit(w http.ResponseWriter, r *http.Request) *apiError {
 	if foreign(r) {
 		return &apiError{http.StatusForbidden, "a web page of another origin may not use this", "open the page of this gateway itself"}
 	}
@@ -63,9 +67,8 @@ func (a *Admin) admit(r *http.Request) *apiError {
 	case shown && a.Token().matches(bearer):
 		return nil
 	case a.Authorize != nil:
-		err := a.Authorize(r)
-		if err != nil {
-			return &apiError{http.StatusUnauthorized, err.Error(), "show the gateway's admin token, or credentials that may use this"}
+		if err := a.Authorize(r); err != nil {
+			return unauthorized(w, err)
 		}
 	case shown:
 		return &apiError{http.StatusUnauthorized, "this is not the gateway's admin token", "see admin.token_file in its configuration"}
@@ -78,6 +81,16 @@ func (a *Admin) admit(r *http.Request) *apiError {
 		return &apiError{http.StatusForbidden, "a request that changes something wants the header " + headerAdmin, "send " + headerAdmin + ": 1"}
 	}
 	return nil
+}
+
+// unauthorized makes an error of Options.Authorize that of a request.
+func unauthorized(w http.ResponseWriter, err error) *apiError {
+	status := http.StatusUnauthorized
+	if says := (*auth.Error)(nil); errors.As(err, &says) {
+		status = says.Status
+		maps.Copy(w.Header(), says.Header)
+	}
+	return &apiError{status, err.Error(), "show the gateway's admin token, or credentials that may use this"}
 }
 
 // bearerOf returns the token that a request shows (RFC 6750, 2.1).

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/mcpool-dev/mcpool/admin"
+	"github.com/mcpool-dev/mcpool/auth"
 )
 
 func TestWhoMayUseTheAPI(t *testing.T) {
@@ -91,6 +92,48 @@ func TestWhoMayUseTheAPI(t *testing.T) {
 		}
 		if w := access(a, "GET", "/admin/v1/nonsense", test.headers...); w.Code == 404 && test.get != 200 {
 			t.Errorf("%s: who may not look is told what there is", name)
+		}
+	}
+}
+
+// TestRefusalsSayWhatIsWrong has who may use the API said by what says who may
+// call: its refusals keep their status and their header.
+func TestRefusalsSayWhatIsWrong(t *testing.T) {
+	key, ann, err := auth.NewKey("ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	who, err := auth.New(auth.Options{Keys: []auth.Key{ann}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := func(r *http.Request) error {
+		_, err := who.Admin(r)
+		return err
+	}
+	away := func(*http.Request) error {
+		return fmt.Errorf("looking: %w", &auth.Error{Status: 503, Header: http.Header{"Retry-After": {"5"}}})
+	}
+	for name, test := range map[string]struct {
+		authorize func(*http.Request) error
+		headers   []string
+		status    int
+		header    string
+		says      string // in it
+	}{
+		"nobody":             {keys, nil, 401, "WWW-Authenticate", `realm="mcpool"`},
+		"who is not known":   {keys, []string{"Authorization", "Bearer x"}, 401, "WWW-Authenticate", `error="invalid_token"`},
+		"who is no admin":    {keys, []string{"Authorization", "Bearer " + key}, 403, "WWW-Authenticate", `error="insufficient_scope"`},
+		"two at once":        {keys, []string{"Authorization", "Bearer " + key, "Authorization", "Bearer x"}, 400, "WWW-Authenticate", `error="invalid_request"`},
+		"too large":          {keys, []string{"Authorization", "Bearer " + strings.Repeat("x", 20<<10)}, 431, "WWW-Authenticate", "Bearer"},
+		"the issuer is away": {away, nil, 503, "Retry-After", "5"},
+	} {
+		w := access(admin.New(admin.Options{Authorize: test.authorize}), "GET", "/admin/v1/pools", test.headers...)
+		if w.Code != test.status || !strings.Contains(w.Header().Get(test.header), test.says) || len(w.Header().Values(test.header)) != 1 {
+			t.Errorf("%s: status %d, %v; want %d, and %s in %s", name, w.Code, w.Header(), test.status, test.says, test.header)
+		}
+		if !strings.Contains(w.Body.String(), `"hint":"show`) || strings.Contains(w.Body.String(), key) {
+			t.Errorf("%s: %s", name, w.Body)
 		}
 	}
 }

@@ -63,7 +63,8 @@ type Options struct {
 	Token func() *Token
 	// Authorize says why who makes a request may not use the API; nil means that
 	// they may. It is asked where Token is not shown, and in place of Local. Nil
-	// to ask nobody. The error is told to the caller.
+	// to ask nobody. The error is told to the caller, with status 401, or with the
+	// status and the header that an [github.com/mcpool-dev/mcpool/auth.Error] has.
 	Authorize func(*http.Request) error
 
 	// Log receives what is done by the API; nil for nothing.
@@ -156,5 +157,5 @@ func readOnly(h http.Handler) http.Handler {
 func say(w http.ResponseWriter, status int, line string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
-	io.WriteString(w, line+"\n")
+	_, _ = io.WriteString(w, line+"\n") // to a client that may be gone
 }

@@ -76,8 +76,8 @@ func (a *Admin) api() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if err := a.admit(r); err != nil {
-			if err.status == http.StatusUnauthorized {
+		if err := a.admit(w, r); err != nil {
+			if err.status == http.StatusUnauthorized && w.Header().Get("WWW-Authenticate") == "" {
 				w.Header().Set("WWW-Authenticate", "Bearer")
 			}
 			fail(w, err)

@@ -61,7 +61,9 @@ func (a *Admin) serveEvents(w http.ResponseWriter, r *http.Request) {
 		case <-a.ended:
 			return
 		}
-		if !a.Ready() {
+		// Who would not be let in any more is told so when they come back; that
+		// nobody can say who they are is no refusal.
+		if err := a.admit(w, r); err != nil && err.status < http.StatusInternalServerError || !a.Ready() {
 			return
 		}
 	}

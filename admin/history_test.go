@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -56,6 +58,32 @@ func running(t *testing.T, test func(t *testing.T, a *admin.Admin, one, two *mcp
 			if err := p.Close(context.Background()); err != nil {
 				t.Error(err)
 			}
+		}
+	})
+}
+
+// TestHandshakesAvoidedAreOfCallsThatHadAConnection: those who wait in vain would
+// not have had one of their own either.
+func TestHandshakesAvoidedAreOfCallsThatHadAConnection(t *testing.T) {
+	running(t, func(t *testing.T, a *admin.Admin, one, two *mcpool.Pool) {
+		var calls sync.WaitGroup
+		for range 5 { // of which two have a slot
+			calls.Go(func() { one.Do(t.Context(), rpc.Call{Method: "1h"}) })
+		}
+		calls.Wait()
+		var said struct {
+			Pools []struct {
+				Calls   int
+				Avoided int     `json:"handshakes_avoided"`
+				Reuse   float64 `json:"reuse_ratio"`
+			}
+		}
+		w := access(a, "GET", "/admin/v1/pools")
+		if err := json.Unmarshal(w.Body.Bytes(), &said); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(said.Pools); got != "[{5 1 0.5} {0 0 0}]" {
+			t.Errorf("got %s", got)
 		}
 	})
 }
@@ -213,15 +241,22 @@ func TestEventsComeWithChanges(t *testing.T) {
 }
 
 func TestEventsEndWithTheAdmin(t *testing.T) {
-	for name, end := range map[string]func(ready *atomic.Bool, stop func()){
-		"when new clients are sent away": func(ready *atomic.Bool, _ func()) { ready.Store(false) },
-		"when Run ends":                  func(_ *atomic.Bool, stop func()) { stop() },
+	for name, end := range map[string]func(ready, known *atomic.Bool, stop func()){
+		"when new clients are sent away":     func(ready, _ *atomic.Bool, _ func()) { ready.Store(false) },
+		"when Run ends":                      func(_, _ *atomic.Bool, stop func()) { stop() },
+		"when who looks may not do so again": func(_, known *atomic.Bool, _ func()) { known.Store(false) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var ready atomic.Bool
+				var ready, known atomic.Bool
 				ready.Store(true)
-				a := admin.New(admin.Options{Local: true, Ready: ready.Load})
+				known.Store(true)
+				a := admin.New(admin.Options{Ready: ready.Load, Authorize: func(*http.Request) error {
+					if known.Load() {
+						return nil
+					}
+					return errors.New("nobody that is known")
+				}})
 				ctx, stop := context.WithCancel(t.Context())
 				defer stop()
 				go a.Run(ctx)
@@ -232,7 +267,7 @@ func TestEventsEndWithTheAdmin(t *testing.T) {
 				}
 				synctest.Wait()
 				began := time.Now()
-				end(&ready, stop)
+				end(&ready, &known, stop)
 				if _, err := io.ReadAll(answer.Body); err != nil || time.Since(began) > time.Second {
 					t.Errorf("after %v: %v", time.Since(began), err)
 				}

@@ -43,11 +43,11 @@ func (pools poolCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, h := range histograms {
 		out <- h.desc
 	}
+	for _, c := range counts {
+		out <- c.desc
+	}
 	out <- connections
 	out <- breaker
-	out <- retried
-	out <- opens
-	out <- closed
 }
 
 func (pools poolCollector) Collect(out chan<- prometheus.Metric) {
@@ -69,14 +69,10 @@ func (pools poolCollector) Collect(out chan<- prometheus.Metric) {
 		for _, state := range mcpool.Breakers() {
 			out <- constant(breaker, prometheus.GaugeValue, float64(one(s.Breaker == state)), s.Server, string(state))
 		}
-		for _, reason := range mcpool.RetryReasons() {
-			out <- constant(retried, prometheus.CounterValue, float64(s.Retries[reason]), s.Server, string(reason))
-		}
-		for _, reason := range mcpool.OpenReasons() {
-			out <- constant(opens, prometheus.CounterValue, float64(s.Opens[reason]), s.Server, string(reason))
-		}
-		for _, reason := range mcpool.CloseReasons() {
-			out <- constant(closed, prometheus.CounterValue, float64(s.Closed[reason]), s.Server, string(reason))
+		for _, c := range counts {
+			c.each(&s, func(reason string, n uint64) {
+				out <- constant(c.desc, prometheus.CounterValue, float64(n), s.Server, reason)
+			})
 		}
 	}
 }
@@ -93,10 +89,30 @@ func constant(desc *prometheus.Desc, kind prometheus.ValueType, value float64, l
 var (
 	connections = describe("connections", "Connections by state; in use and idle ones make up the pool.", "state")
 	breaker     = describe("breaker_state", "1 for the state that the breaker is in: closed, open (callers are told at once that the server is away) or half-open.", "state")
-	retried     = describe("retries_total", "Times that a call was sent again, by reason.", "reason")
-	opens       = describe("opens_total", "Openings begun, by reason.", "reason")
-	closed      = describe("closed_total", "Connections closed, by reason.", "reason")
 )
+
+// counts are the counters of what a pool knows the reasons of.
+var counts = []counted{
+	by("acquires", "Slots and whole connections asked for, by what came of it.", "result", mcpool.AcquireResults(), func(s *mcpool.Stats) map[mcpool.AcquireResult]uint64 { return s.Acquires }),
+	by("pins", "Times that a connection came to be one caller's, by reason.", "reason", mcpool.PinReasons(), func(s *mcpool.Stats) map[mcpool.PinReason]uint64 { return s.Pins }),
+	by("retries", "Times that a call was sent again, by reason.", "reason", mcpool.RetryReasons(), func(s *mcpool.Stats) map[mcpool.RetryReason]uint64 { return s.Retries }),
+	by("opens", "Openings begun, by reason.", "reason", mcpool.OpenReasons(), func(s *mcpool.Stats) map[mcpool.OpenReason]uint64 { return s.Opens }),
+	by("closed", "Connections closed, by reason.", "reason", mcpool.CloseReasons(), func(s *mcpool.Stats) map[mcpool.CloseReason]uint64 { return s.Closed }),
+}
+
+// counted is a count of Stats for each of all reasons.
+type counted struct {
+	desc *prometheus.Desc
+	each func(s *mcpool.Stats, tell func(reason string, n uint64))
+}
+
+func by[R ~string](name, help, label string, all []R, of func(*mcpool.Stats) map[R]uint64) counted {
+	return counted{describe(name+"_total", help, label), func(s *mcpool.Stats, tell func(string, uint64)) {
+		for _, reason := range all {
+			tell(string(reason), of(s)[reason])
+		}
+	}}
+}
 
 // A metric is one value of Stats.
 type metric struct {
@@ -115,25 +131,23 @@ var metrics = []metric{
 	gauge("paused", "1 while the pool is paused.", func(s *mcpool.Stats) int { return one(s.Paused) }),
 	gauge("waiting", "Callers waiting for a slot.", func(s *mcpool.Stats) int { return s.Waiting }),
 	gauge("oldest_wait_seconds", "How long the first waiting caller has waited.", func(s *mcpool.Stats) float64 { return s.OldestWait.Seconds() }),
-	gauge("reuse_ratio", "Share of calls that cost no connection of their own.", func(s *mcpool.Stats) float64 { return s.ReuseRatio }),
+	gauge("reuse_ratio", "Share of the calls that had a connection that cost none of their own.", func(s *mcpool.Stats) float64 { return s.ReuseRatio }),
 
 	counter("opened", "Connections opened.", func(s *mcpool.Stats) uint64 { return s.Opened }),
 	counter("opens_elided", "Openings not needed any more when they were to begin.", func(s *mcpool.Stats) uint64 { return s.OpensElided }),
 	counter("spares_used", "Connections that were ready for the session that took them.", func(s *mcpool.Stats) uint64 { return s.SparesUsed }),
 	counter("leaked", "Leases found to be held for too long.", func(s *mcpool.Stats) uint64 { return s.Leaked }),
 	counter("open_failures", "Connections that could not be opened.", func(s *mcpool.Stats) uint64 { return s.OpenFailures }),
-	counter("acquired", "Slots and whole connections lent.", func(s *mcpool.Stats) uint64 { return s.Acquired }),
 	counter("released", "Slots and whole connections given back.", func(s *mcpool.Stats) uint64 { return s.Released }),
 	counter("waited", "Slots and whole connections lent that had to be waited for.", func(s *mcpool.Stats) uint64 { return s.Waited }),
 	counter("wait_time_seconds", "Time that callers have waited.", func(s *mcpool.Stats) float64 { return s.WaitTime.Seconds() }),
-	counter("acquire_failures", "Waits that ended without a slot.", func(s *mcpool.Stats) uint64 { return s.AcquireFailures }),
-	counter("refused", "Callers who were not let wait.", func(s *mcpool.Stats) uint64 { return s.Refused }),
-	counter("late_binds", "Waiters served by an old connection while a new one was being opened.", func(s *mcpool.Stats) uint64 { return s.LateBinds }),
+	counter("late_binds", "Waiters served by an old connection while a new one was being opened, which they did not need.", func(s *mcpool.Stats) uint64 { return s.LateBinds }),
 	counter("calls", "Calls made through the pool.", func(s *mcpool.Stats) uint64 { return s.Calls }),
+	counter("carried", "Calls that have had a connection.", func(s *mcpool.Stats) uint64 { return s.Carried }),
 	counter("cache_hits", "Calls answered from what the server had said before.", func(s *mcpool.Stats) uint64 { return s.CacheHits }),
 	counter("errors", "Calls that got no answer, or an error of the protocol.", func(s *mcpool.Stats) uint64 { return s.Errors }),
-	counter("budget_spent", "Times that a call was sent again although it may have run.", func(s *mcpool.Stats) uint64 { return s.BudgetSpent }),
-	counter("over_budget", "Calls not sent again because a fifth of all had been.", func(s *mcpool.Stats) uint64 { return s.OverBudget }),
+	counter("retry_budget_spent", "Times that a call was sent again although it may have run.", func(s *mcpool.Stats) uint64 { return s.RetryBudgetSpent }),
+	counter("retry_budget_exhausted", "Calls not sent again because a fifth of all had been.", func(s *mcpool.Stats) uint64 { return s.RetryBudgetExhausted }),
 	counter("health_checks", "Health checks of idle connections.", func(s *mcpool.Stats) uint64 { return s.HealthChecks }),
 	counter("health_failures", "Health checks that failed.", func(s *mcpool.Stats) uint64 { return s.HealthFailures }),
 }
@@ -161,6 +175,7 @@ var histograms = []struct {
 	{describe("open_seconds", "Time to open a connection."), func(s *mcpool.Stats) mcpool.Latency { return s.Open }},
 	{describe("wait_seconds", "Time from asking for a slot to having it."), func(s *mcpool.Stats) mcpool.Latency { return s.Wait }},
 	{describe("call_seconds", "Time from having a slot to the answer, each time sent."), func(s *mcpool.Stats) mcpool.Latency { return s.Call }},
+	{describe("lease_seconds", "Time from having a slot or a whole connection to giving it back, by a clock that ticks every 10 ms."), func(s *mcpool.Stats) mcpool.Latency { return s.Lease }},
 }
 
 // Buckets outside of these bounds are left out: each is a time series per

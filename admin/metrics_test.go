@@ -2,7 +2,9 @@ package admin_test
 
 import (
 	"fmt"
+	"os"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -94,8 +96,12 @@ func TestMetricsHaveEveryFieldOfStats(t *testing.T) {
 			want(float64(v.Count), name+"_seconds_bucket", server+`,le="+Inf"`)
 		default:
 			if stats.Field(i).Kind() == reflect.Map {
+				label := "reason"
+				if name == "acquires" {
+					label = "result"
+				}
 				for reason, count := range reasons(stats.Field(i)) {
-					want(count.(float64), name+"_total", `reason="`+reason+`",`+server)
+					want(count.(float64), name+"_total", label+`="`+reason+`",`+server)
 				}
 				break
 			}
@@ -110,6 +116,23 @@ func TestMetricsHaveEveryFieldOfStats(t *testing.T) {
 	for name := range series {
 		if _, ok := wants[name]; !ok && !strings.Contains(name, "_bucket{") {
 			t.Errorf("%s comes from nothing in Stats", name)
+		}
+	}
+}
+
+// TestThePageOfTelemetryNamesEveryMetric of a pool.
+func TestThePageOfTelemetryNamesEveryMetric(t *testing.T) {
+	page, err := os.ReadFile("../docs/telemetry.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := scrape(t, busyPool(t))
+	for line := range strings.Lines(text) {
+		if rest, is := strings.CutPrefix(line, "# TYPE "); is {
+			name, _, _ := strings.Cut(rest, " ")
+			if !regexp.MustCompile("`" + name + "[`{]").Match(page) {
+				t.Errorf("docs/telemetry.md does not have %s", name)
+			}
 		}
 	}
 }

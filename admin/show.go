@@ -26,8 +26,8 @@ type poolView struct {
 	Errors        uint64         `json:"errors"`
 	ReuseRatio    float64        `json:"reuse_ratio"`
 	Opened        uint64         `json:"opened"`
-	// Avoided are the calls that cost no connection of their own, and
-	// AvoidedTime what that many openings would have taken.
+	// Avoided are the calls that had a connection and cost none of their own, and
+	// AvoidedTime is what that many openings would have taken.
 	Avoided     uint64        `json:"handshakes_avoided"`
 	AvoidedTime float64       `json:"handshake_seconds_avoided"`
 	Open        latencyStatus `json:"open"`
@@ -43,8 +43,8 @@ func poolViewOf(s mcpool.Stats) poolView {
 		Calls: s.Calls, Errors: s.Errors, ReuseRatio: s.ReuseRatio, Opened: s.Opened,
 		Open: latencyOf(s.Open), Wait: latencyOf(s.Wait), Call: latencyOf(s.Call),
 	}
-	if s.Calls > s.Opened {
-		v.Avoided = s.Calls - s.Opened
+	if s.Carried > s.Opened {
+		v.Avoided = s.Carried - s.Opened
 	}
 	if s.Open.Count > 0 {
 		v.AvoidedTime = float64(v.Avoided) * s.Open.Sum.Seconds() / float64(s.Open.Count)

@@ -73,30 +73,31 @@ type statsStatus struct {
 	SparesUsed   uint64                        `json:"spares_used"`
 	Closed       map[mcpool.CloseReason]uint64 `json:"closed"`
 
-	Acquired        uint64  `json:"acquired"`
-	Released        uint64  `json:"released"`
-	Waited          uint64  `json:"waited"`
-	WaitTime        float64 `json:"wait_time_seconds"`
-	AcquireFailures uint64  `json:"acquire_failures"`
-	Refused         uint64  `json:"refused"`
-	LateBinds       uint64  `json:"late_binds"`
+	Acquires  map[mcpool.AcquireResult]uint64 `json:"acquires"`
+	Released  uint64                          `json:"released"`
+	Waited    uint64                          `json:"waited"`
+	WaitTime  float64                         `json:"wait_time_seconds"`
+	LateBinds uint64                          `json:"late_binds"`
+	Pins      map[mcpool.PinReason]uint64     `json:"pins"`
 
-	Calls       uint64                        `json:"calls"`
-	CacheHits   uint64                        `json:"cache_hits"`
-	Errors      uint64                        `json:"errors"`
-	Retries     map[mcpool.RetryReason]uint64 `json:"retries"`
-	BudgetSpent uint64                        `json:"budget_spent"`
-	OverBudget  uint64                        `json:"over_budget"`
-	Leaked      uint64                        `json:"leaked"`
+	Calls                uint64                        `json:"calls"`
+	Carried              uint64                        `json:"carried"`
+	CacheHits            uint64                        `json:"cache_hits"`
+	Errors               uint64                        `json:"errors"`
+	Retries              map[mcpool.RetryReason]uint64 `json:"retries"`
+	RetryBudgetSpent     uint64                        `json:"retry_budget_spent"`
+	RetryBudgetExhausted uint64                        `json:"retry_budget_exhausted"`
+	Leaked               uint64                        `json:"leaked"`
 
 	HealthChecks   uint64 `json:"health_checks"`
 	HealthFailures uint64 `json:"health_failures"`
 
 	ReuseRatio float64 `json:"reuse_ratio"`
 
-	Open latencyStatus `json:"open"`
-	Wait latencyStatus `json:"wait"`
-	Call latencyStatus `json:"call"`
+	Open  latencyStatus `json:"open"`
+	Wait  latencyStatus `json:"wait"`
+	Call  latencyStatus `json:"call"`
+	Lease latencyStatus `json:"lease"`
 }
 
 // latencyStatus is [mcpool.Latency] without the buckets, which are metrics.
@@ -173,14 +174,13 @@ func statusOf(s mcpool.Stats) statsStatus {
 		Waiting: s.Waiting, OldestWait: s.OldestWait.Seconds(),
 		Opened: s.Opened, Opens: s.Opens, OpenFailures: s.OpenFailures,
 		OpensElided: s.OpensElided, SparesUsed: s.SparesUsed, Closed: s.Closed,
-		Acquired: s.Acquired, Released: s.Released, Waited: s.Waited,
-		WaitTime: s.WaitTime.Seconds(), AcquireFailures: s.AcquireFailures,
-		Refused: s.Refused, LateBinds: s.LateBinds,
-		Calls: s.Calls, CacheHits: s.CacheHits, Errors: s.Errors, Retries: s.Retries,
-		BudgetSpent: s.BudgetSpent, OverBudget: s.OverBudget, Leaked: s.Leaked,
+		Acquires: s.Acquires, Released: s.Released, Waited: s.Waited,
+		WaitTime: s.WaitTime.Seconds(), LateBinds: s.LateBinds, Pins: s.Pins,
+		Calls: s.Calls, Carried: s.Carried, CacheHits: s.CacheHits, Errors: s.Errors, Retries: s.Retries,
+		RetryBudgetSpent: s.RetryBudgetSpent, RetryBudgetExhausted: s.RetryBudgetExhausted, Leaked: s.Leaked,
 		HealthChecks: s.HealthChecks, HealthFailures: s.HealthFailures,
 		ReuseRatio: s.ReuseRatio,
-		Open:       latencyOf(s.Open), Wait: latencyOf(s.Wait), Call: latencyOf(s.Call),
+		Open:       latencyOf(s.Open), Wait: latencyOf(s.Wait), Call: latencyOf(s.Call), Lease: latencyOf(s.Lease),
 	}
 }
 

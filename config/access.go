@@ -3,12 +3,9 @@ package config
 import (
 	"errors"
 	"math"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/auth"
 )
 
@@ -35,17 +32,9 @@ var (
 	}
 )
 
-// accessSettings are the settings of auth and tls that may also come from
-// outside of the file, as the environment has them.
-var accessSettings = []string{"auth_url", "auth_key_file", "tls_cert_file", "tls_key_file"}
-
-// AccessSettingNames returns the names of the settings of auth and tls that flags
-// and the environment may change, as flags write them.
-func AccessSettingNames() []string { return slices.Clone(accessSettings) }
-
-// access reads who may call and how TLS is spoken: the file's auth and tls (nil
-// for none), changed by the environment, and that by flags.
-func (r *reader) access(authNode, tlsNode *node, flags map[string]string) (*auth.Options, TLS) {
+// access reads who may call and how TLS is spoken; the nodes are nil where nothing
+// says so.
+func (r *reader) access(authNode, tlsNode *node) (*auth.Options, TLS) {
 	var options auth.Options
 	var tls TLS
 	before := len(r.errs)
@@ -63,29 +52,19 @@ func (r *reader) access(authNode, tlsNode *node, flags map[string]string) (*auth
 			}
 		}
 	}
-	for i, field := range []*string{&options.URL, &options.KeyFile, &tls.CertFile, &tls.KeyFile} {
-		name := accessSettings[i]
-		if value := os.Getenv(mcpool.EnvPrefix + strings.ToUpper(name)); value != "" {
-			*field = value
-		}
-		if value, given := flags[name]; given {
-			*field = value
-		}
-	}
 	if (tls.CertFile == "") != (tls.KeyFile == "") {
 		r.errs = append(r.errs, errors.New("tls: want cert_file and key_file, or neither"))
 	}
 	if tls.ClientCAFile != "" && tls.CertFile == "" {
 		r.errs = append(r.errs, errors.New("auth.client_certificates: clients show certificates over TLS alone: want tls with cert_file and key_file"))
 	}
-	if !said && options.KeyFile == "" {
-		if options.URL != "" {
-			r.errs = append(r.errs, errors.New("auth_url: there is no auth that it could be of"))
-		}
+	if !said {
 		return nil, tls
 	}
 	if len(r.errs) == before {
-		if err := options.Check(); err != nil {
+		if err := options.Check(); err != nil && authNode.outside != "" {
+			r.refuse(authNode, "%w", err)
+		} else if err != nil {
 			r.errs = append(r.errs, err)
 		}
 	}
@@ -95,6 +74,9 @@ func (r *reader) access(authNode, tlsNode *node, flags map[string]string) (*auth
 // authOf reads an auth mapping of the file.
 func (r *reader) authOf(n *node, o *auth.Options, tls *TLS) {
 	for _, child := range r.mapping(n, accessKeys) {
+		if child.key == "keys" || child.key == "principals" { // which files alone have
+			r.from("", "auth_"+child.key, r.at(child))
+		}
 		switch child.key {
 		case "url":
 			o.URL = strings.TrimSuffix(r.text(child), "/")

@@ -3,10 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
-
-	"github.com/mcpool-dev/mcpool"
 )
 
 // An Admin is who may see and steer the pools.
@@ -25,12 +22,7 @@ var adminKeys = keys{
 	ignored: []string{"_comment", "//"},
 }
 
-// AdminSettingNames returns the names of the settings of an [Admin], as
-// [GatewaySettingNames] does for a gateway.
-func AdminSettingNames() []string { return prefixed(adminSettings, adminKeys) }
-
-// Set changes the setting of a name that [AdminSettingNames] has, or says what
-// its value may be.
+// Set changes the setting of a name, as that of [Gateway] does.
 func (a *Admin) Set(name, value string) error {
 	switch strings.TrimPrefix(name, adminSettings) {
 	case "token_file":
@@ -39,44 +31,25 @@ func (a *Admin) Set(name, value string) error {
 		}
 		a.TokenFile = value
 	default:
-		return fmt.Errorf("unknown setting%s", didYouMean(name, AdminSettingNames()))
+		return fmt.Errorf("unknown setting%s", didYouMean(name, section{"admin", adminKeys.read}.names()))
 	}
 	return nil
 }
 
-// admin reads who may see and steer: the file's admin (nil for none), changed by
-// the environment, and that by flags.
-func (r *reader) admin(n *node, flags map[string]string) Admin {
-	var a Admin
-	if n != nil {
-		for _, child := range r.mapping(n, adminKeys) {
-			before := len(r.errs)
-			value := r.path(child)
-			if len(r.errs) > before {
-				continue
-			}
-			if err := a.Set(child.key, value); err != nil {
-				r.refuse(child, "%w", err)
-			}
-			r.from("", adminSettings+child.key, r.at(child))
-		}
+// admin reads who may see and steer; n is nil where nothing says so.
+func (r *reader) admin(n *node) (a Admin) {
+	if n == nil {
+		return a
 	}
-	for _, name := range AdminSettingNames() {
-		variable := mcpool.EnvPrefix + strings.ToUpper(name)
-		if value := os.Getenv(variable); value != "" {
-			r.setAdmin(&a, name, value, variable)
+	for _, child := range r.mapping(n, adminKeys) {
+		before := len(r.errs)
+		value := r.path(child)
+		if len(r.errs) > before {
+			continue
 		}
-		if value, given := flags[name]; given {
-			r.setAdmin(&a, name, value, "flag "+name)
+		if err := a.Set(child.key, value); err != nil {
+			r.refuse(child, "%w", err)
 		}
 	}
 	return a
-}
-
-// setAdmin changes a setting from outside of the file.
-func (r *reader) setAdmin(a *Admin, name, value, source string) {
-	if err := a.Set(name, value); err != nil {
-		r.errs = append(r.errs, fmt.Errorf("%s is %q: %w", source, value, err))
-	}
-	r.from("", name, source)
 }

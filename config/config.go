@@ -38,7 +38,7 @@
 // which is read again when it is replaced. A url such as
 // http+unix://%2Frun%2Fmcp.sock/mcp is one of a Unix socket. close_grace is how
 // long a command has to exit before it is told to, and before it is killed, in
-// seconds (0.5) or as a duration ("500ms"); 0 means the default.
+// seconds (0.3) or as a duration ("300ms"); 0 means the default.
 // max_message_bytes bounds one message of the server, see [mcpool.Server].
 //
 // An entry with
@@ -104,13 +104,25 @@
 // # Settings
 //
 // The keys of pool are the names of [SettingNames], with numbers, strings or
-// booleans as values; times are seconds (35.0) or durations ("35s"). The first
-// of these that has a setting decides it: the server's own pool, a flag, the
-// environment (MCP_POOL_MAX_CONNECTIONS and so on), the file's pool, the
-// default.
+// booleans as values; times are seconds (35.0) or durations ("35s"). A server's
+// own pool beats what is here.
 //
 // The keys of limits bound the pools of all servers together: max_connections,
 // max_processes and max_waiting, see [mcpool.Limits].
+//
+// Each setting of pool, limits, gateway, log, auth, tls, admin, telemetry and
+// database_server has a variable and a flag of mcpool serve, which are named by
+// its place: gateway.prefix is MCP_POOL_GATEWAY_PREFIX and --gateway-prefix,
+// auth.jwt.issuer is MCP_POOL_AUTH_JWT_ISSUER and --auth-jwt-issuer; those of pool
+// by their keys, as MCP_POOL_MAX_CONNECTIONS and --max-connections. [AllSettingNames]
+// has them. A flag beats the environment, which beats the file; an empty variable
+// is none. There is no flag for gateway.session_key, since everybody sees command
+// lines. Lists are divided by commas, ${ is a literal ${, and paths are relative to
+// the working directory.
+//
+// Only a file has what there is to serve, and who may call: the entries of
+// mcpServers and databases with what is in them, auth.keys, auth.principals, and
+// tools and pool of database_server.
 //
 // # Serving
 //
@@ -128,15 +140,13 @@
 //	session_key_file         a file that has it
 //	name                     tells gateways with the same key apart; made up where not given
 //
-// See [gateway.Options]. A flag (--gateway-prefix) beats the environment
-// (MCP_POOL_GATEWAY_PREFIX), which beats the file; session_key has no flag.
+// See [gateway.Options].
 // Gateways behind one balancer want the same session_key. Without one, a
 // program may keep one of its own.
 //
 // The keys of log say what is logged, see [Log]: level is debug, info, warn or
 // error, format text or json, and access off, all, or the share of requests
-// over HTTP that have a line, such as 0.01. Flags (--log-level) and the
-// environment (MCP_POOL_LOG_LEVEL) beat them likewise.
+// over HTTP that have a line, such as 0.01.
 //
 // # Who may call
 //
@@ -158,13 +168,10 @@
 //
 // The keys of auth are the fields of [auth.Options] in snake case, those of jwt of
 // [auth.JWT], those of an entry of principals of [auth.Rule]. An entry is for the
-// principals whose names match its own, and of several the first counts. Flags
-// (--auth-key-file) and the environment (MCP_POOL_AUTH_KEY_FILE) change url and
-// key_file, and cert_file and key_file of tls.
+// principals whose names match its own, and of several the first counts.
 //
 // The key of admin is token_file: a file with the token that lets whoever shows
-// it see and steer the pools, or with its hash. A flag (--admin-token-file) beats
-// the environment (MCP_POOL_ADMIN_TOKEN_FILE), which beats the file.
+// it see and steer the pools, or with its hash.
 //
 // # Telemetry
 //
@@ -174,11 +181,8 @@
 //
 //	otlp_endpoint  URL of the collector, such as http://localhost:4318
 //	headers_file   a file with headers for it, one on a line as "Name: value"
-//	sample_ratio   share of traces that are recorded, of those that no client began: 0.1
-//	service_name   what the collector is told as our name: mcpool
-//
-// Flags (--telemetry-otlp-endpoint) and the environment
-// (MCP_POOL_TELEMETRY_OTLP_ENDPOINT) beat the file.
+//	sample_ratio   share of traces that are recorded, of those that no client began; all where not given
+//	service_name   what the collector is told as our name; mcpool where not given
 package config
 
 import (
@@ -241,14 +245,10 @@ const Sample = "sample"
 // Default is the configuration without a file: the sample database, as the
 // server "sales". The environment and flags apply as in [Load].
 func Default(flags map[string]string) (*Config, error) {
-	r := &reader{}
-	common := r.common(nil, flags)
-	return r.finish([]Server{{
-		Server:      mcpool.Server{Name: "sales"},
-		Pool:        common.pool,
-		CallTimeout: common.callTimeout,
-		Databases:   &dbserver.Options{Databases: []dbserver.Database{{Name: "sales", DSN: Sample}}},
-	}}, r.gateway(nil, flags), nil, flags)
+	root := &node{kind: mapping}
+	root.mappingAt("databases.sales", byDefault).put("dsn", &node{kind: scalar, text: Sample, outside: byDefault})
+	root.mappingAt("database_server", byDefault).put("name", &node{kind: scalar, text: "sales", outside: byDefault})
+	return new(reader).config(root, flags)
 }
 
 // Load reads the file at path. Flags are settings given on the command line,
@@ -284,14 +284,7 @@ func Parse(data []byte, name string, flags map[string]string) (*Config, error) {
 	}
 	r := &reader{name: name, folder: filepath.Dir(name)}
 	r.duplicates(root)
-	common := r.common(root.get("pool"), flags)
-	common.pool.Limits = r.limits(root.get("limits"))
-	gateway := r.gateway(root.get("gateway"), flags)
-	servers := r.servers(root, common)
-	if len(servers) == 0 && len(r.errs) == 0 {
-		r.errs = append(r.errs, fmt.Errorf("%s: no server: want at least one, not disabled, in mcpServers, servers or databases", name))
-	}
-	return r.finish(servers, gateway, root, flags)
+	return r.config(root, flags)
 }
 
 // fileError puts the file, and the line if it is known, before err.
@@ -303,22 +296,23 @@ func fileError(name string, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// finish reads what else the file has (nil for none) and returns all that was
-// read, or all that is wrong with it.
-func (r *reader) finish(servers []Server, gateway Gateway, root *node, flags map[string]string) (*Config, error) {
-	section := func(name string) *node {
-		if root == nil {
-			return nil
-		}
-		return root.get(name)
+// config makes a configuration of a tree and what is outside of it, or returns all
+// that is wrong with them.
+func (r *reader) config(root *node, flags map[string]string) (*Config, error) {
+	r.outside(root, flags)
+	common := r.common(root.get("pool"))
+	common.pool.Limits = r.limits(root.get("limits"))
+	conf := &Config{Gateway: r.gateway(root.get("gateway"))}
+	conf.Servers = r.servers(root, common)
+	if len(conf.Servers) == 0 && len(r.errs) == 0 {
+		r.errs = append(r.errs, fmt.Errorf("%s: no server: want at least one, not disabled, in mcpServers, servers or databases", r.name))
 	}
-	conf := &Config{Servers: servers, Gateway: gateway}
-	conf.Log = r.log(section("log"), flags)
-	conf.Admin = r.admin(section("admin"), flags)
-	conf.Telemetry = r.telemetryOf(section("telemetry"), flags)
-	conf.Auth, conf.TLS = r.access(section("auth"), section("tls"), flags)
+	conf.Log = r.log(root.get("log"))
+	conf.Admin = r.admin(root.get("admin"))
+	conf.Telemetry = r.telemetry(root.get("telemetry"))
+	conf.Auth, conf.TLS = r.access(root.get("auth"), root.get("tls"))
 	if len(r.errs) == 0 {
-		r.errs = validate(servers)
+		r.errs = validate(conf.Servers)
 	}
 	if len(r.errs) > 0 {
 		return nil, errors.Join(r.errs...)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -316,7 +317,7 @@ func PasswordFile(path string) func() (string, error) {
 	return func() (string, error) {
 		data, err := os.ReadFile(path)
 		if err != nil {
-			return "", withoutPath(err)
+			return "", fmt.Errorf("the file with its password cannot be read: %w", withoutPath(err))
 		}
 		return strings.TrimRight(string(data), "\r\n"), nil
 	}

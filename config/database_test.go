@@ -98,6 +98,12 @@ func TestEveryKeyOfADatabaseIsRead(t *testing.T) {
 	if password, _ := d.Password(); password != "another" {
 		t.Errorf("the password is not read again: %q", password)
 	}
+	if err := os.Remove(filepath.Join(folder, "password")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Password(); err == nil || !strings.Contains(err.Error(), "the file with its password cannot be read: ") || strings.Contains(err.Error(), folder) {
+		t.Errorf("got %v", err)
+	}
 	if c, err := config.Parse([]byte("databases: {x: {dsn: a}, y: {dsn: b, disabled: true}}"), "mcp.yaml", nil); err != nil || len(c.Servers[0].Databases.Databases) != 1 {
 		t.Errorf("a disabled database is served, %v", err)
 	}

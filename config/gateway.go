@@ -3,13 +3,11 @@ package config
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/gateway"
 )
 
@@ -39,18 +37,10 @@ var gatewayKeys = keys{
 	ignored: []string{"_comment", "//"},
 }
 
-// GatewaySettingNames returns the names of the settings of a [Gateway], as
-// flags write them; the keys of a file's gateway are without "gateway_". In
-// the environment they are in capitals, after [mcpool.EnvPrefix]. There is no
-// flag for gateway_session_key: everybody sees command lines.
-func GatewaySettingNames() []string {
-	return prefixed(gatewaySettings, gatewayKeys)
-}
-
 var gatewayName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// Set changes the setting of a name that [GatewaySettingNames] has, or says what
-// its value may be. The error does not have the value.
+// Set changes the setting of a name, be it that of [AllSettingNames] or the key of
+// the file, or says what its value may be. The error does not have the value.
 func (g *Gateway) Set(name, value string) error {
 	switch strings.TrimPrefix(name, gatewaySettings) {
 	case "name":
@@ -82,55 +72,16 @@ func (g *Gateway) Set(name, value string) error {
 		}
 		g.SessionKey, g.SessionKeyFile = nil, value
 	default:
-		return fmt.Errorf("unknown setting%s", didYouMean(name, GatewaySettingNames()))
+		return fmt.Errorf("unknown setting%s", didYouMean(name, section{"gateway", gatewayKeys.read}.names()))
 	}
 	return nil
 }
 
-// gateway reads how the servers are served: the file's gateway (nil for none),
-// changed by the environment, and that by flags.
-func (r *reader) gateway(n *node, flags map[string]string) Gateway {
-	var g Gateway
-	if n != nil {
-		r.gatewayOf(n, &g)
+// gateway reads how the servers are served; n is nil where nothing says so.
+func (r *reader) gateway(n *node) (g Gateway) {
+	if n == nil {
+		return g
 	}
-	twoKeys := true
-	for _, name := range GatewaySettingNames() {
-		variable := mcpool.EnvPrefix + strings.ToUpper(name)
-		value := os.Getenv(variable)
-		if strings.Contains(name, "session_key") {
-			twoKeys = twoKeys && value != ""
-		}
-		if value != "" {
-			r.setGateway(&g, name, value, variable)
-		}
-	}
-	if twoKeys {
-		r.errs = append(r.errs, errors.New("the environment has a session key and a file of one: want one of them"))
-	}
-	for _, name := range GatewaySettingNames() {
-		if value, given := flags[name]; given {
-			r.setGateway(&g, name, value, "flag "+name)
-		}
-	}
-	return g
-}
-
-// setGateway changes a setting from outside of the file.
-func (r *reader) setGateway(g *Gateway, name, value, source string) {
-	err := g.Set(name, value)
-	r.from("", name, source)
-	switch {
-	case err == nil:
-	case name == gatewaySettings+"session_key":
-		r.errs = append(r.errs, fmt.Errorf("%s: %w", source, err))
-	default:
-		r.errs = append(r.errs, fmt.Errorf("%s is %q: %w", source, value, err))
-	}
-}
-
-// gatewayOf reads a gateway mapping of the file.
-func (r *reader) gatewayOf(n *node, g *Gateway) {
 	keys := 0
 	for _, child := range r.mapping(n, gatewayKeys) {
 		before := len(r.errs)
@@ -148,8 +99,11 @@ func (r *reader) gatewayOf(n *node, g *Gateway) {
 		if len(r.errs) > before {
 			continue
 		}
+		if keys > 1 && strings.HasPrefix(child.key, "session_key") {
+			r.refuse(child, "beside the other one of session_key and session_key_file: want one of them")
+			continue
+		}
 		err := g.Set(child.key, value)
-		r.from("", gatewaySettings+child.key, r.at(child))
 		switch {
 		case err == nil:
 		case child.key == "session_key":
@@ -158,9 +112,7 @@ func (r *reader) gatewayOf(n *node, g *Gateway) {
 			r.refuse(child, "value %q: %w", child.text, err)
 		}
 	}
-	if keys > 1 {
-		r.refuse(n, "has a session_key and a session_key_file: want one of them")
-	}
+	return g
 }
 
 // patterns returns what names of tools are matched with, see

@@ -96,9 +96,9 @@ func TestGatewaySettingsFromOutsideAreChecked(t *testing.T) {
 	_, err := config.Default(map[string]string{"gateway_name": "a b", "gateway_prefx": "auto"})
 	want := `MCP_POOL_GATEWAY_PREFX in the environment: unknown setting; did you mean MCP_POOL_GATEWAY_PREFIX?
 flag gateway_prefx: unknown setting; did you mean gateway_prefix?
-MCP_POOL_GATEWAY_SESSION_KEY: want a key of 32 bytes in hex or base64, as of openssl rand -hex 32
-the environment has a session key and a file of one: want one of them
-flag gateway_name is "a b": want 1 to 64 letters, digits, '-' and '_'`
+environment MCP_POOL_GATEWAY_SESSION_KEY: want a key of 32 bytes in hex or base64, as of openssl rand -hex 32
+environment MCP_POOL_GATEWAY_SESSION_KEY_FILE: beside the other one of session_key and session_key_file: want one of them
+flag gateway_name: value "a b": want 1 to 64 letters, digits, '-' and '_'`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

@@ -21,7 +21,6 @@ func (r *reader) limits(n *node) *mcpool.Limits {
 	l := new(mcpool.Limits)
 	for _, child := range r.mapping(n, limitKeys) {
 		count := r.count(child, maxLimit, "no limit")
-		r.from("", "limits."+child.key, r.at(child))
 		switch child.key {
 		case "max_connections":
 			l.MaxConnections = count

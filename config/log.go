@@ -4,12 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/mcpool-dev/mcpool"
 )
 
 // A Log is what is logged, and how.
@@ -36,16 +32,9 @@ const logSettings = "log_"
 
 var logKeys = keys{read: []string{"level", "format", "access"}, ignored: []string{"_comment", "//"}}
 
-// LogSettingNames returns the names of the settings of a [Log], as flags write
-// them; the keys of a file's log are without "log_". In the environment they are
-// in capitals, after [mcpool.EnvPrefix].
-func LogSettingNames() []string {
-	names := slices.Clone(logKeys.read)
-	for i, name := range names {
-		names[i] = logSettings + name
-	}
-	return names
-}
+// LogSettingNames returns the names of the settings of a [Log], which are some of
+// [AllSettingNames].
+func LogSettingNames() []string { return section{"log", logKeys.read}.names() }
 
 // Set changes the setting of a name that [LogSettingNames] has, or says what its
 // value may be. The error does not have the value.
@@ -80,36 +69,20 @@ func (l *Log) Set(name, value string) error {
 	return nil
 }
 
-// log reads what is logged: the file's log (nil for none), changed by the
-// environment, and that by flags.
-func (r *reader) log(n *node, flags map[string]string) Log {
+// log reads what is logged; n is nil where nothing says so.
+func (r *reader) log(n *node) Log {
 	l := Log{Format: LogText}
-	if n != nil {
-		for _, child := range r.mapping(n, logKeys) {
-			before := len(r.errs)
-			value := r.text(child)
-			if len(r.errs) > before {
-				continue
-			}
-			if err := l.Set(child.key, value); err != nil {
-				r.refuse(child, "value %q: %w", child.text, err)
-			}
-		}
+	if n == nil {
+		return l
 	}
-	set := func(name, value, source string) {
-		if err := l.Set(name, value); err != nil {
-			r.errs = append(r.errs, fmt.Errorf("%s is %q: %w", source, value, err))
+	for _, child := range r.mapping(n, logKeys) {
+		before := len(r.errs)
+		value := r.text(child)
+		if len(r.errs) > before {
+			continue
 		}
-	}
-	for _, name := range LogSettingNames() {
-		variable := mcpool.EnvPrefix + strings.ToUpper(name)
-		if value := os.Getenv(variable); value != "" {
-			set(name, value, variable)
-		}
-	}
-	for _, name := range LogSettingNames() {
-		if value, given := flags[name]; given {
-			set(name, value, "flag "+name)
+		if err := l.Set(child.key, value); err != nil {
+			r.refuse(child, "value %q: %w", child.text, err)
 		}
 	}
 	return l

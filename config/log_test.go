@@ -46,8 +46,8 @@ func TestLogSettingsAreChecked(t *testing.T) {
 	_, err := config.Parse([]byte("databases: {a: {dsn: sample}}\nlog: {access: 1.5, leval: info}"), "mcp.yaml", map[string]string{"log_level": "loud"})
 	want := `mcp.yaml:2: log.leval: unknown key; did you mean level?
 mcp.yaml:2: log.access: value "1.5": want off, all, or the share of requests to log such as 0.01
-MCP_POOL_LOG_FORMAT is "xml": want text or json
-flag log_level is "loud": want debug, info, warn or error`
+environment MCP_POOL_LOG_FORMAT: value "xml": want text or json
+flag log_level: value "loud": want debug, info, warn or error`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

@@ -26,6 +26,9 @@ func (r *reader) refuse(n *node, format string, args ...any) {
 	if place := n.place(); place != "" {
 		where += place + ": "
 	}
+	if n.outside != "" {
+		where = n.outside + ": "
+	}
 	r.errs = append(r.errs, fmt.Errorf("%s%w", where, fmt.Errorf(format, args...)))
 }
 
@@ -82,12 +85,16 @@ func (r *reader) members(n *node) []*node {
 	return n.children
 }
 
-// text returns a scalar with its ${…} replaced. Numbers and booleans are the
-// text they are written as: env: {PORT: 8080} is what people write.
+// text returns a scalar with its ${…} replaced, but for what is from outside of
+// the file. Numbers and booleans are the text they are written as: env: {PORT:
+// 8080} is what people write.
 func (r *reader) text(n *node) string {
 	if n.kind != scalar {
 		r.refuse(n, "want a string")
 		return ""
+	}
+	if n.outside != "" {
+		return n.text
 	}
 	text, errs := expand(n.text)
 	for _, err := range errs {

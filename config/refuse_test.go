@@ -142,7 +142,7 @@ var bad = map[string]struct {
 	"session key":                 {"gateway: {session_key: s3cret}", []string{"mcp:1: gateway.session_key: want a key of 32 bytes in hex or base64"}},
 	"session key of a variable":   {"gateway: {session_key: '${HOLDS_S3CRET}'}", []string{"gateway.session_key: want a key of 32 bytes in hex or base64"}},
 	"session key that is not set": {"gateway: {session_key: '${UNSET}'}", []string{"gateway.session_key: environment variable UNSET is not set"}},
-	"two session keys":            {"gateway: {session_key: " + strings.Repeat("00", 32) + ", session_key_file: a}", []string{"mcp:1: gateway: has a session_key and a session_key_file: want one of them"}},
+	"two session keys":            {"gateway: {session_key: " + strings.Repeat("00", 32) + ", session_key_file: a}", []string{"mcp:1: gateway.session_key_file: beside the other one of session_key and session_key_file: want one of them"}},
 
 	"auth of nobody":           {"auth: {}", []string{"auth: nobody could call: want keys, a key file, jwt or client certificates"}},
 	"key in place of a hash":   {"auth: {keys: [{name: a, sha256: s3cret}]}", []string{"mcp:1: auth.keys[0].sha256: want sha256: and 64 hex digits"}},
@@ -200,11 +200,11 @@ func TestAllErrorsAreReportedAtOnce(t *testing.T) {
 			"c": {"command": "${UNSET}", "args": 5},
 		},
 	}`), "mcp.json", map[string]string{"max_connection": "1", "retry_attempts": "no"})
-	want := `mcp.json:2: pool.max_connections: value "0": want a whole number from 1 to 1000000
-mcp.json:2: pool.idle_timeout: value "x": want seconds such as 35.0 or a duration such as 35s, not negative
-MCP_POOL_IDLE_TIME in the environment: unknown setting; did you mean MCP_POOL_IDLE_TIMEOUT?
+	want := `MCP_POOL_IDLE_TIME in the environment: unknown setting; did you mean MCP_POOL_IDLE_TIMEOUT?
 flag max_connection: unknown setting; did you mean max_connections?
-flag retry_attempts is "no": want a whole number from 1 to 1000000
+mcp.json:2: pool.max_connections: value "0": want a whole number from 1 to 1000000
+mcp.json:2: pool.idle_timeout: value "x": want seconds such as 35.0 or a duration such as 35s, not negative
+flag retry_attempts: value "no": want a whole number from 1 to 1000000
 mcp.json:4: mcpServers.a.comand: unknown key; did you mean command?
 mcp.json:5: mcpServers.c.command: environment variable UNSET is not set
 mcp.json:5: mcpServers.c.args: want a list of strings`

@@ -312,7 +312,7 @@ func (r *reader) env(n *node) []string {
 // path returns a path, relative to the file's folder.
 func (r *reader) path(n *node) string {
 	path := r.text(n)
-	if path == "" || filepath.IsAbs(path) {
+	if path == "" || filepath.IsAbs(path) || n.outside != "" {
 		return path
 	}
 	return filepath.Join(r.folder, path)

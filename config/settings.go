@@ -2,11 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
-	"maps"
-	"os"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
@@ -20,15 +15,9 @@ const DefaultCallTimeout = 300 * time.Second
 const callTimeout = "call_timeout"
 
 // SettingNames returns the names of the settings of pools, as files and flags
-// write them: those of [mcpool.SettingNames], then call_timeout. In the environment
-// they are in capitals, after [mcpool.EnvPrefix].
+// write them: those of [mcpool.SettingNames], then call_timeout.
 func SettingNames() []string {
 	return append(mcpool.SettingNames(), callTimeout)
-}
-
-// allSettingNames returns the names of all settings there are.
-func allSettingNames() []string {
-	return slices.Concat(SettingNames(), GatewaySettingNames(), LogSettingNames(), AdminSettingNames(), accessSettings, TelemetrySettingNames())
 }
 
 // settings are the settings of one server.
@@ -49,54 +38,14 @@ func (s *settings) set(name, value string) error {
 	return s.pool.Set(name, value)
 }
 
-// common reads what holds for all servers: the defaults, changed by the
-// file's pool (nil for none), that by the environment, and that by flags.
-func (r *reader) common(pool *node, flags map[string]string) settings {
+// common reads what holds for all servers: the defaults, changed by pool (nil for
+// none).
+func (r *reader) common(pool *node) settings {
 	s := settings{mcpool.DefaultConfig(), DefaultCallTimeout}
 	if pool != nil {
 		r.pool(pool, "", &s)
 	}
-	for _, name := range SettingNames() {
-		variable := mcpool.EnvPrefix + strings.ToUpper(name)
-		if value := os.Getenv(variable); value != "" {
-			r.set(&s, name, value, variable)
-		}
-	}
-	r.errs = append(r.errs, unknownVariables()...)
-	for _, name := range slices.Sorted(maps.Keys(flags)) {
-		switch {
-		case slices.Contains(SettingNames(), name):
-			r.set(&s, name, flags[name], "flag "+name)
-		case !slices.Contains(allSettingNames(), name): // the others are read elsewhere
-			r.errs = append(r.errs, fmt.Errorf("flag %s: unknown setting%s", name, didYouMean(name, allSettingNames())))
-		}
-	}
 	return s
-}
-
-// set changes a setting from outside of the file.
-func (r *reader) set(s *settings, name, value, source string) {
-	r.from("", name, source)
-	if err := s.set(name, value); err != nil {
-		r.errs = append(r.errs, fmt.Errorf("%s is %q: %w", source, value, err))
-	}
-}
-
-// unknownVariables refuses what looks like a setting in the environment and
-// is none: a misspelt one would be without effect, unnoticed.
-func unknownVariables() []error {
-	var known []string
-	for _, name := range allSettingNames() {
-		known = append(known, mcpool.EnvPrefix+strings.ToUpper(name))
-	}
-	var errs []error
-	for _, entry := range os.Environ() {
-		name, _, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, mcpool.EnvPrefix) && !slices.Contains(known, name) {
-			errs = append(errs, fmt.Errorf("%s in the environment: unknown setting%s", name, didYouMean(name, known)))
-		}
-	}
-	return errs
 }
 
 // pool changes s by a pool mapping of the file: that of a server, or "".

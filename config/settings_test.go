@@ -74,8 +74,8 @@ func (s setting) test(t *testing.T) {
 	for _, wrong := range s.nonsense {
 		for source, where := range map[string]string{
 			"file":        "mcp.yaml:1: pool." + s.key() + `: value "` + wrong + `": `,
-			"environment": s.variable + ` is "` + wrong + `": `,
-			"flag":        "flag " + s.key() + ` is "` + wrong + `": `,
+			"environment": "environment " + s.variable + `: value "` + wrong + `": `,
+			"flag":        "flag " + s.key() + `: value "` + wrong + `": `,
 			"server":      "mcp.yaml:5: mcpServers.x.pool." + s.key() + `: value "` + wrong + `": `,
 		} {
 			if _, err := s.load(t, map[string]string{source: wrong}); err == nil || err.Error() != where+s.allowed {

@@ -2,10 +2,12 @@ package config
 
 import (
 	"cmp"
-	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/auth"
+	"github.com/mcpool-dev/mcpool/dbserver"
 	"github.com/mcpool-dev/mcpool/gateway"
 )
 
@@ -13,10 +15,11 @@ import (
 type Setting struct {
 	// Server is whose it is; "" for one that is for all.
 	Server string
-	// Name is as [SettingNames], [GatewaySettingNames] and [AdminSettingNames] have
-	// it, or the place of another key of the file, such as limits.max_waiting.
+	// Name is as [AllSettingNames] has it, or is that of something that a file alone
+	// can have: max_calls, allow and deny of a server, auth_keys and auth_principals.
 	Name string
-	// Value is as a file has it; "***" for a secret, and "" for none.
+	// Value is as a file has it, a list divided by ", "; "***" for a secret, and ""
+	// for none.
 	Value string
 	// Source is where it comes from: "default", the file and line as in
 	// "mcp.json:12", the name of a variable, or "flag " and a name.
@@ -44,39 +47,112 @@ func (r *reader) from(server, name, source string) {
 	r.sources[settingOf{server, name}] = source
 }
 
-// at is where in the file n is.
-func (r *reader) at(n *node) string { return r.name + ":" + strconv.Itoa(n.line) }
+// at is where in the file n is, or what else has set it.
+func (r *reader) at(n *node) string {
+	if n.outside != "" {
+		return strings.TrimPrefix(n.outside, byEnvironment)
+	}
+	return r.name + ":" + strconv.Itoa(n.line)
+}
 
 // Settings returns the settings in force, those for all first. None of them is
 // secret, and nothing is in them of how servers are reached.
 func (c *Config) Settings() []Setting {
 	var list []Setting
-	all := func(name, value string) {
+	add := func(name, value string) {
 		list = append(list, Setting{"", name, value, c.sources.of("", name)})
+	}
+	all := func(path string, values ...string) { // in the order of the section's keys
+		for _, s := range sections {
+			for i := 0; s.path == path && i < len(values); i++ {
+				add(s.name(s.keys[i]), values[i])
+			}
+		}
 	}
 	g := &c.Gateway
 	secret := ""
 	if g.SessionKey != nil {
 		secret = "***"
 	}
-	for i, value := range []string{
-		g.Name, cmp.Or(string(g.Prefix), string(gateway.PrefixAuto)),
-		strconv.Itoa(cmp.Or(g.MaxCallsPerPrincipal, gateway.DefaultMaxCallsPerPrincipal)), secret, g.SessionKeyFile,
-	} {
-		all(GatewaySettingNames()[i], value)
+	all("gateway", g.Name, cmp.Or(string(g.Prefix), string(gateway.PrefixAuto)),
+		strconv.Itoa(cmp.Or(g.MaxCallsPerPrincipal, gateway.DefaultMaxCallsPerPrincipal)), secret, g.SessionKeyFile)
+	all("log", c.Log.values()...)
+	all("admin", c.Admin.TokenFile)
+	var who auth.Options
+	if c.Auth != nil {
+		who = *c.Auth
 	}
-	all(AdminSettingNames()[0], c.Admin.TokenFile)
-	if len(c.Servers) > 0 {
-		if l := c.Servers[0].Pool.Limits; l != nil { // the same for all
-			for i, value := range []int{l.MaxConnections, l.MaxProcesses, l.MaxWaiting} {
-				all("limits."+limitKeys.read[i], strconv.Itoa(value))
+	var keys, principals []string
+	for _, key := range who.Keys {
+		keys = append(keys, key.Name+": ***")
+	}
+	for _, rule := range who.Rules {
+		principals = append(principals, rule.Principals)
+	}
+	all("auth", who.URL, who.KeyFile)
+	add("auth_keys", strings.Join(keys, ", "))
+	add("auth_principals", strings.Join(principals, ", "))
+	all("auth.jwt", jwtValues(who.JWT)...)
+	all("auth.client_certificates", c.TLS.ClientCAFile, string(who.Certificates))
+	all("tls", c.TLS.CertFile, c.TLS.KeyFile)
+	all("telemetry", c.Telemetry.Endpoint, c.Telemetry.HeadersFile, number(c.Telemetry.SampleRatio), c.Telemetry.ServiceName)
+	l := new(mcpool.Limits)
+	if len(c.Servers) > 0 { // the same for all
+		l = cmp.Or(c.Servers[0].Pool.Limits, l)
+	}
+	all("limits", strconv.Itoa(l.MaxConnections), strconv.Itoa(l.MaxProcesses), strconv.Itoa(l.MaxWaiting))
+	for i := range c.Servers {
+		if d := c.Servers[i].Databases; d != nil {
+			var audit dbserver.Audit
+			if d.Audit != nil {
+				audit = *d.Audit
+				audit.Statements = cmp.Or(audit.Statements, "fingerprint")
+				audit.MaxBytes = cmp.Or(audit.MaxBytes, dbserver.DefaultAuditBytes)
 			}
+			all("database_server", c.Servers[i].Name, strconv.Itoa(cmp.Or(d.MaxCallsPerPrincipal, dbserver.DefaultMaxCallsPerPrincipal)),
+				cmp.Or(d.HandleTTL, dbserver.DefaultHandleTTL).String()) // the others are shown as the server's own
+			all("database_server.audit", audit.File, audit.Statements, number(float64(audit.MaxBytes)))
 		}
 	}
 	for i := range c.Servers {
 		list = append(list, c.Servers[i].settings(c.sources)...)
 	}
 	return list
+}
+
+// number is "" for none.
+func number(value float64) string {
+	if value == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(value, 'f', -1, 64)
+}
+
+// jwtValues are those of the settings of access tokens; nil is for none of those.
+func jwtValues(j *auth.JWT) []string {
+	if j == nil {
+		return make([]string, len(jwtKeys.read))
+	}
+	algorithms := j.Algorithms
+	if len(algorithms) == 0 {
+		algorithms = auth.DefaultAlgorithms()
+	}
+	return []string{
+		j.Issuer, strings.Join(j.Audience, ", "), j.JWKSURL, strings.Join(j.Scopes, ", "), j.AdminScope,
+		strings.Join(algorithms, ", "), cmp.Or(j.PrincipalClaim, "sub"),
+	}
+}
+
+// values are those of the settings of a log.
+func (l Log) values() []string {
+	access := number(l.Access)
+	switch l.Access {
+	case 0:
+		access = "off"
+	case 1:
+		access = "all"
+	}
+	return []string{strings.ToLower(l.Level.String()), l.Format, access}
 }
 
 func (s *Server) settings(from sources) []Setting {
@@ -95,13 +171,4 @@ func (s *Server) settings(from sources) []Setting {
 	one("allow", strings.Join(s.Allow, ", "))
 	one("deny", strings.Join(s.Deny, ", "))
 	return list
-}
-
-// prefixed returns the keys that are read as settings outside of the file.
-func prefixed(prefix string, k keys) []string {
-	names := slices.Clone(k.read)
-	for i, name := range names {
-		names[i] = prefix + name
-	}
-	return names
 }

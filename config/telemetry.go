@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
-
-	"github.com/mcpool-dev/mcpool"
 )
 
 // Telemetry is where to traces and metrics are sent, in the words of
@@ -37,19 +34,8 @@ var telemetryKeys = keys{
 	ignored: []string{"_comment", "//"},
 }
 
-// TelemetrySettingNames returns the names of the settings of a [Telemetry], as
-// flags write them; the keys of a file's telemetry are without "telemetry_". In
-// the environment they are in capitals, after [mcpool.EnvPrefix].
-func TelemetrySettingNames() []string {
-	var names []string
-	for _, name := range telemetryKeys.read {
-		names = append(names, telemetrySettings+name)
-	}
-	return names
-}
-
-// Set changes the setting of a name that [TelemetrySettingNames] has, or says
-// what its value may be. The error does not have the value.
+// Set changes the setting of a name, as that of [Gateway] does. The error does not
+// have the value.
 func (t *Telemetry) Set(name, value string) error {
 	switch strings.TrimPrefix(name, telemetrySettings) {
 	case "otlp_endpoint":
@@ -78,45 +64,29 @@ func (t *Telemetry) Set(name, value string) error {
 		}
 		t.ServiceName = value
 	default:
-		return fmt.Errorf("unknown setting%s", didYouMean(name, TelemetrySettingNames()))
+		return fmt.Errorf("unknown setting%s", didYouMean(name, section{"telemetry", telemetryKeys.read}.names()))
 	}
 	return nil
 }
 
-// telemetryOf reads the file's telemetry (nil for none), changed by the
-// environment, and that by flags.
-func (r *reader) telemetryOf(n *node, flags map[string]string) (t Telemetry) {
-	if n != nil {
-		for _, child := range r.mapping(n, telemetryKeys) {
-			before := len(r.errs)
-			value := ""
-			if child.key == "headers_file" {
-				value = r.path(child)
-			} else {
-				value = r.text(child)
-			}
-			if len(r.errs) > before {
-				continue
-			}
-			if err := t.Set(child.key, value); err != nil {
-				r.refuse(child, "%w", err)
-			}
-		}
+// telemetry reads what is sent and where to; n is nil where nothing says so.
+func (r *reader) telemetry(n *node) (t Telemetry) {
+	if n == nil {
+		return t
 	}
-	set := func(name, value, source string) {
-		if err := t.Set(name, value); err != nil {
-			r.errs = append(r.errs, fmt.Errorf("%s: %w", source, err))
+	for _, child := range r.mapping(n, telemetryKeys) {
+		before := len(r.errs)
+		value := ""
+		if child.key == "headers_file" {
+			value = r.path(child)
+		} else {
+			value = r.text(child)
 		}
-	}
-	for _, name := range TelemetrySettingNames() {
-		variable := mcpool.EnvPrefix + strings.ToUpper(name)
-		if value := os.Getenv(variable); value != "" {
-			set(name, value, variable)
+		if len(r.errs) > before {
+			continue
 		}
-	}
-	for _, name := range TelemetrySettingNames() {
-		if value, given := flags[name]; given {
-			set(name, value, "flag "+name)
+		if err := t.Set(child.key, value); err != nil {
+			r.refuse(child, "%w", err)
 		}
 	}
 	return t

@@ -57,7 +57,7 @@ func TestTelemetrySettingsFromOutsideAreChecked(t *testing.T) {
 	t.Setenv("MCP_POOL_TELEMETRY_SERVICE_NAM", "x")
 	_, err := config.Default(map[string]string{"telemetry_sample_ratio": "NaN"})
 	want := `MCP_POOL_TELEMETRY_SERVICE_NAM in the environment: unknown setting; did you mean MCP_POOL_TELEMETRY_SERVICE_NAME?
-MCP_POOL_TELEMETRY_OTLP_ENDPOINT: want a URL without credentials, which go into headers_file
+environment MCP_POOL_TELEMETRY_OTLP_ENDPOINT: want a URL without credentials, which go into headers_file
 flag telemetry_sample_ratio: want a number above 0, and at most 1 for all`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)

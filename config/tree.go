@@ -33,6 +33,7 @@ type node struct {
 	text     string  // of a scalar: a string's content, a number as it is written
 	children []*node // elements of a list, or values of a mapping, in order
 	line     int
+	outside  string // what has set it, where that is not the file
 
 	parent *node
 	key    string // the name in the parent, if that is a mapping

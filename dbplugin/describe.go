@@ -21,6 +21,7 @@ type TableDescription struct {
 	ForeignKeys  []ForeignKey
 	ReferencedBy []ForeignKey // mcpool alone says
 	Indexes      []Index
+	Notices      []string // what the server could not find out
 }
 
 // A ColumnDescription is a column of a table.
@@ -224,7 +225,8 @@ func readDescription(o object) (TableDescription, error) {
 	if err != nil {
 		about = Table{} // where it is known which table was asked for
 	}
-	d := TableDescription{Schema: about.Schema, Name: about.Name, Type: about.Type, Comment: about.Comment, RowsEstimate: about.RowsEstimate}
+	d := TableDescription{Schema: about.Schema, Name: about.Name, Type: about.Type, Comment: about.Comment, RowsEstimate: about.RowsEstimate,
+		Notices: o.texts("notices")}
 	for _, c := range objects(o.list("columns")) {
 		column := readColumn(c)
 		if column.Name == "" {

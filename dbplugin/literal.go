@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf16"
 )
 
@@ -191,7 +192,13 @@ func (p *literal) str() string {
 
 func (p *literal) bytes() []byte {
 	b := []byte{}
-	p.quoted(func(c rune) { b = append(b, byte(c)) }, func(s string) { b = append(b, s...) })
+	p.quoted(func(c rune) {
+		if c < 0 || c > 0xff {
+			p.fail("a character among bytes")
+			return
+		}
+		b = append(b, byte(c))
+	}, func(s string) { b = append(b, s...) })
 	return b
 }
 
@@ -245,8 +252,8 @@ func (p *literal) hex(digits int) rune {
 		return 0
 	}
 	n, err := strconv.ParseUint(p.text[p.at:p.at+digits], 16, 32)
-	if err != nil {
-		p.fail("an escape that is no number")
+	if err != nil || n > unicode.MaxRune {
+		p.fail("an escape that is no number of a character")
 		return 0
 	}
 	p.at += digits

@@ -14,7 +14,7 @@ func TestReadLiteral(t *testing.T) {
 		"None": nil, "True": true, "False": false, "null": nil, "true": true, "false": false,
 		"9007199254740993": json.Number("9007199254740993"), "-0.10": json.Number("-0.10"), "1e+16": json.Number("1e+16"),
 		"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity",
-		`'it\'s'`: "it's", `"it's"`: "it's", `'a\n\t\\\x00\xe9\u20ac\U0001f600'`: "a\n\t\\\x00é€😀", `'\ud83d'`: "\ufffd", `''`: "",
+		`'it\'s'`: "it's", `"it's"`: "it's", `'a\n\t\\\x00\xe9\u20ac\U0001f600'`: "a\n\t\\\x00é€😀", `'\ud83d\ude00\ud83d\u0041'`: "😀\ufffdA", `'\ud83d'`: "\ufffd", `''`: "",
 		`b'\x00\xff"\''`: []byte("\x00\xff\"'"), `b''`: []byte{},
 		"[]": []any{}, "[1, [2,],]": []any{json.Number("1"), []any{json.Number("2")}}, "(1,)": []any{json.Number("1")}, "{1, 2}": []any{json.Number("1"), json.Number("2")},
 		"{}": object{}, "{'a': 1, 'a': None}": object{{"a", json.Number("1")}, {"a", nil}}, "{1: 2}": object{{"1", json.Number("2")}},
@@ -44,8 +44,8 @@ func TestReadLiteral(t *testing.T) {
 			t.Errorf("%s: got %#v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "[", "[1 2]", "{'a': 1, 2}", "{'a'", "'a", `'\`, `'\q'`, `'\x4'`, `'\xgg'`, "1 2", "01", "--1", "-x", "hello", "hello world",
-		"<memory at 0x7f>", "f(", "f(1", "[1]]", "Error: no such table", strings.Repeat("[", 2000) + strings.Repeat("]", 2000), strings.Repeat("f(", 2000) + strings.Repeat(")", 2000), "b", "b'", "{", "1.2.3"} {
+	for _, text := range []string{"", "[", "[1 2]", "{'a': 1, 2}", "{'a'", "'a", `'\`, `'\q'`, `'\x4'`, `'\xgg'`, `'\Uffffffff'`, "1 2", "01", "--1", "-x", "hello", "hello world",
+		"<memory at 0x7f>", "f(", "f(1", "[1]]", "Error: no such table", strings.Repeat("[", 2000) + strings.Repeat("]", 2000), strings.Repeat("f(", 2000) + strings.Repeat(")", 2000), "b", "b'", `b'\u20ac'`, `b'\ud83d\ude00'`, `b'\U0001f600'`, "{", "1.2.3"} {
 		if got, err := readLiteral(text); err == nil || !strings.Contains(err.Error(), "at byte") {
 			t.Errorf("%q: got %#v, %v", text, got, err)
 		}

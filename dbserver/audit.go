@@ -103,7 +103,7 @@ func openAudit(options Audit) (*auditLog, error) {
 		err = a.open()
 	}
 	if err != nil {
-		lock.Close()
+		_ = lock.Close()
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	return a, nil

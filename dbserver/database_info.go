@@ -2,9 +2,12 @@ package dbserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
@@ -37,27 +40,79 @@ func (r *request) databaseInfo(ctx context.Context) ([]byte, error) {
 		}
 		return marshalResult(untrusted+info.text(), info)
 	}
-	list := make([]*databaseInfo, 0, len(r.server.databases))
+	list := make([]*databaseInfo, len(r.server.databases))
+	errs := make([]error, len(list))
+	var asking sync.WaitGroup
+	for i, d := range r.server.databases {
+		asking.Go(func() { list[i], errs[i] = d.info(ctx, r.who) })
+	}
+	asking.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
 	text := untrusted
-	for _, d := range r.server.databases {
-		info, err := d.info(ctx, r.who)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, info)
+	for _, info := range list {
 		text += info.text()
 	}
 	return marshalResult(text, map[string]any{"databases": list})
 }
 
 func (d *database) info(ctx context.Context, who engine.Caller) (*databaseInfo, error) {
-	told, err := d.engine.Info(ctx, who)
+	told, err := d.state(ctx, who)
 	if err != nil {
 		return nil, err
 	}
 	return &databaseInfo{Database: d.Name, Description: d.Description, Engine: told.Engine, Version: told.Version,
 		Place: told.Place, Size: told.Size, Mode: d.Mode, Status: told.Status, LastError: told.LastError,
 		ReadOnly: told.Proof, Limits: d.limitInfo(), Pool: told.Pool, Findings: told.Findings}, nil
+}
+
+// infoTime is how long a database has to tell how it is.
+const infoTime = 3 * time.Second
+
+// state asks a database how it is. Of one that has no connection free it tells
+// at once what was known before, and how the connections are.
+func (d *database) state(ctx context.Context, who engine.Caller) (engine.Info, error) {
+	if info, busy := d.busy(); busy {
+		return info, nil
+	}
+	within, cancel := context.WithTimeout(ctx, infoTime)
+	defer cancel()
+	info, err := d.engine.Info(within, who)
+	switch {
+	case err == nil && info.Status == "ready":
+		d.known.Store(&info)
+	case err != nil && ctx.Err() == nil && within.Err() != nil:
+		if info, busy := d.busy(); busy {
+			return info, nil
+		}
+		info.Status, info.LastError, info.Pool = "down", fmt.Sprintf("it did not answer in %v", infoTime), d.connections()
+		return info, nil
+	}
+	return info, err
+}
+
+// busy tells of a database all of whose connections are in use.
+func (d *database) busy() (info engine.Info, busy bool) {
+	pool := d.connections()
+	if pool["in_use"] < pool["max_connections"] {
+		return info, false
+	}
+	info.Engine = d.Engine
+	if known := d.known.Load(); known != nil {
+		info = *known
+	}
+	info.Status, info.Pool = "busy", pool
+	return info, true
+}
+
+// connections tells how they are, without asking the database.
+func (d *database) connections() map[string]int64 {
+	open := int64(d.engine.Open())
+	d.turns.mu.Lock()
+	defer d.turns.mu.Unlock()
+	return map[string]int64{"max_connections": int64(d.turns.most), "open": open, "in_use": int64(d.turns.running),
+		"waiting": int64(d.turns.waiting), "waited": int64(d.turns.waited)} // #nosec G115 -- counted one by one
 }
 
 func (d *database) limitInfo() map[string]int64 {

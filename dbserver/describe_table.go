@@ -2,6 +2,7 @@ package dbserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -28,7 +29,7 @@ func (r *request) describeTable(ctx context.Context) ([]byte, error) {
 	b.WriteString(untrusted)
 	described := make([]*engine.Description, len(names))
 	for i, name := range names {
-		d, err := r.engine.Describe(ctx, r.who, nameOf(name), int(r.args.SampleRows))
+		d, err := r.describe(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -41,24 +42,75 @@ func (r *request) describeTable(ctx context.Context) ([]byte, error) {
 	return marshalResult(b.String(), map[string]any{"tables": described})
 }
 
-// nameOf takes apart a name as callers write it: table, or schema.table. Parts
-// can be in double quotes; without, the last dot divides.
-func nameOf(s string) engine.Name {
-	if schema, table, ok := strings.Cut(s, `"."`); ok && strings.HasPrefix(schema, `"`) && strings.HasSuffix(table, `"`) {
-		return engine.Name{Schema: schema[1:], Table: strings.TrimSuffix(table, `"`)}
+// describe describes the table that a caller writes so.
+func (r *request) describe(ctx context.Context, written string) (*engine.Description, error) {
+	var unknown *engine.Error
+	for _, n := range namesOf(written) {
+		d, err := r.engine.Describe(ctx, r.who, n, int(r.args.SampleRows))
+		var told *engine.Error
+		if !errors.As(err, &told) || told.Code != engine.UnknownObject && told.Code != engine.InvalidArgument {
+			return d, err
+		}
+		if unknown == nil || len(unknown.DidYouMean) == 0 && len(told.DidYouMean) > 0 {
+			unknown = told
+		}
 	}
-	if len(s) > 2 && s[0] == '"' && s[len(s)-1] == '"' {
-		return engine.Name{Table: strings.ReplaceAll(s[1:len(s)-1], `""`, `"`)}
+	return nil, unknown
+}
+
+// nameText writes a name so that namesOf finds it first. It is in quotes where
+// its dots, or quotes, would be taken for others.
+func nameText(n engine.Name) string {
+	if !strings.Contains(n.Schema+n.Table, ".") && !strings.HasPrefix(n.String(), `"`) {
+		return n.String()
 	}
-	if i := strings.LastIndexByte(s, '.'); i > 0 {
-		return engine.Name{Schema: s[:i], Table: s[i+1:]}
+	quoted := `"` + strings.ReplaceAll(n.Table, `"`, `""`) + `"`
+	if n.Schema != "" {
+		quoted = `"` + strings.ReplaceAll(n.Schema, `"`, `""`) + `".` + quoted
 	}
-	return engine.Name{Table: s}
+	return quoted
+}
+
+// maxNames is how many names a text can be.
+const maxNames = 8
+
+// namesOf are the names that a text can be, the likeliest first: table, or
+// schema.table, where both can have dots or be in double quotes.
+func namesOf(s string) []engine.Name {
+	var names []engine.Name
+	if first, rest, ok := unquote(s); ok && rest == "" {
+		names = append(names, engine.Name{Table: first})
+	} else if second, end, ok2 := unquote(strings.TrimPrefix(rest, ".")); ok && ok2 && rest[0] == '.' && end == "" {
+		names = append(names, engine.Name{Schema: first, Table: second})
+	}
+	for i := len(s) - 2; i > 0 && len(names) < maxNames-1; i-- {
+		if s[i] == '.' {
+			names = append(names, engine.Name{Schema: s[:i], Table: s[i+1:]})
+		}
+	}
+	return append(names, engine.Name{Table: s})
+}
+
+// unquote reads a name in double quotes, and returns what is behind it.
+func unquote(s string) (name, rest string, ok bool) {
+	if !strings.HasPrefix(s, `"`) {
+		return "", s, false
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		if s[i] == '"' {
+			if i++; i == len(s) || s[i] != '"' {
+				return b.String(), s[i:], b.Len() > 0
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return "", s, false
 }
 
 // writeDescription writes a description for a reader of text.
 func writeDescription(b *strings.Builder, d *engine.Description) {
-	fmt.Fprintf(b, "%s %s", d.Type, result.TSV(engine.Name{Schema: d.Schema, Table: d.Name}.String()))
+	fmt.Fprintf(b, "%s %s", d.Type, result.TSV(nameText(engine.Name{Schema: d.Schema, Table: d.Name})))
 	if d.Estimate != nil {
 		fmt.Fprintf(b, ", about %d rows", *d.Estimate)
 	}
@@ -99,6 +151,9 @@ func writeDescription(b *strings.Builder, d *engine.Description) {
 	}
 	for _, c := range d.Checks {
 		fmt.Fprintf(b, "check %s\n", result.TSV(c))
+	}
+	for _, n := range d.Notices {
+		b.WriteString(n + "\n")
 	}
 }
 

@@ -12,19 +12,34 @@ import (
 type fakeEngine struct {
 	engine.Database // nil: nothing else is called
 	read            func(ctx context.Context, s engine.Statement, out *result.Writer) error
+	info            func(ctx context.Context) (engine.Info, error)
 }
 
 func (f *fakeEngine) Read(ctx context.Context, _ engine.Caller, s engine.Statement, out *result.Writer) error {
 	return f.read(ctx, s, out)
 }
 
+func (f *fakeEngine) Info(ctx context.Context, _ engine.Caller) (engine.Info, error) {
+	return f.info(ctx)
+}
+
+func (f *fakeEngine) Open() int { return 1 }
+
 func (f *fakeEngine) Close() error { return nil }
 
 // serveFake serves a database whose statements are read by a function.
 func serveFake(t testing.TB, o Options, d Database, read func(ctx context.Context, s engine.Statement, out *result.Writer) error) *Server {
 	t.Helper()
-	d.DSN = "fake.db"
 	o.Databases = []Database{d}
+	return serveFakes(t, o, &fakeEngine{read: read})
+}
+
+// serveFakes serves databases that are fakes, one for each.
+func serveFakes(t testing.TB, o Options, fakes ...*fakeEngine) *Server {
+	t.Helper()
+	for i := range o.Databases {
+		o.Databases[i].DSN = "fake.db"
+	}
 	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -34,11 +49,12 @@ func serveFake(t testing.TB, o Options, d Database, read func(ctx context.Contex
 			t.Errorf("Close: %v", err)
 		}
 	})
-	db := s.databases[0]
-	if err := db.engine.Close(); err != nil {
-		t.Fatal(err)
+	for i, db := range s.databases {
+		if err := db.engine.Close(); err != nil {
+			t.Fatal(err)
+		}
+		db.engine = inTurns{fakes[i], db.turns, &db.ended}
 	}
-	db.engine = inTurns{&fakeEngine{read: read}, db.turns, &db.ended}
 	return s
 }
 

@@ -92,8 +92,7 @@ func (l *tableList) text() string {
 	}
 	b.WriteByte('\n')
 	for _, t := range l.Tables {
-		name := engine.Name{Schema: t.Schema, Table: t.Name}
-		fmt.Fprintf(&b, "%s\t%s", result.TSV(name.String()), t.Type)
+		fmt.Fprintf(&b, "%s\t%s", result.TSV(nameText(engine.Name{Schema: t.Schema, Table: t.Name})), t.Type)
 		if !l.names {
 			fmt.Fprintf(&b, "\t%s\t%s\t%s", numberText(t.ColumnCount), numberText(t.Estimate), result.TSV(t.Comment))
 		}

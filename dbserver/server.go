@@ -56,7 +56,8 @@ type database struct {
 	engine  engine.Database
 	turns   *turns // of engine
 	ended   results
-	spooled atomic.Uint64 // rows that were kept behind pages
+	spooled atomic.Uint64               // rows that were kept behind pages
+	known   atomic.Pointer[engine.Info] // of when it was ready last; nil for never
 
 	life    context.Context // of what is read behind answers
 	end     context.CancelCauseFunc

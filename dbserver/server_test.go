@@ -300,11 +300,16 @@ func TestWrongArgumentsAreToolErrors(t *testing.T) {
 		{"read_data", `{"query":"SELECT 1","limit":1.5}`, "limit"},
 		{"read_data", `{"query":"SELECT 1","params":{"a":1}}`, "params"},
 		{"read_data", `{"query":"SELECT ?","params":[[1]]}`, "params"},
-		{"read_data", `{"query":"SELECT ?","params":[]}`, "index 1"},
+		{"read_data", `{"query":"SELECT ?","params":[]}`, "has 1 placeholders, and params has 0 values"},
+		{"read_data", `{"query":"SELECT ?","params":[1,2]}`, "has 1 placeholders, and params has 2 values"},
+		{"read_data", `{"query":"SELECT ?2","params":[1,2,3]}`, "has 2 placeholders, and params has 3 values"},
+		{"read_data", `{"query":"SELECT 1","params":[null]}`, "has 0 placeholders, and params has 1 values"},
+		{"explain_query", `{"query":"SELECT ?","params":[1,2]}`, "has 1 placeholders, and params has 2 values"},
 		{"read_data", `{"query":"SELECT :a","params":[1]}`, `"a"`},
 		{"read_data", `{"query":"SELECT ?","params":[9223372036854775808]}`, "9223372036854775808"},
 		{"read_data", `{"query":"SELECT ?","params":[1e999]}`, "1e999"},
 		{"read_data", `{"query":"SELECT 1\u0000; DROP TABLE sales"}`, "zero byte"},
+		{"explain_query", `{"query":"\u0000SELECT 1"}`, "zero byte"},
 	} {
 		a := call(t, s, c.tool, json.RawMessage(c.arguments))
 		wantCode(t, a, engine.InvalidArgument)

@@ -151,8 +151,8 @@ func (s *spools) handle(which *spool, at position, ttl time.Duration) string {
 	}
 	s.mu.Unlock()
 	place := binary.AppendUvarint(nil, which.id)
-	place = binary.AppendUvarint(place, uint64(at.row))
-	place = binary.AppendUvarint(place, uint64(at.offset))
+	place = binary.AppendUvarint(place, uint64(at.row))    // #nosec G115 -- not negative
+	place = binary.AppendUvarint(place, uint64(at.offset)) // #nosec G115 -- not negative
 	return s.sealer.Seal(until, boundTo(which.who), s.name, string(place))
 }
 
@@ -186,7 +186,7 @@ func (s *spools) find(handle, principal string) (*spool, position, error) {
 	if i < 0 {
 		return nil, position{}, notKept()
 	}
-	return s.kept[i].spool, position{int(numbers[1]), int64(numbers[2])}, nil
+	return s.kept[i].spool, position{int(numbers[1]), int64(numbers[2])}, nil // #nosec G115 -- sealed above, so there and back
 }
 
 func notKept() *engine.Error {

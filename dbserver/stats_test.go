@@ -54,6 +54,7 @@ func testStats(t *testing.T) {
 	}
 	for _, sql := range []string{"rows", "fail", "fail", "time"} {
 		do(ctx, sql, "a")
+		synctest.Wait() // what is behind a page is still being read
 	}
 	done := make(chan struct{})
 	for i, who := range []string{"a", "b", "c"} {

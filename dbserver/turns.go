@@ -139,8 +139,7 @@ func (t *turns) exhaustedLocked(l *line) *engine.Error {
 		Next:    "try again in some seconds, with fewer calls at a time"}
 }
 
-// inTurns is an engine on which calls take turns. Info does not wait: it tells
-// how a database is that is busy.
+// inTurns is an engine on which calls take turns. Info does not wait for one.
 type inTurns struct {
 	engine.Database
 	turns *turns

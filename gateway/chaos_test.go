@@ -349,7 +349,7 @@ func (f *front) drain(k *chaos) {
 	if err := errors.Join(f.http.Shutdown(k.ctx), f.pool.Close(k.ctx)); err != nil {
 		k.t.Error(err)
 	}
-	if n := f.pool.Stats().OverBudget; n != 0 {
+	if n := f.pool.Stats().RetryBudgetExhausted; n != 0 {
 		k.t.Errorf("%d calls were not sent again for want of budget", n)
 	}
 }

@@ -139,7 +139,9 @@ type Options struct {
 	// Principal says on whose behalf a request over HTTP is made; "" is the
 	// principal of the pools. What it cannot say it refuses with an error, which
 	// the client is told with HTTP status 401, or as a [PrincipalError] says. It
-	// is asked for each request, of several at once. Nil for "" always.
+	// is asked for each request, of several at once; and of a stream that is open
+	// every 2 s again, with the request that has opened it: what is refused then,
+	// but with a status of 500 or more, ends. Nil for "" always.
 	Principal func(*http.Request) (string, error)
 	// Rights says what a principal may do, over whatever transport. It is asked
 	// for each request, of several at once. Nil for everything.
@@ -197,6 +199,7 @@ type Gateway struct {
 	visitors  visitors
 	talks     talks
 	joiners   joiners
+	admitted  admissions
 	streams   streams
 	questions questions
 	calls     *calls
@@ -239,7 +242,8 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 	if o.Name == "" {
 		o.Name = strings.ToLower(rand.Text()[:8])
 	}
-	if o.Principal == nil {
+	asks := o.Principal != nil
+	if !asks {
 		o.Principal = func(*http.Request) (string, error) { return "", nil }
 	}
 	if o.Rights == nil {
@@ -276,6 +280,7 @@ func New(servers []Server, options *Options) (*Gateway, error) {
 		lists:      newLists(),
 		losses:     losses{of: make(map[loss]struct{})},
 	}
+	g.admitted = admissions{gateway: g, asks: asks, of: make(map[*admission]struct{})}
 	g.standings = standings{gateway: g, of: make(map[string]*standing), updates: newTally()}
 	g.leaving, g.leave = context.WithCancelCause(context.Background())
 	g.draining, g.drain = context.WithCancelCause(context.Background())

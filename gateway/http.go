@@ -168,8 +168,11 @@ func (g *Gateway) get(v *visit) {
 
 // stream serves a stream from an event on.
 func (g *Gateway) stream(v *visit, s *stream, from int) {
+	ctx, release := g.admitted.hold(v.r.Context(), v)
+	defer release()
 	startEvents(v.w)
-	if err := s.serve(v.r.Context(), v.w, from); err != nil {
+	// Who is not let in any more is to come back, and be told so.
+	if err := s.serve(ctx, v.w, from); err != nil && err != errNotAdmitted {
 		panic(http.ErrAbortHandler) // returning would end it as if it were whole
 	}
 }
@@ -340,6 +343,11 @@ func (g *Gateway) serve(ctx context.Context, v *visit, era era, session *session
 	}
 	if era == modern {
 		q.header = v.r.Header
+	}
+	if q.method == methodListen {
+		var release func()
+		ctx, release = g.admitted.hold(ctx, v)
+		defer release()
 	}
 	result, err := q.answer(ctx)
 	switch {

@@ -93,7 +93,9 @@ func (g *Gateway) join(v *visit) {
 	}
 	// net/http ends the request's context when nothing more comes of the client;
 	// what it has asked before is still answered.
-	if err := g.serveLines(context.WithoutCancel(v.r.Context()), v.endpoint, v.principal, buffered.Reader, out, g.draining.Done()); err != nil {
+	ctx, release := g.admitted.hold(context.WithoutCancel(v.r.Context()), v)
+	defer release()
+	if err := g.serveLines(ctx, v.endpoint, v.principal, buffered.Reader, out, g.draining.Done()); err != nil {
 		g.log.Debug("a client that joined is gone", logError, err)
 		return
 	}
@@ -203,7 +205,7 @@ func Join(ctx context.Context, address, token string) (*Joined, error) {
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	response, in, err := askToJoin(conn, token)
 	if !stop() {
 		err = context.Cause(ctx)
@@ -211,7 +213,7 @@ func Join(ctx context.Context, address, token string) (*Joined, error) {
 	if err == nil && response.StatusCode == http.StatusSwitchingProtocols {
 		return &Joined{response.Header, conn, in}, nil
 	}
-	conn.Close() // and not the body, which might have no end
+	_ = conn.Close() // and not the body, which might have no end
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("join %s: %w", address, err)

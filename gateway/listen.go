@@ -83,7 +83,7 @@ func (e *endpoint) outwardChange(s *backend, method string, params json.RawMessa
 }
 
 // listen tells a modern client of the changes that it subscribes to, until it
-// goes away or the gateway is closed.
+// goes away, is not let in any more, or the gateway is closed.
 func (q *request) listen(ctx context.Context) (json.RawMessage, error) {
 	if q.out == nil {
 		return nil, rpc.Errorf(rpc.CodeInvalidRequest, "%s is answered by a stream: Accept must allow text/event-stream", methodListen)
@@ -159,7 +159,8 @@ waiting:
 	case <-q.hungUp:
 		cancel()
 	}
-	if errors.Is(context.Cause(ctx), errClosed) && !q.leaves {
+	// Who is not let in any more is to come back, and be told so.
+	if cause := context.Cause(ctx); cause == errNotAdmitted || errors.Is(cause, errClosed) && !q.leaves {
 		result, err := jsonrpc.Set(nil, q.id, "_meta", metaSubscription)
 		return result, err
 	}

@@ -312,7 +312,7 @@ func (r *relay) stopSeeking(why error) error {
 	r.giveUp = nil
 	got := <-r.found
 	if got.joined != nil { // too late
-		got.joined.conn.Close()
+		_ = got.joined.conn.Close()
 	}
 	return cmp.Or(got.err, why)
 }
@@ -322,7 +322,7 @@ func (r *relay) unlink() {
 		close(r.link.out)
 	}
 	close(r.link.ended)
-	r.link.joined.conn.Close()
+	_ = r.link.joined.conn.Close()
 	r.link.work.Wait()
 	r.link = nil
 }

@@ -46,7 +46,9 @@ func (g *Gateway) openSSE(v *visit) {
 		startEvents(v.w) // and no more: the client has come back on the connection that it had
 		return
 	}
-	ctx, cancel := context.WithCancelCause(v.r.Context())
+	held, release := g.admitted.hold(v.r.Context(), v)
+	defer release()
+	ctx, cancel := context.WithCancelCause(held)
 	id := g.name + "." + rand.Text()
 	out := newStream("")
 	client := &visitor{talk: g.newTalk(v.endpoint, v.principal, "sse", out), stream: out, ctx: ctx}

@@ -3,6 +3,7 @@
 
 const api = "admin/v1/";
 const tokenKey = "mcpool-admin-token";
+const badToken = [400, 403, 431]; // how one is refused besides by 401
 const silence = 12_000;       // ms; the gateway says something every 5 s
 const retries = [1, 2, 4, 8]; // s between attempts to connect, the last again and again
 const rateOver = 6_000;       // ms over which rates are counted
@@ -126,16 +127,20 @@ const connectionPath = (id) => "connections/" + encodeURIComponent(id);
 
 let ahead = 0; // ms that this clock is ahead of the gateway's
 
+const unseen = new Error("Nobody looks at the page");
+
 // follow hands on each state that the gateway tells. EventSource would do it, but
 // for the token, which it cannot send.
 async function follow(tell) {
   const stop = new AbortController();
+  const rest = () => document.hidden && stop.abort(unseen);
   let timer;
   const heard = () => {
     clearTimeout(timer);
     timer = setTimeout(() => stop.abort(new Error(`Nothing was heard for ${silence / 1000} s`)), silence);
   };
   heard();
+  document.addEventListener("visibilitychange", rest);
   try {
     const response = await ask("GET", "events", stop.signal);
     ahead = Date.now() - (Date.parse(response.headers.get("Date")) || Date.now());
@@ -151,8 +156,19 @@ async function follow(tell) {
         if (data.length > 0) tell(JSON.parse(data.join("\n")));
       }
     }
+  } catch (err) {
+    throw stop.signal.aborted ? stop.signal.reason : err; // readers are not told the reason
   } finally {
     clearTimeout(timer);
+    document.removeEventListener("visibilitychange", rest);
+  }
+}
+
+// seen waits until the page is looked at. A browser has six connections to a
+// gateway over HTTP/1.1, of all tabs together, and each stream takes one.
+async function seen() {
+  while (document.hidden) {
+    await new Promise((changed) => document.addEventListener("visibilitychange", changed, { once: true }));
   }
 }
 
@@ -160,6 +176,7 @@ let tryNow = () => {};
 
 async function run() {
   for (let failures = 0; ;) {
+    await seen();
     let fault;
     try {
       await follow((state) => {
@@ -170,7 +187,14 @@ async function run() {
     } catch (err) {
       fault = err;
     }
-    if (fault.status === 401) {
+    if (fault === unseen) {
+      link("resting", "not looked at");
+      document.title = "mcpool";
+      rates.clear();
+      failures = 0;
+      continue;
+    }
+    if (fault.status === 401 || token && badToken.includes(fault.status)) {
       await login(fault);
       failures = 0;
       continue;
@@ -480,7 +504,7 @@ function fill(cell, main, more, level) {
 
 function drawRow(row, pool, connections, waits) {
   const { server } = row;
-  const r = rates.get(server);
+  const r = rates.get(server) ?? {}; // none after nothing was heard for a while
   const c = row.cells;
   row.paused = pool.paused;
   row.body.dataset.chosen = chosen === server;
@@ -787,8 +811,9 @@ function drawCards() {
     card.element.dataset.level = card.level?.(now) ?? "";
     if (card.series) continue;
     const seconds = sum(pools, (pool) => pool.handshake_seconds_avoided);
-    const calls = sum(pools, (pool) => pool.calls);
-    const reuse = calls ? sum(pools, (pool) => pool.reuse_ratio * pool.calls) / calls : undefined;
+    const avoided = sum(pools, (pool) => pool.handshakes_avoided);
+    const carried = avoided + sum(pools, (pool) => pool.opened);
+    const reuse = carried ? avoided / carried : undefined;
     setText(card.saved, seconds ? `${duration(seconds)} that callers would have waited` : "");
     setText(card.foot, reuse === undefined ? "no calls yet" : `${percent(reuse)} of calls went to an open connection`);
   }

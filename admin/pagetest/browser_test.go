@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -53,7 +54,29 @@ func open(t *testing.T, address string, at look) *tab {
 	)
 	ctx, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(stop)
-	ctx, quit := chromedp.NewContext(ctx)
+	p := newTab(ctx, t, address)
+	command(p, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}) // as a window in front has it
+	p.show(at)
+	run(p, chromedp.Navigate(address))
+	return p
+}
+
+// beside opens the page in another tab of the same window, where it is in front.
+func (p *tab) beside(address string) *tab {
+	p.t.Helper()
+	other := newTab(p.ctx, p.t, address, chromedp.WithNewWindow(false))
+	late, cancel := context.WithTimeout(other.ctx, 30*time.Second)
+	defer cancel()
+	if _, err := chromedp.Run(late, chromedp.Navigate(address)); err != nil {
+		p.t.Fatalf("another tab: %v", err)
+	}
+	return other
+}
+
+// newTab makes a tab for the page of a gateway, in the browser of ctx.
+func newTab(ctx context.Context, t *testing.T, address string, options ...chromedp.ContextOption) *tab {
+	t.Helper()
+	ctx, quit := chromedp.NewContext(ctx, options...)
 	t.Cleanup(quit)
 	u, err := url.Parse(address)
 	if err != nil {
@@ -69,9 +92,6 @@ func open(t *testing.T, address string, at look) *tab {
 	command(p, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{
 		Source: `document.addEventListener("securitypolicyviolation", (v) => console.error("policy violated: " + v.violatedDirective + " by " + v.blockedURI))`,
 	})
-	command(p, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}) // as a window in front has it
-	p.show(at)
-	run(p, chromedp.Navigate(address))
 	return p
 }
 

@@ -2,19 +2,27 @@ package pagetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/admin"
+	"github.com/mcpool-dev/mcpool/auth"
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
@@ -57,12 +65,13 @@ func shows(element, text string) string {
 func whole(element string) string { return element + "?.checkVisibility()" }
 
 const (
-	said  = `document.getElementById("said")`
-	story = `document.getElementById("story")`
-	sure  = `document.getElementById("sure")`
-	lost  = `document.getElementById("lost")`
-	login = `document.getElementById("login")`
-	live  = `document.getElementById("link").dataset.state === "live"`
+	said    = `document.getElementById("said")`
+	story   = `document.getElementById("story")`
+	sure    = `document.getElementById("sure")`
+	lost    = `document.getElementById("lost")`
+	login   = `document.getElementById("login")`
+	resting = `document.getElementById("link").dataset.state === "resting"`
+	live    = `document.getElementById("link").dataset.state === "live"`
 	// labelled is what the focused element, it, is called.
 	labelled = `(it.getAttribute("aria-label") ?? it.innerText) === `
 )
@@ -337,6 +346,9 @@ func TestConnectionLost(t *testing.T) {
 
 const rightToken = "correct-horse-battery-staple"
 
+// noAdmin is a token that is known, and may not use the API.
+const noAdmin = "old-horse"
+
 // locked returns the address of a page whose API wants a token.
 func locked(t *testing.T) string {
 	t.Helper()
@@ -350,7 +362,13 @@ func locked(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = pool.Close(context.Background()) })
-	s := httptest.NewServer(admin.New(admin.Options{Token: func() *admin.Token { return token }, Pools: func() []*mcpool.Pool { return []*mcpool.Pool{pool} }}))
+	authorize := func(r *http.Request) error {
+		if r.Header.Get("Authorization") == "Bearer "+noAdmin {
+			return fmt.Errorf("%s is no admin%w", noAdmin, &auth.Error{Status: http.StatusForbidden})
+		}
+		return errors.New("nobody that is known")
+	}
+	s := httptest.NewServer(admin.New(admin.Options{Token: func() *admin.Token { return token }, Authorize: authorize, Pools: func() []*mcpool.Pool { return []*mcpool.Pool{pool} }}))
 	t.Cleanup(s.Close)
 	return s.URL
 }
@@ -369,6 +387,8 @@ func TestToken(t *testing.T) {
 	}
 	enter("wrong-horse")
 	p.until("to be turned away", shows(login, "The token was not accepted"))
+	enter(noAdmin)
+	p.until("to be told that it is no admin's", shows(login, "not accepted: "+noAdmin+" is no admin"))
 	enter("two words")
 	p.until("to be told what a token is", shows(login, "no spaces"))
 	run(p, chromedp.Evaluate[any](`document.getElementById("token").select()`))
@@ -384,7 +404,50 @@ func TestToken(t *testing.T) {
 	}
 	run(p, chromedp.Evaluate[any](`document.getElementById("forget").click()`))
 	p.until("to be asked again", whole(login)+" && sessionStorage.length === 0")
-	p.clean("401 (Unauthorized)")
+	p.clean("401 (Unauthorized)", "403 (Forbidden)")
+}
+
+// TestManyTabs has the page open in more tabs than a browser has connections to
+// one host over HTTP/1.1: those that are not looked at keep none from the others.
+func TestManyTabs(t *testing.T) {
+	g := serve(t, many(1))
+	streams := func() int {
+		response, err := http.Get(g.url + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(text), `mcpool_http_requests_in_flight{handler="admin"} `)
+		n, err := strconv.Atoi(strings.SplitN(rest, "\n", 2)[0])
+		if err != nil {
+			t.Fatalf("%v in %s", err, text)
+		}
+		return n - 1 // this very one
+	}
+	first := open(t, g.url, look{})
+	command(first, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{}) // it would be seen for ever
+	first.until("the page", live)
+	tabs := []*tab{first}
+	for range 8 {
+		before := tabs[len(tabs)-1]
+		tabs = append(tabs, before.beside(g.url))
+		tabs[len(tabs)-1].until("the page of a new tab", live)
+		before.until("the page behind it to rest", resting)
+	}
+	eventually(t, "one stream to be left", func() bool { return streams() == 1 })
+	command(first, page.BringToFront, cdp.Empty{})
+	first.until("to go on when it is looked at again", live)
+	if first.is(whole(lost)) {
+		t.Error("the first tab says that the connection was lost")
+	}
+	eventually(t, "one stream to be left", func() bool { return streams() == 1 })
+	for _, p := range tabs {
+		p.clean()
+	}
 }
 
 // TestNamesAreText has a server that calls itself and its faults what would be

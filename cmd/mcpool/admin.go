@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/mcpool-dev/mcpool/admin"
 	"github.com/mcpool-dev/mcpool/config"
@@ -16,7 +18,7 @@ const maxTokenFile = 4096
 // readToken reads the file of an admin's token. Errors have nothing of what is
 // in it.
 func readToken(path string) ([]byte, error) {
-	file, err := os.Open(path)
+	file, err := os.Open(path) // #nosec G703 -- whoever runs it names it
 	if err != nil {
 		return nil, fmt.Errorf("the admin token: %w", err)
 	}
@@ -44,11 +46,30 @@ func adminToken(conf config.Admin) (*admin.Token, error) {
 	return token, nil
 }
 
-// shownSettings are those in force as the API shows them.
-func shownSettings(conf *config.Config) []admin.Setting {
-	var shown []admin.Setting
-	for _, s := range conf.Settings() {
-		shown = append(shown, admin.Setting(s))
+// shows takes settings for those in force, but for what is at places that wait for a
+// restart: there it is what it was.
+func (o *opened) shows(settings []config.Setting, waits []string) {
+	before := map[string]config.Setting{}
+	if shown := o.shown.Load(); shown != nil {
+		for _, one := range *shown {
+			before[one.Name] = one
+		}
+	}
+	for i, one := range settings {
+		if one.Server == "" && slices.ContainsFunc(waits, func(place string) bool {
+			return strings.HasPrefix(one.Name+"_", strings.ReplaceAll(place, ".", "_")+"_")
+		}) {
+			settings[i] = before[one.Name]
+		}
+	}
+	o.shown.Store(&settings)
+}
+
+// settings are those in force as the API shows them.
+func (o *opened) settings() []admin.Setting {
+	shown := slices.Clone(o.service.own)
+	for _, one := range *o.shown.Load() {
+		shown = append(shown, admin.Setting(one))
 	}
 	return shown
 }

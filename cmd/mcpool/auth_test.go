@@ -370,7 +370,7 @@ func TestCallsOfAPrincipalUnderWayAreBounded(t *testing.T) {
 func TestPagesBesideTheGatewayAreForAdmins(t *testing.T) {
 	c := serveClosed(t, "")
 	for path, want := range map[string][3]int{ // for nobody, ann and root
-		"/status": {401, 403, 200}, "/metrics": {401, 403, 200}, "/": {200, 200, 200}, "/admin/v1/pools": {401, 401, 200}, "/no-such-page": {401, 403, 404}, "//status": {401, 403, 0},
+		"/status": {401, 403, 200}, "/metrics": {401, 403, 200}, "/": {200, 200, 200}, "/admin/v1/pools": {401, 403, 200}, "/no-such-page": {401, 403, 404}, "//status": {401, 403, 0},
 		"/healthz": {200, 200, 200}, "/readyz": {200, 200, 200},
 		"/.well-known/oauth-protected-resource/mcp": {200, 200, 200}, "/.well-known/oauth-protected-resource/x": {404, 404, 404},
 	} {
@@ -406,6 +406,81 @@ func TestAKeyThatIsTakenOutIsRefused(t *testing.T) {
 	awaitTrue(t, "the key is still taken", func() bool { return is(c.ann) == 401 })
 	if is(c.bob) != 200 {
 		t.Error("another key is not taken any more")
+	}
+}
+
+// TestAKeyThatIsTakenOutEndsItsStreams has all kinds of streams open by two keys,
+// and one of them taken out of the file.
+func TestAKeyThatIsTakenOutEndsItsStreams(t *testing.T) {
+	c := serveClosed(t, "")
+	kinds := []string{"session", "subscription", "HTTP+SSE", "events"}
+	open := func(kind, token string) *http.Response {
+		t.Helper()
+		method, path, body := http.MethodGet, "/mcp", ""
+		headers := []string{"Accept", "text/event-stream"}
+		switch kind {
+		case "session":
+			headers = append(headers, "Mcp-Session-Id", connect(t, bearer(t, token), c.url+"/mcp").session, "Mcp-Protocol-Version", "2025-11-25")
+		case "subscription":
+			method = http.MethodPost
+			body = `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true},
+				"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"t","version":"1"}}}}`
+			headers = append(headers, "Content-Type", "application/json", "Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen")
+		case "events":
+			path = "/admin/v1/events"
+		}
+		r, err := http.NewRequestWithContext(t.Context(), method, c.url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		resp, err := bearer(t, token).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: status %d", kind, resp.StatusCode)
+		}
+		return resp
+	}
+	stays, staying := open("subscription", c.ann), make(chan struct{})
+	go func() {
+		defer close(staying)
+		_, _ = io.Copy(io.Discard, stays.Body)
+	}()
+	ended := make(chan string, len(kinds))
+	for _, kind := range kinds {
+		resp := open(kind, c.root)
+		go func() {
+			_, _ = io.Copy(io.Discard, resp.Body) // it may be broken off
+			ended <- kind
+		}()
+	}
+	text, err := os.ReadFile(c.keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.keys, []byte(strings.Replace(string(text), "root:", "# root:", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	late := time.After(patience)
+	for range kinds {
+		select {
+		case kind := <-ended:
+			kinds[slices.Index(kinds, kind)] = "-"
+		case <-staying:
+			t.Fatal("the stream of another key has ended")
+		case <-late:
+			t.Fatalf("streams of a key that is taken out are open: %v", kinds)
+		}
+	}
+	select {
+	case <-staying:
+		t.Error("the stream of another key has ended")
+	default:
 	}
 }
 

@@ -180,7 +180,7 @@ func (s *benchServer) callTimes() []seconds {
 func (s *benchServer) close() error {
 	s.end()
 	for session := range s.mcp.Sessions() {
-		session.Close() // of a client that is gone: there is nobody to tell
+		_ = session.Close() // of a client that is gone: there is nobody to tell
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), benchCloseTimeout)
 	defer cancel()

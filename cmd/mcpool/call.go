@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/config"
 )
 
 // gatewayTimeout is how long a gateway may take to be there: it connects to
@@ -22,7 +23,7 @@ const gatewayTimeout = 3 * time.Second
 // remote adds the flags that say which gateway to call, and returns a func
 // that opens it.
 func (f *flags) remote() func() (*mcpool.Pool, error) {
-	base := f.String("url", "http://"+defaultListen, "`URL` of the gateway")
+	base := f.String("url", gatewayURL(), "`URL` of the gateway, where "+config.Variable("listen")+" has it listen if not given")
 	server := f.String("server", "", "`name` of one server; all if not given")
 	key := f.callerKey("")
 	return func() (*mcpool.Pool, error) {
@@ -37,11 +38,11 @@ func (f *flags) remote() func() (*mcpool.Pool, error) {
 			if strings.ContainsFunc(*server, notInName) {
 				return nil, usagef("--server %q: want the name of a server, of letters, digits, '-' and '_'", *server)
 			}
-			u = u.JoinPath(*server)
+			u = u.JoinPath(*server) // #nosec G125 -- it was checked to have neither slashes nor dots
 		}
-		config := mcpool.DefaultConfig()
-		config.ConnectionTimeout = gatewayTimeout
-		pool, err := mcpool.New(mcpool.Server{Name: "gateway", URL: u.String(), Auth: key.auth()}, &config)
+		terms := mcpool.DefaultConfig()
+		terms.ConnectionTimeout = gatewayTimeout
+		pool, err := mcpool.New(mcpool.Server{Name: "gateway", URL: u.String(), Auth: key.auth()}, &terms)
 		if err != nil {
 			return nil, usagef("--url: %w", err)
 		}

@@ -55,11 +55,11 @@ func (d *described) all() []describedFlag {
 	var list []describedFlag
 	d.VisitAll(func(f *flag.Flag) {
 		value, usage := flag.UnquoteUsage(f)
-		if b, is := f.Value.(interface{ IsBoolFlag() bool }); is && b.IsBoolFlag() {
+		if isSwitch(f) {
 			value = ""
 		}
 		preset := f.DefValue
-		if slices.Contains([]string{"false", "0"}, preset) {
+		if slices.Contains([]string{"false", "0", "0s"}, preset) {
 			preset = ""
 		}
 		list = append(list, describedFlag{f.Name, usage, value, preset})

@@ -16,7 +16,7 @@ func TestCommandsDescribeThemselves(t *testing.T) {
 			t.Errorf("%s does not describe itself", c.name)
 		}
 	}
-	for _, name := range []string{"serve", "top", "show", "drain", "doctor", "import", "db", "db setup-sql", "bench", "completion", "man"} {
+	for _, name := range []string{"serve", "top", "show", "drain", "health", "doctor", "import", "db", "db setup-sql", "bench", "completion", "man"} {
 		if !slices.ContainsFunc(all, func(c described) bool { return c.name == name }) {
 			t.Errorf("%s is missing", name)
 		}

@@ -38,6 +38,8 @@ with --listen. They are read-only unless --mode or the file says otherwise.
 	listen := f.listen("", "`address` to listen on; over stdio if not given")
 	settings := map[string]string{}
 	f.log(settings)
+	f.environment("db_")
+	f.either = []string{"config", "dsn"}
 	if err := f.parse(args, 0); err != nil {
 		return err
 	}
@@ -45,6 +47,7 @@ with --listen. They are read-only unless --mode or the file says otherwise.
 	if err != nil {
 		return err
 	}
+	given.access = config.Config{Auth: conf.Auth, TLS: conf.TLS}
 	log := newLogger(std.err, conf.Log)
 	var alone []string
 	f.Visit(func(given *flag.Flag) {
@@ -123,15 +126,17 @@ func serveDatabases(ctx context.Context, db *dbserver.Server, fronts []gateway.S
 
 // databaseFlags are the flags that say which databases there are.
 type databaseFlags struct {
+	called                    func(flag string) string // what they are called in errors
 	config                    *string
 	dsns                      []string
 	mode, passwordFile, audit *string
 	allowUnsafeRole           *bool
-	access                    config.Config // auth and tls of the file; the zero Config without one
+	access                    config.Config // auth and tls of the file or the environment
 }
 
 func (f *flags) databases() *databaseFlags {
 	d := &databaseFlags{
+		called:          f.called,
 		config:          f.String("config", "", "`file` with a section databases, in place of --dsn"),
 		mode:            f.String("mode", dbserver.ReadOnly, dbserver.ReadOnly+" or "+dbserver.Write),
 		passwordFile:    f.String("password-file", "", "`file` with the password of the DSN"),
@@ -162,12 +167,12 @@ func (d *databaseFlags) options() (string, dbserver.Options, error) {
 				return s.Name, *s.Databases, nil
 			}
 		}
-		return "", options, usagef("--config %s: there are no databases in it", *d.config)
+		return "", options, usagef("%s %s: there are no databases in it", d.called("config"), *d.config)
 	case len(d.dsns) == 0 || d.dsns[0] == "":
 		return "", options, usagef("--dsn is missing: name a SQLite file, the URL of a database, or sample")
 	}
 	if *d.mode != dbserver.ReadOnly && *d.mode != dbserver.Write {
-		return "", options, usagef("--mode %q: want %s or %s", *d.mode, dbserver.ReadOnly, dbserver.Write)
+		return "", options, usagef("%s %q: want %s or %s", d.called("mode"), *d.mode, dbserver.ReadOnly, dbserver.Write)
 	}
 	password, err := d.password()
 	if err != nil {
@@ -178,7 +183,7 @@ func (d *databaseFlags) options() (string, dbserver.Options, error) {
 		if len(d.dsns) > 1 {
 			var ok bool
 			if one.Name, one.DSN, ok = strings.Cut(dsn, "="); !ok {
-				return "", options, usagef("--dsn: with several databases each is written NAME=DSN")
+				return "", options, usagef("%s: with several databases each is written NAME=DSN", d.called("dsn"))
 			}
 		}
 		options.Databases = append(options.Databases, one)

@@ -68,6 +68,7 @@ The status is 1 if there is an error; warnings and advice leave it 0.`)
 	asJSON := f.Bool("json", false, "print what is found as JSON")
 	timeout := f.period("timeout", 20*time.Second, "how long all of it may take, at most an hour")
 	settings := f.settings()
+	f.environment("")
 	if err := f.parse(args, 1000); err != nil {
 		return err
 	}

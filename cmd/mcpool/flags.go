@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -13,12 +12,16 @@ import (
 	"github.com/mcpool-dev/mcpool/config"
 )
 
-// flags is the command line of one command.
+// flags is the command line of one command, and what of it the environment may set.
 type flags struct {
 	*flag.FlagSet
 	usage, about string
 	help         func()
-	arguments    []string // what is not a flag
+	arguments    []string          // what is not a flag
+	variables    map[string]string // that set flags, by their names
+	own          []string          // flags that are no settings of a configuration, and that a variable sets
+	either       []string          // those of them of which one is wanted
+	outside      map[string]bool   // those of them that their variables have set
 }
 
 // A describer is a place for a command's help that wants it as it is, and not as
@@ -29,7 +32,7 @@ type describer interface{ describe(*flags) }
 // about what it does.
 func newFlags(std stdio, usage, about string) *flags {
 	name, _, _ := strings.Cut(usage, " ")
-	f := &flags{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), usage: usage, about: about}
+	f := &flags{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), usage: usage, about: about, variables: map[string]string{}, outside: map[string]bool{}}
 	f.SetOutput(io.Discard) // errors are reported once, by run
 	f.Usage = func() {}     // a mistake is no reason to print it
 	f.help = func() {
@@ -44,9 +47,23 @@ func newFlags(std stdio, usage, about string) *flags {
 	return f
 }
 
-// parse reads flags and arguments in any order. There may be at most so many
-// arguments.
+// parse reads flags and arguments in any order, and then the environment, for what
+// flags have not set. There may be at most so many arguments.
 func (f *flags) parse(args []string, most int) error {
+	f.nameVariables()
+	if err := f.parseLine(args, most); err != nil {
+		return err
+	}
+	return f.readVariables()
+}
+
+// isSwitch reports whether a flag takes no value.
+func isSwitch(one *flag.Flag) bool {
+	b, is := one.Value.(interface{ IsBoolFlag() bool })
+	return is && b.IsBoolFlag()
+}
+
+func (f *flags) parseLine(args []string, most int) error {
 	for {
 		if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 			f.help()
@@ -73,80 +90,87 @@ func (f *flags) parse(args []string, most int) error {
 // list adds a flag that holds several values, divided by commas or given
 // several times.
 func (f *flags) list(name, usage string) *[]string {
-	values := new([]string)
-	f.Func(name, usage+"; divided by commas, or given several times", func(s string) error {
-		for value := range strings.SplitSeq(s, ",") {
-			value = strings.TrimSpace(value)
-			if value == "" {
-				return errors.New("want names divided by commas")
-			}
-			*values = append(*values, value)
+	values := new(listValue)
+	f.Var(values, name, usage+"; divided by commas, or given several times")
+	return (*[]string)(values)
+}
+
+type listValue []string
+
+func (v *listValue) String() string { return strings.Join(*v, ", ") }
+
+func (v *listValue) Set(s string) error {
+	for value := range strings.SplitSeq(s, ",") {
+		value = strings.TrimSpace(value)
+		if value == "" {
+			return errors.New("want names divided by commas")
 		}
-		return nil
-	})
-	return values
+		*v = append(*v, value)
+	}
+	return nil
 }
 
 // period adds a flag that holds a time, in seconds or as a duration.
 func (f *flags) period(name string, preset time.Duration, usage string) *time.Duration {
-	value := &preset
-	f.Func(name, fmt.Sprintf("%s (default %v)", usage, preset), func(s string) (err error) {
-		*value, err = mcpool.ParseDuration(s)
-		return err
-	})
-	return value
+	value := periodValue(preset)
+	f.Var(&value, name, usage)
+	return (*time.Duration)(&value)
 }
 
-// settings adds a flag for each setting of a pool, the gateway and the log, and
-// returns those that were given, by the name of the setting.
+type periodValue time.Duration
+
+func (v *periodValue) String() string { return time.Duration(*v).String() }
+
+func (v *periodValue) Set(s string) error {
+	d, err := mcpool.ParseDuration(s)
+	*v = periodValue(d)
+	return err
+}
+
+// file adds a flag that holds the name of a file, which "" is not: a variable of a
+// script may be unset.
+func (f *flags) file(name, usage string) *string {
+	value := new(fileValue)
+	f.Var(value, name, usage)
+	return (*string)(value)
+}
+
+type fileValue string
+
+func (v *fileValue) String() string { return string(*v) }
+
+func (v *fileValue) Set(s string) error {
+	if s == "" {
+		return errors.New("want a file")
+	}
+	*v = fileValue(s)
+	return nil
+}
+
+// setting adds a flag for a setting of a configuration, which config reads the
+// variable of.
+func (f *flags) setting(name, usage string, given map[string]string) {
+	flag := strings.ReplaceAll(name, "_", "-")
+	f.variables[flag] = config.Variable(name)
+	f.Func(flag, usage, func(s string) error {
+		given[name] = s
+		return config.CheckSetting(name, s)
+	})
+}
+
+// settings adds a flag for each setting of a configuration, and returns those that
+// were given, by the name of the setting.
 func (f *flags) settings() map[string]string {
 	given := map[string]string{}
-	pool := mcpool.DefaultConfig() // to try values on
-	for _, name := range config.SettingNames() {
-		set := func(s string) error { return pool.Set(name, s) }
-		if !slices.Contains(mcpool.SettingNames(), name) { // call_timeout, which is no pool's
-			set = func(s string) error { _, err := mcpool.ParseDuration(s); return err }
+	for _, name := range config.AllSettingNames() {
+		if name == "gateway_session_key" {
+			continue // everybody sees command lines
 		}
-		usage := fmt.Sprintf("setting %s of all pools, as %s%s", name, mcpool.EnvPrefix, strings.ToUpper(name))
-		f.Func(strings.ReplaceAll(name, "_", "-"), usage, func(s string) error {
-			given[name] = s
-			return set(s)
-		})
-	}
-	gateway, admin := config.Gateway{}, config.Admin{} // likewise
-	for _, section := range []struct {
-		name  string
-		names []string
-		set   func(name, value string) error
-	}{
-		{"gateway", config.GatewaySettingNames(), gateway.Set},
-		{"admin", config.AdminSettingNames(), admin.Set},
-	} {
-		for _, name := range section.names {
-			if name == "gateway_session_key" {
-				continue // everybody sees command lines
-			}
-			usage := "setting " + strings.TrimPrefix(name, section.name+"_") + " of the file's " + section.name + ", as " + mcpool.EnvPrefix + strings.ToUpper(name)
-			f.Func(strings.ReplaceAll(name, "_", "-"), usage, func(s string) error {
-				given[name] = s
-				return section.set(name, s)
-			})
+		usage := logUsage[name]
+		if usage == "" {
+			usage = "setting " + config.SettingPlace(name) + " of the file"
 		}
+		f.setting(name, usage, given)
 	}
-	for _, name := range config.AccessSettingNames() {
-		usage := "setting " + name + " of the file, as " + mcpool.EnvPrefix + strings.ToUpper(name)
-		f.Func(strings.ReplaceAll(name, "_", "-"), usage, func(s string) error {
-			given[name] = s
-			return nil
-		})
-	}
-	for _, name := range config.TelemetrySettingNames() {
-		usage := "setting " + strings.TrimPrefix(name, "telemetry_") + " of the file's telemetry, as " + mcpool.EnvPrefix + strings.ToUpper(name)
-		f.Func(strings.ReplaceAll(name, "_", "-"), usage, func(s string) error {
-			given[name] = s
-			return new(config.Telemetry).Set(name, s)
-		})
-	}
-	f.log(given)
 	return given
 }

@@ -87,7 +87,7 @@ func (m *member) connect(ctx context.Context) (*gateway.Joined, error) {
 			}
 		}
 		select {
-		case <-time.After(rand.N(joinPause)):
+		case <-time.After(rand.N(joinPause)): // #nosec G404 -- to spread what would come together
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
@@ -114,7 +114,7 @@ func (m *member) become() error {
 	}
 	o, err := m.open(m.text)
 	if err != nil {
-		listener.Close()
+		_ = listener.Close()
 		return err
 	}
 	m.log.Info("serving", "mcp", "http://"+listener.Addr().String()+"/mcp")

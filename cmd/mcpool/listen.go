@@ -25,6 +25,7 @@ const defaultListen = "127.0.0.1:7432"
 
 // listenFlags are the flags of a command that serves HTTP.
 type listenFlags struct {
+	called                       func(flag string) string // what they are called in errors
 	address                      *string
 	open                         *bool
 	allowedHosts, allowedOrigins *[]string
@@ -38,6 +39,7 @@ var listenFlagNames = []string{"listen", "listen-without-authentication", "allow
 
 func (f *flags) listen(address, usage string) *listenFlags {
 	return &listenFlags{
+		called:         f.called,
 		address:        f.String("listen", address, usage),
 		open:           f.Bool("listen-without-authentication", false, "listen beyond loopback although anyone who gets there may call every tool"),
 		allowedHosts:   f.list("allowed-hosts", "names this gateway is called by, besides those of loopback"),
@@ -50,7 +52,7 @@ func (f *flags) listen(address, usage string) *listenFlags {
 func (l *listenFlags) resolve() (*net.TCPAddr, error) {
 	addr, err := net.ResolveTCPAddr("tcp", *l.address)
 	if err != nil {
-		return nil, usagef("--listen %q: want HOST:PORT such as %s: %w", *l.address, defaultListen, err)
+		return nil, usagef("%s %q: want HOST:PORT such as %s: %w", l.called("listen"), *l.address, defaultListen, err)
 	}
 	l.named(addr)
 	return addr, nil
@@ -80,7 +82,7 @@ func (l *listenFlags) inherited(listener net.Listener, who *auth.Options, t conf
 // secure sets how clients at addr are spoken to. It refuses an address beyond
 // loopback where anybody may call, unless told in words.
 func (l *listenFlags) secure(addr *net.TCPAddr, who *auth.Options, t config.TLS, log *slog.Logger) error {
-	if err := l.permit(addr, fmt.Sprintf("--listen %q", *l.address), who, t, log); err != nil {
+	if err := l.permit(addr, fmt.Sprintf("%s %q", l.called("listen"), *l.address), who, t, log); err != nil {
 		return err
 	}
 	if who != nil && who.URL != "" {
@@ -164,7 +166,7 @@ func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler
 	}
 
 	within, cancel := context.WithTimeoutCause(context.Background(), *l.drainTimeout,
-		fmt.Errorf("--drain-timeout of %v is over", *l.drainTimeout))
+		fmt.Errorf("%s of %v is over", l.called("drain-timeout"), *l.drainTimeout))
 	defer cancel()
 	within, stop := signal.NotifyContext(within, os.Interrupt, syscall.SIGTERM)
 	defer stop()

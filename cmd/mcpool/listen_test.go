@@ -149,9 +149,10 @@ func TestSilentConnectionsDoNotHoldUpTheEnd(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	accepted := make(chan struct{})
 	drain := 4 * time.Second
+	flags := &listenFlags{drainTimeout: &drain, called: newFlags(stdio{}, "serve", "").called}
 	ended := make(chan error)
 	go func() {
-		ended <- serveUntil(ctx, &announcing{Listener: listener, accepted: accepted}, http.NotFoundHandler(), &listenFlags{drainTimeout: &drain},
+		ended <- serveUntil(ctx, &announcing{Listener: listener, accepted: accepted}, http.NotFoundHandler(), flags,
 			slog.New(slog.DiscardHandler), func(context.Context, *serving.Server) error { return nil }, nothing)
 	}()
 	conn, err := net.Dial("tcp", listener.Addr().String())

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -43,7 +42,7 @@ func (l *logger) set(conf config.Log) {
 func (l *logger) request(a gateway.Access) {
 	share := *l.share.Load()
 	failed := a.Status < http.StatusContinue || a.Status >= http.StatusBadRequest
-	if share == 0 || !failed && share < 1 && rand.Float64() >= share {
+	if share == 0 || !failed && share < 1 && rand.Float64() >= share { // #nosec G404 -- a sample
 		return
 	}
 	l.LogAttrs(context.Background(), slog.LevelInfo, "request",
@@ -61,11 +60,7 @@ var logUsage = map[string]string{
 
 // log adds the flags of a log to those that are given.
 func (f *flags) log(given map[string]string) {
-	tried := config.Log{}
 	for _, name := range config.LogSettingNames() {
-		f.Func(strings.ReplaceAll(name, "_", "-"), logUsage[name], func(s string) error {
-			given[name] = s
-			return tried.Set(name, s)
-		})
+		f.setting(name, logUsage[name], given)
 	}
 }

@@ -29,6 +29,7 @@ const usage = `mcpool keeps connections to MCP servers open and shares them.
   mcpool reset      replace the connections of a server as they come free
   mcpool kill       close one connection under its calls
   mcpool reload     have the gateway read its configuration again
+  mcpool health     ask whether it is there: status 0 if it answers, else 1
   mcpool doctor     check the servers of a configuration, and say what to change
   mcpool import     take over the servers of the MCP clients of this machine
   mcpool db         the database server alone, over stdio or HTTP
@@ -103,6 +104,8 @@ func command(ctx context.Context, args []string, std stdio) error {
 		return runKill(ctx, args, std)
 	case "reload":
 		return runReload(ctx, args, std)
+	case "health":
+		return runHealth(ctx, args, std)
 	case "doctor":
 		return runDoctor(ctx, args, std)
 	case "import":

@@ -70,8 +70,11 @@ func writeMan(w io.Writer, commands []described) {
 	fmt.Fprintf(w, `.SH ENVIRONMENT
 .TP
 .B %s*
-The settings of pools, the gateway and the admin API, each named by its flag of
-.BR "mcpool serve" .
+The settings, each named by its flag of
+.BR "mcpool serve" :
+\-\-gateway\-name is MCP_POOL_GATEWAY_NAME. Those of
+.B mcpool db
+are MCP_POOL_DB_*. A flag beats the environment, which beats the configuration.
 .TP
 .B NO_COLOR
 Has

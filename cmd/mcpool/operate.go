@@ -3,20 +3,24 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/mcpool-dev/mcpool/config"
 )
 
 // tokenFileVariable names the file of the token, for all commands.
-const tokenFileVariable = "MCP_POOL_ADMIN_TOKEN_FILE"
+const tokenFileVariable = "MCP_POOL_ADMIN_TOKEN_FILE" // #nosec G101 -- a name, and no token
 
 // maxAnswer bounds an answer of the API, in bytes: some 10,000 connections.
 const maxAnswer = 16 << 20
@@ -36,22 +40,46 @@ type operator struct {
 	http  http.Client
 }
 
+// gatewayURL is where commands look for the gateway if they are not told: where
+// MCP_POOL_LISTEN has it listen, and if that is everywhere, on loopback.
+func gatewayURL() string {
+	host, port, err := net.SplitHostPort(os.Getenv(config.Variable("listen")))
+	if err != nil || port == "0" {
+		return "http://" + defaultListen
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// gateway adds the flag that says where the gateway is, and returns a func that
+// reads it.
+func (f *flags) gateway() func() (*url.URL, error) {
+	base := f.String("url", gatewayURL(), "`URL` of the gateway, where "+config.Variable("listen")+" has it listen if not given")
+	return func() (*url.URL, error) {
+		u, err := url.Parse(*base)
+		if err != nil || u.Host == "" {
+			return nil, usagef("--url %q: want a URL such as http://%s", *base, defaultListen)
+		}
+		if u.Scheme != "http" && u.Scheme != "https" {
+			return nil, usagef("--url: want http://host or https://host, not %s", u.Scheme)
+		}
+		return u, nil
+	}
+}
+
 // operator adds the flags that say which gateway to operate, and returns a func
 // that makes the operator.
 func (f *flags) operator() func() (*operator, error) {
-	base := f.String("url", "http://"+defaultListen, "`URL` of the gateway")
+	at := f.gateway()
 	tokenFile := f.String("token-file", os.Getenv(tokenFileVariable), "`file` with the gateway's admin token, as "+tokenFileVariable)
 	return func() (*operator, error) {
-		o := &operator{}
-		o.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		var err error
-		o.base, err = url.Parse(*base)
-		if err != nil || o.base.Host == "" {
-			return nil, usagef("--url %q: want a URL such as http://%s", *base, defaultListen)
+		base, err := at()
+		if err != nil {
+			return nil, err
 		}
-		if o.base.Scheme != "http" && o.base.Scheme != "https" {
-			return nil, usagef("--url: want http://host or https://host, not %s", o.base.Scheme)
-		}
+		o := newOperator(base)
 		if *tokenFile != "" {
 			text, err := readToken(*tokenFile)
 			if err != nil {
@@ -63,6 +91,12 @@ func (f *flags) operator() func() (*operator, error) {
 		}
 		return o, nil
 	}
+}
+
+func newOperator(base *url.URL) *operator {
+	o := &operator{base: base}
+	o.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return o
 }
 
 // checkName refuses what is no name of a server or a connection, and could make
@@ -90,9 +124,9 @@ func (o *operator) send(ctx context.Context, method string, path ...string) (*ht
 	if last := len(segments) - 1; strings.HasPrefix(path[len(path)-1], "?") {
 		query, segments = path[len(path)-1][1:], segments[:last]
 	}
-	u := o.base.JoinPath(segments...)
+	u := o.base.JoinPath(segments...) // #nosec G125 -- they are escaped above, and checkName has refused dots
 	u.RawQuery = query
-	request, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	request, err := http.NewRequestWithContext(ctx, method, u.String(), nil) // #nosec G704 -- whoever runs it says where
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +135,7 @@ func (o *operator) send(ctx context.Context, method string, path ...string) (*ht
 	if o.token != "" {
 		request.Header.Set("Authorization", "Bearer "+o.token)
 	}
-	return o.http.Do(request)
+	return o.http.Do(request) // #nosec G704 -- likewise
 }
 
 // ask sends a request and reads its answer.
@@ -140,6 +174,9 @@ func (o *operator) unreached(ctx context.Context, err error) error {
 	err = fmt.Errorf("no answer of the gateway at %s: %w", o.base.Redacted(), err)
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return hinted{err, "is it running? " + self() + " serve starts it, and --url says where it is"}
+	}
+	if doubt := (*tls.CertificateVerificationError)(nil); errors.As(err, &doubt) {
+		return hinted{err, "--url wants a name that its certificate is for, and SSL_CERT_FILE names a file of authorities to trust in place of the system's"}
 	}
 	return err
 }

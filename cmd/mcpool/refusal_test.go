@@ -178,7 +178,7 @@ var settingFlags = map[string][]badValues{
 	"gateway-name":                    {bad("want 1 to 64 letters, digits, '-' and '_'", "", "a b")},
 	"gateway-prefix":                  {bad("want auto, always or never", "", "sometimes")},
 	"gateway-max-calls-per-principal": {bad(wantCount+"0, which is the default, to 1000000", "-1", "all")},
-	"auth-url":                        {failing("auth_url: there is no auth that it could be of", "https://mcp.example.com")},
+	"auth-url":                        {failing("flag auth_url: auth: nobody could call: want keys, a key file, jwt or client certificates", "https://mcp.example.com")},
 	"auth-key-file":                   {failing("key file no-such-file: open no-such-file: no such file", "no-such-file")},
 	"tls-cert-file":                   {failing("tls: want cert_file and key_file, or neither", "no-such-file")},
 	"tls-key-file":                    {failing("tls: want cert_file and key_file, or neither", "no-such-file")},
@@ -187,7 +187,34 @@ var settingFlags = map[string][]badValues{
 	"telemetry-headers-file":          {bad("want a file", "")},
 	"telemetry-sample-ratio":          {bad("want a number above 0", "0", "2", "all")},
 	"telemetry-service-name":          {bad("want a name of 1 to 64 bytes", "")},
-	"gateway-session-key-file":        {bad("want a file", ""), failing("the key of sessions: open no-such-file: no such file", "no-such-file")},
+	"limits-max-connections":          {bad(wantCount+"0, which is no limit, to 1000000", "-1", "many")},
+	"limits-max-processes":            {bad(wantCount+"0, which is no limit, to 1000000", "-1", "many")},
+	"limits-max-waiting":              {bad(wantCount+"0, which is no limit, to 1000000", "-1", "many")},
+
+	"auth-jwt-issuer":                         {failing("flag auth_jwt_issuer: auth: jwt: issuer: want an https URL", "login")},
+	"auth-jwt-audience":                       withoutIssuer("auth_jwt_audience"),
+	"auth-jwt-jwks-url":                       withoutIssuer("auth_jwt_jwks_url"),
+	"auth-jwt-scopes":                         withoutIssuer("auth_jwt_scopes"),
+	"auth-jwt-admin-scope":                    withoutIssuer("auth_jwt_admin_scope"),
+	"auth-jwt-algorithms":                     withoutIssuer("auth_jwt_algorithms"),
+	"auth-jwt-principal-claim":                withoutIssuer("auth_jwt_principal_claim"),
+	"auth-client-certificates-ca-file":        {failing("clients show certificates over TLS alone", "no-such-file")},
+	"auth-client-certificates-principal":      {failing("flag auth_client_certificates_principal: want uri or common_name", "dns")},
+	"database-server-name":                    {failing("flag database_server_name: its name: want 1 to 64 letters", "")},
+	"database-server-allow":                   {failing("flag database_server_allow: want the name of a tool", "", "[")},
+	"database-server-deny":                    {failing("flag database_server_deny: want the name of a tool", "", ",")},
+	"database-server-max-calls":               {failing("flag database_server_max_calls: value \"-1\": "+wantCount, "-1")},
+	"database-server-handle-ttl":              {failing("flag database_server_handle_ttl: value \"-1\": "+wantPeriod, "-1")},
+	"database-server-audit-file":              {failing("audit: . is a directory", ".")},
+	"database-server-audit-statements":        {failing("flag database_server_audit_statements: value \"all\": want fingerprint or full", "all")},
+	"database-server-audit-max-bytes":         {failing("flag database_server_audit_max_bytes: value \"-1\": "+wantCount, "-1")},
+	"database-server-max-calls-per-principal": {failing("flag database_server_max_calls_per_principal: value \"-1\": "+wantCount, "-1")},
+
+	"gateway-session-key-file": {bad("want a file", ""), failing("the key of sessions: open no-such-file: no such file", "no-such-file")},
+}
+
+func withoutIssuer(name string) []badValues {
+	return []badValues{failing("flag "+name+": want an issuer", "a")}
 }
 
 var listenFlagValues = map[string][]badValues{
@@ -260,7 +287,10 @@ func TestEachFlagHasValuesThatAreRefused(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range config.SettingNames() {
+	for _, name := range config.AllSettingNames() {
+		if name == "gateway_session_key" {
+			continue
+		}
 		if flag := strings.ReplaceAll(name, "_", "-"); badFlags["serve"][flag] == nil {
 			t.Errorf("setting %s has no flag", name)
 		}
@@ -327,14 +357,14 @@ func TestHelpGoesToStandardOutput(t *testing.T) {
 func TestSettingsInTheEnvironmentThatMakeNoSenseAreRefused(t *testing.T) {
 	for variable, test := range map[string]struct{ value, says string }{
 		"MCP_POOL_MIN_CONNECTIONS":       {"7", "settings of sales: min_connections 7 is more than max_connections 6"},
-		"MCP_POOL_MAX_CONNECTIONS":       {"six", `MCP_POOL_MAX_CONNECTIONS is "six": ` + wantCount + "1 to 1000000"},
-		"MCP_POOL_CONNECTION_TIMEOUT":    {"-35.0", `MCP_POOL_CONNECTION_TIMEOUT is "-35.0": ` + wantPeriod},
-		"MCP_POOL_IDLE_TIMEOUT":          {"ten", `MCP_POOL_IDLE_TIMEOUT is "ten": ` + wantPeriod},
-		"MCP_POOL_MAX_CONNECTION_AGE":    {"2 h", `MCP_POOL_MAX_CONNECTION_AGE is "2 h": ` + wantPeriod},
-		"MCP_POOL_HEALTH_CHECK_INTERVAL": {"x", `MCP_POOL_HEALTH_CHECK_INTERVAL is "x": ` + wantPeriod},
-		"MCP_POOL_RETRY_ATTEMPTS":        {"0", `MCP_POOL_RETRY_ATTEMPTS is "0": ` + wantCount + "1 to 1000000"},
-		"MCP_POOL_LAZY_INITIALIZATION":   {"lazy", `MCP_POOL_LAZY_INITIALIZATION is "lazy": want true or false`},
-		"MCP_POOL_CALL_TIMEOUT":          {"-1", `MCP_POOL_CALL_TIMEOUT is "-1": ` + wantPeriod},
+		"MCP_POOL_MAX_CONNECTIONS":       {"six", `environment MCP_POOL_MAX_CONNECTIONS: value "six": ` + wantCount + "1 to 1000000"},
+		"MCP_POOL_CONNECTION_TIMEOUT":    {"-35.0", `environment MCP_POOL_CONNECTION_TIMEOUT: value "-35.0": ` + wantPeriod},
+		"MCP_POOL_IDLE_TIMEOUT":          {"ten", `environment MCP_POOL_IDLE_TIMEOUT: value "ten": ` + wantPeriod},
+		"MCP_POOL_MAX_CONNECTION_AGE":    {"2 h", `environment MCP_POOL_MAX_CONNECTION_AGE: value "2 h": ` + wantPeriod},
+		"MCP_POOL_HEALTH_CHECK_INTERVAL": {"x", `environment MCP_POOL_HEALTH_CHECK_INTERVAL: value "x": ` + wantPeriod},
+		"MCP_POOL_RETRY_ATTEMPTS":        {"0", `environment MCP_POOL_RETRY_ATTEMPTS: value "0": ` + wantCount + "1 to 1000000"},
+		"MCP_POOL_LAZY_INITIALIZATION":   {"lazy", `environment MCP_POOL_LAZY_INITIALIZATION: value "lazy": want true or false`},
+		"MCP_POOL_CALL_TIMEOUT":          {"-1", `environment MCP_POOL_CALL_TIMEOUT: value "-1": ` + wantPeriod},
 		"MCP_POOL_MAX_CONECTIONS":        {"6", "MCP_POOL_MAX_CONECTIONS in the environment: unknown setting; did you mean MCP_POOL_MAX_CONNECTIONS?"},
 	} {
 		t.Run(variable, func(t *testing.T) {

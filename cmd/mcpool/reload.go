@@ -38,6 +38,7 @@ type opened struct {
 	conf    atomic.Pointer[config.Config]      // that was taken last
 	who     atomic.Pointer[auth.Authenticator] // nil: anybody may call, always
 	token   atomic.Pointer[admin.Token]        // nil for none
+	shown   atomic.Pointer[[]config.Setting]   // those in force
 
 	reloading sync.Mutex    // held while the configuration is read and taken; guards what follows
 	asked     *auth.Options // what who was made of
@@ -151,10 +152,12 @@ func (o *opened) takeLocked(text []byte) error {
 			}
 		})
 	}
-	for _, what := range append(entry.restart, s.restart(conf)...) {
+	waits := append(entry.restart, s.restart(conf)...)
+	for _, what := range waits {
 		s.log.Warn("a change of the configuration needs a restart, and is not in force", "what", what)
 	}
 	s.log.set(conf.Log)
+	o.shows(conf.Settings(), waits)
 	o.conf.Store(conf)
 	o.gateway.SetJoinHeader(s.joined(text))
 	added, removed, changed := next.differences(before)

@@ -89,6 +89,9 @@ func TestReloadTakesWhoMayCall(t *testing.T) {
 	if got := begin("/mcp/one", ann); got != http.StatusUnauthorized {
 		t.Errorf("ann: status %d", got)
 	}
+	if _, settings := admin("GET", "/admin/v1/config"); !strings.Contains(settings, fmt.Sprintf(`"name":"auth_key_file","value":%q`, after)) {
+		t.Errorf("what is in force is shown as %s", settings)
+	}
 }
 
 // TestReloadTakesTheAdminToken gives a gateway a token, another one, and none.

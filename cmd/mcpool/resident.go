@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/mcpool-dev/mcpool/admin"
 	"github.com/mcpool-dev/mcpool/internal/serving"
 )
 
@@ -40,6 +41,7 @@ func (s *service) reside(ctx context.Context, addr *net.TCPAddr, text []byte) er
 	given, err := inherit()
 	if err == nil && given.listener != nil {
 		err = s.listen.inherited(given.listener, s.conf.Auth, s.conf.TLS, s.log.Logger)
+		s.shownAs("listen", func(one *admin.Setting) { one.Source = "the socket that the program was started with" })
 	}
 	if err != nil {
 		return err
@@ -99,7 +101,7 @@ func tellSystemd(log *slog.Logger, lines ...string) {
 func answers(ctx context.Context, scheme string, addr net.Addr) error {
 	transport := &http.Transport{
 		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // it is this process, and told nothing
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // #nosec G402 -- it is this process, and told nothing
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, addr.Network(), addr.String())

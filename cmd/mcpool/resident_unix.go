@@ -90,13 +90,13 @@ func (r *resident) restart(ctx context.Context) (pid int, err error) {
 		return 0, err
 	}
 	defer served.Close()
-	cmd := exec.Command(path, os.Args[1:]...)
+	cmd := exec.Command(path, os.Args[1:]...) // #nosec G204,G702 -- this program, as it was started
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), inheritVariable+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{socket, serves}
 	err = cmd.Start()
-	serves.Close()
+	_ = serves.Close()
 	if err != nil {
 		return 0, err
 	}

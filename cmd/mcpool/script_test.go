@@ -18,7 +18,7 @@ import (
 
 // TestScripts runs testdata/script, in which mcpool is this command, and $URL a
 // gateway whose API answers with the files of the script: GET admin/v1/pools
-// with GET/pools, and with the status that GET/pools.status has.
+// with GET/pools, and with the status that GET/pools.status has. So does healthz.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
@@ -81,6 +81,9 @@ func canned(folder string) http.Handler {
 		io.WriteString(log, asked+"\n")
 		w.Header().Set("Date", time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC).Format(http.TimeFormat))
 		path, is := strings.CutPrefix(r.URL.Path, "/admin/v1/")
+		if r.URL.Path == "/healthz" {
+			path, is = "healthz", true
+		}
 		file := filepath.Join(folder, r.Method, filepath.FromSlash(strings.ReplaceAll(path, "*", "all")))
 		body, err := os.ReadFile(file)
 		if !is || err != nil {

@@ -34,30 +34,27 @@ With --stdio it serves one client over standard input and output, for clients
 that start their servers: by the gateway that listens at --listen already, or
 if there is none by becoming it. So all of them share one pool.`)
 	s := &service{std: std}
-	f.Func("config", "`file` that lists the servers: an mcp.json as MCP clients have it, or YAML", func(file string) error {
-		if s.file = file; file == "" { // not the same as none: a variable of a script may be unset
-			return errors.New("want a file")
-		}
-		return nil
-	})
+	file := f.file("config", "`file` that lists the servers: an mcp.json as MCP clients have it, or YAML")
 	check := f.Bool("check", false, "only check the configuration")
 	overStdio := f.Bool("stdio", false, "serve one client over standard input and output, by the gateway of this machine")
 	s.listen = f.listen(defaultListen, "`address` to listen on, or of the gateway to join")
 	s.drainDelay = f.period("drain-delay", 0, "how long calls are still taken when the program ends, so that a balancer sees /readyz; within --drain-timeout")
 	s.callerKey = f.callerKey("with --stdio, ")
 	s.settings = f.settings()
+	f.environment("")
 	if err := f.parse(args, 0); err != nil {
 		return err
 	}
+	s.file, s.own = *file, f.ownSettings()
 	if *s.drainDelay > 0 && *s.drainDelay >= *s.listen.drainTimeout {
-		return usagef("--drain-delay of %v leaves nothing of --drain-timeout of %v", *s.drainDelay, *s.listen.drainTimeout)
+		return usagef("%s of %v leaves nothing of %s of %v", f.called("drain-delay"), *s.drainDelay, f.called("drain-timeout"), *s.listen.drainTimeout)
 	}
 	addr, err := s.listen.resolve()
 	if err != nil {
 		return err
 	}
 	if *overStdio && addr.Port == 0 {
-		return usagef("--listen %q: with --stdio want a port, at which other programs find the gateway", *s.listen.address)
+		return usagef("%s %q: with --stdio want a port, at which other programs find the gateway", f.called("listen"), *s.listen.address)
 	}
 	text, err := s.load()
 	if err != nil {
@@ -101,6 +98,7 @@ if there is none by becoming it. So all of them share one pool.`)
 type service struct {
 	file       string            // of the configuration, "" for none
 	settings   map[string]string // by flags
+	own        []admin.Setting   // that are none of a configuration
 	conf       *config.Config    // that it begins with
 	key        []byte            // of sessions
 	callerKey  *callerKey
@@ -133,6 +131,7 @@ func (s *service) open(text []byte) (*opened, error) {
 	o.who.Store(who)
 	o.token.Store(s.token)
 	o.conf.Store(s.conf)
+	o.shows(s.conf.Settings(), nil)
 	o.now.Store(a)
 	o.life, o.end = context.WithCancelCause(context.Background())
 	options := &gateway.Options{
@@ -180,9 +179,10 @@ func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, l
 	status := admin.New(admin.Options{
 		Databases: o.databases, Requests: requests,
 		Version: version(), Pools: o.pools, Gateway: o.gateway, Ready: func() bool { return !draining.Load() },
-		Settings: func() []admin.Setting { return shownSettings(o.conf.Load()) }, Reload: o.reload,
+		Settings: o.settings, Reload: o.reload,
 		Local: isLoopback(listener.Addr()), Token: o.token.Load, Authorize: authorize, Log: s.log.Logger,
 	})
+	s.shownAs("listen", func(one *admin.Setting) { one.Value = listener.Addr().String() })
 	var sampling sync.WaitGroup
 	defer sampling.Wait()
 	until, stop := context.WithCancel(ctx)
@@ -210,6 +210,15 @@ func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, l
 	}, o.close)
 }
 
+// shownAs changes how a setting of the program is shown.
+func (s *service) shownAs(name string, change func(*admin.Setting)) {
+	for i := range s.own {
+		if s.own[i].Name == name {
+			change(&s.own[i])
+		}
+	}
+}
+
 // load reads the configuration, and returns what its file has.
 func (s *service) load() (text []byte, err error) {
 	if s.file == "" {
@@ -224,7 +233,7 @@ func (s *service) load() (text []byte, err error) {
 
 // fingerprint tells one command line's configuration from another's: by the
 // file, and by the settings of flags and the environment, but for those of the
-// log, which is each program's own. The key keeps what is in it from those who see
+// log and the program, which are each one's own. The key keeps what is in it from those who see
 // the fingerprint.
 func (s *service) fingerprint(text []byte) string {
 	sum := hmac.New(sha256.New, s.key)
@@ -232,11 +241,9 @@ func (s *service) fingerprint(text []byte) string {
 		path, _ := filepath.Abs(s.file)
 		fmt.Fprintf(sum, "%s\x00%s\x00", path, text)
 	}
-	ofLog := func(name string) bool {
-		return slices.Contains(config.LogSettingNames(), name)
-	}
+	apart := slices.Concat(config.LogSettingNames(), config.ProgramSettingNames())
 	for _, name := range slices.Sorted(maps.Keys(s.settings)) {
-		if !ofLog(name) {
+		if !slices.Contains(apart, name) {
 			fmt.Fprintf(sum, "%s=%s\x00", name, s.settings[name])
 		}
 	}
@@ -244,7 +251,7 @@ func (s *service) fingerprint(text []byte) string {
 	slices.Sort(environment)
 	for _, variable := range environment {
 		name, _, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, mcpool.EnvPrefix) && !ofLog(strings.ToLower(strings.TrimPrefix(name, mcpool.EnvPrefix))) {
+		if setting, is := strings.CutPrefix(name, mcpool.EnvPrefix); is && !slices.Contains(apart, strings.ToLower(setting)) {
 			fmt.Fprintf(sum, "%s\x00", variable)
 		}
 	}

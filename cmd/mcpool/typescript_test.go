@@ -244,7 +244,7 @@ func TestTypeScriptClient(t *testing.T) {
 			"mcpool_opened_total":                    "1",
 			"mcpool_calls_total":                     "4",
 			"mcpool_errors_total":                    "0",
-			"mcpool_acquired_total":                  "6", // one to ask what the server can do, one to listen on
+			`mcpool_acquires_total{result="ok"}`:     "6", // one to ask what the server can do, one to listen on
 			"mcpool_released_total":                  "6",
 			"mcpool_waiting":                         "0",
 			"mcpool_calls_in_flight":                 "0",

@@ -29,7 +29,7 @@ func TestDockerfile(t *testing.T) {
 		t.Errorf("it is from %s", last.BaseName)
 	}
 	var user string
-	var entry, args []string
+	var entry, args, health []string
 	for _, c := range last.Commands {
 		switch c := c.(type) {
 		case *instructions.UserCommand:
@@ -38,6 +38,8 @@ func TestDockerfile(t *testing.T) {
 			entry = c.CmdLine
 		case *instructions.CmdCommand:
 			args = c.CmdLine
+		case *instructions.HealthCheckCommand:
+			health = c.Health.Test
 		case *instructions.RunCommand:
 			t.Errorf("%v: there is no shell", c)
 		}
@@ -48,7 +50,18 @@ func TestDockerfile(t *testing.T) {
 	if len(entry) != 1 || entry[0] != "/mcpool" {
 		t.Errorf("its entrypoint is %q", entry)
 	}
-	deployment{args: args}.check(t)
+	d := deployment{args: args, health: healthOf(t, health)}
+	d.check(t)
+	d.serve(t, map[string]int{"127.0.0.1:7432": 200})
+}
+
+// healthOf returns the arguments of the program that ask for its health.
+func healthOf(t *testing.T, test []string) []string {
+	t.Helper()
+	if len(test) < 3 || test[0] != "CMD" || test[1] != "/mcpool" { // there is no shell
+		t.Fatalf("its health is asked by %q", test)
+	}
+	return test[2:]
 }
 
 func TestCompose(t *testing.T) {
@@ -70,10 +83,13 @@ func TestCompose(t *testing.T) {
 	}
 	for _, p := range s.Ports {
 		if p.HostIP != "127.0.0.1" {
-			t.Errorf("port %s is published at %q, without authentication", p.Published, p.HostIP)
+			t.Errorf("port %s is published at %q, without TLS", p.Published, p.HostIP)
 		}
 	}
-	d := deployment{args: s.Command, environment: map[string]string{}, files: map[string]string{}}
+	if s.HealthCheck == nil {
+		t.Fatal("it has no health check")
+	}
+	d := deployment{args: s.Command, environment: map[string]string{}, files: map[string]string{}, health: healthOf(t, s.HealthCheck.Test)}
 	for name, value := range s.Environment {
 		d.environment[name] = *value
 	}
@@ -83,6 +99,7 @@ func TestCompose(t *testing.T) {
 	for _, secret := range s.Secrets {
 		d.files["/run/secrets/"+secret.Source] = sessionKey
 	}
+	d.key, d.files["/run/secrets/keys"] = newKey(t)
 	d.check(t)
 	d.serve(t, map[string]int{"127.0.0.1:7432": 200, "mcpool:7432": 200, "elsewhere.example": 403})
 }

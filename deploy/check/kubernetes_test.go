@@ -180,7 +180,8 @@ func TestKubernetes(t *testing.T) {
 	}
 
 	d := deploymentOf(t, m, pod.Spec, c)
-	d.check(t)
+	d.check(t) // with the keys of the example
+	d.key, d.files["/run/secrets/mcpool/keys"] = newKey(t)
 	d.serve(t, map[string]int{
 		"10.1.2.3:7432": 200, // the kubelet, and Prometheus
 		"mcpool:7432":   200, "mcpool.tools:7432": 200, "mcpool.tools.svc:7432": 200, "mcpool.tools.svc.cluster.local:7432": 200,

@@ -27,7 +27,7 @@ func build(m *testing.M) int {
 	}
 	defer os.RemoveAll(folder)
 	program = filepath.Join(folder, "mcpool")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./cmd/mcpool")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags=grpcnotrace", "-ldflags=-s -w", "-o", program, "./cmd/mcpool")
 	cmd.Dir = filepath.Join(deploy, "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -60,9 +60,22 @@ type deployment struct {
 	args        []string
 	environment map[string]string
 	files       map[string]string // what is at the paths it is told
+	key         string            // of somebody who may call; "" where anybody may
+	health      []string          // what asks for its health; nil for nothing
 }
 
 const sessionKey = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+// newKey makes a key of somebody who may call, and its line of a file of keys.
+func newKey(t *testing.T) (key, line string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), program, "key", "new", "somebody").Output()
+	key, line, ok := strings.Cut(string(out), "\n")
+	if err != nil || !ok {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return key, line
+}
 
 // command returns the command that starts the program, with files that are here.
 // It listens at addr, if there is one.
@@ -80,6 +93,9 @@ func (d deployment) command(t *testing.T, addr string, more ...string) *exec.Cmd
 	cmd.Env = []string{"HOME=" + t.TempDir()}
 	for name, value := range d.environment {
 		cmd.Env = append(cmd.Env, name+"="+here(value))
+	}
+	if addr != "" {
+		cmd.Env = append(cmd.Env, "MCP_POOL_LISTEN="+addr)
 	}
 	for _, arg := range d.args {
 		if addr != "" && strings.HasPrefix(arg, "--listen=") {

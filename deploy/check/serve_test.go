@@ -3,8 +3,11 @@ package check
 import (
 	"bufio"
 	"context"
+	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -44,6 +47,58 @@ func (d deployment) serve(t *testing.T, statuses map[string]int) {
 				t.Errorf("GET %s as %s: status %d, want %d", path, host, got, want)
 			}
 		}
+	}
+	if got := d.begin(t, base, ""); d.key != "" && got != http.StatusUnauthorized {
+		t.Errorf("somebody without a key may call: status %d", got)
+	}
+	if got := d.begin(t, base, d.key); got != http.StatusOK {
+		t.Errorf("who may call, may not: status %d", got)
+	}
+	if d.health != nil {
+		health := exec.CommandContext(t.Context(), program, d.health...)
+		health.Env = []string{"MCP_POOL_LISTEN=" + strings.TrimPrefix(base, "http://")}
+		if out, err := health.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", health, err, out)
+		}
+	}
+}
+
+// begin begins a session with a key, "" for none, and returns the status.
+func (d deployment) begin(t *testing.T, base, key string) int {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/mcp", strings.NewReader(
+		`{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "check", "version": "1"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Accept", "application/json, text/event-stream")
+	if key != "" {
+		request.Header.Set("Authorization", "Bearer "+key)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	return response.StatusCode
+}
+
+// TestNothingListensWithoutAuthentication: what is shipped does not say the words.
+func TestNothingListensWithoutAuthentication(t *testing.T) {
+	read := 0
+	err := filepath.WalkDir(deploy, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) == ".go" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if read++; strings.Contains(strings.ReplaceAll(strings.ToLower(string(text)), "_", "-"), "listen-without-authentication") {
+			t.Errorf("%s listens without authentication", path)
+		}
+		return err
+	})
+	if err != nil || read < 10 {
+		t.Errorf("%d files were read: %v", read, err)
 	}
 }
 

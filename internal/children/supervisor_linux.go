@@ -132,7 +132,7 @@ func superviseLocked(w watch) error {
 	defer in.Close()
 	cmd.Stdin = in
 	if err := cmd.Start(); err != nil {
-		out.Close()
+		_ = out.Close()
 		return err
 	}
 	supervisor.cmd, supervisor.pipe = cmd, out

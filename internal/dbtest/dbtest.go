@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -120,12 +119,18 @@ func (h *home) write(t testing.TB, name, content string) string {
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	h.own(t, path)
+	return path
+}
+
+// own gives a file to the user that the server runs as.
+func (h *home) own(t testing.TB, path string) {
+	t.Helper()
 	if c := h.credential; c != nil {
 		if err := os.Chown(path, int(c.Uid), int(c.Gid)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return path
 }
 
 // command is a program that runs in the directory as its user.
@@ -237,15 +242,4 @@ func (l *tail) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Join(l.lines, "\n")
-}
-
-// freePort returns a port of loopback on which nothing listens.
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -19,17 +18,10 @@ import (
 )
 
 // A MariaDBServer is a private MariaDB with one account that may do anything,
-// root. It listens on loopback and keeps nothing if the machine goes down.
+// root. It keeps nothing if the machine goes down.
 type MariaDBServer struct {
-	Host, Port string
-	User       string // root
-	Password   string
-	home       *home
-	program    string
-
-	mu      sync.Mutex // guards what follows
-	args    []string
-	process *process // nil while it is stopped
+	server
+	User string // root
 }
 
 // mariadb is the server that the tests of a process share; guarded by shared.
@@ -61,14 +53,14 @@ func OwnMariaDB(t testing.TB, args ...string) *MariaDBServer {
 // that of an address, with an account that may make databases and accounts.
 func NamedMySQL(addr, user, password string) *MariaDBServer {
 	host, port, _ := net.SplitHostPort(addr)
-	return &MariaDBServer{Host: host, Port: port, User: user, Password: password}
+	return &MariaDBServer{server{Host: host, Port: port, Password: password}, user}
 }
 
 func startMariaDB(t testing.TB, args ...string) *MariaDBServer {
 	t.Helper()
-	s := &MariaDBServer{Host: "127.0.0.1", User: "root", Password: rand.Text(), args: args}
+	s := &MariaDBServer{server{Host: "127.0.0.1", Password: rand.Text(), args: args}, "root"}
 	install := program(t, "mariadb-install-db", "/usr/bin", "/usr/local/mysql/scripts")
-	s.program = program(t, "mariadbd", "/usr/sbin", "/usr/libexec", "/usr/local/mysql/bin")
+	path := program(t, "mariadbd", "/usr/sbin", "/usr/libexec", "/usr/local/mysql/bin")
 	s.home = newHome(t, "mysql")
 	accounts := s.home.write(t, "accounts.sql", fmt.Sprintf("FLUSH PRIVILEGES;\n"+
 		"DROP USER IF EXISTS root@'127.0.0.1', root@'::1';\n"+
@@ -76,83 +68,19 @@ func startMariaDB(t testing.TB, args ...string) *MariaDBServer {
 		"RENAME USER root@localhost TO root@'%%';\n", s.Password))
 	s.home.run(t, install, "--no-defaults", "--datadir="+s.data(), "--auth-root-authentication-method=normal",
 		"--skip-name-resolve", "--skip-test-db", "--tmpdir="+s.home.dir, "--extra-file="+accounts)
-	var err error
-	for range 3 { // somebody else may take the port before the server does
-		s.Port = freePort(t)
-		if err = s.start(); err == nil {
-			return s
-		}
+	s.begin = func(more []string) (*process, error) {
+		return s.home.start(syscall.SIGTERM, "ready for connections", path, append([]string{"--no-defaults", "--datadir=" + s.data(),
+			"--bind-address=" + s.Host, "--port=" + s.Port, "--tmpdir=" + s.home.dir, "--socket=" + filepath.Join(s.home.dir, "socket"),
+			"--skip-name-resolve", "--skip-log-bin", "--secure-file-priv=", "--innodb-flush-log-at-trx-commit=0",
+			"--innodb-buffer-pool-size=64M", "--innodb-doublewrite=0", "--sync-frm=0", "--innodb-flush-method=nosync",
+			"--performance-schema=off", "--character-set-server=utf8mb4", "--max-connections=100"}, more...)...)
 	}
-	s.home.remove()
-	t.Fatal(err)
-	return nil
+	s.listen(t)
+	return s
 }
-
-func (s *MariaDBServer) data() string { return filepath.Join(s.home.dir, "data") }
-
-func (s *MariaDBServer) start() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.process != nil {
-		return nil
-	}
-	args := append([]string{"--no-defaults", "--datadir=" + s.data(), "--bind-address=" + s.Host, "--port=" + s.Port,
-		"--tmpdir=" + s.home.dir, "--socket=" + filepath.Join(s.home.dir, "socket"), "--skip-name-resolve", "--skip-log-bin", "--secure-file-priv=",
-		"--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--innodb-doublewrite=0", "--sync-frm=0", "--innodb-flush-method=nosync",
-		"--performance-schema=off", "--character-set-server=utf8mb4", "--max-connections=100"}, s.args...)
-	p, err := s.home.start(syscall.SIGTERM, "ready for connections", s.program, args...)
-	s.process = p
-	return err
-}
-
-// Args adds arguments for mariadbd, for when it is started again.
-func (s *MariaDBServer) Args(args ...string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.args = append(s.args, args...)
-}
-
-// Start starts a server that was stopped.
-func (s *MariaDBServer) Start(t testing.TB) {
-	t.Helper()
-	if err := s.start(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Stop ends the server and the connections to it.
-func (s *MariaDBServer) Stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.process != nil {
-		s.process.stop()
-		s.process = nil
-	}
-}
-
-// Restart stops and starts the server.
-func (s *MariaDBServer) Restart(t testing.TB) {
-	t.Helper()
-	s.Stop()
-	s.Start(t)
-}
-
-func (s *MariaDBServer) end() {
-	s.Stop()
-	s.home.remove()
-}
-
-// Dir is the directory that the server alone can write to.
-func (s *MariaDBServer) Dir() string { return s.home.dir }
 
 // DatabaseDir is the directory in which a database has its files.
 func (s *MariaDBServer) DatabaseDir(name string) string { return filepath.Join(s.data(), name) }
-
-// WriteFile makes a file in Dir that the server alone can read.
-func (s *MariaDBServer) WriteFile(t testing.TB, name, content string) (path string) {
-	t.Helper()
-	return s.home.write(t, name, content)
-}
 
 // WritableDir makes a directory in Dir that the server can write to.
 func (s *MariaDBServer) WritableDir(t testing.TB, name string) (path string) {
@@ -161,11 +89,7 @@ func (s *MariaDBServer) WritableDir(t testing.TB, name string) (path string) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if c := s.home.credential; c != nil {
-		if err := os.Chown(path, int(c.Uid), int(c.Gid)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	s.home.own(t, path)
 	return path
 }
 

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"net/url"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 )
@@ -15,13 +14,8 @@ import (
 // listens on loopback, where it asks for passwords, and on a socket in its
 // directory, where it does not. It keeps nothing if the machine goes down.
 type PostgresServer struct {
-	Host, Port string
-	Password   string // of the superuser
-	home       *home
-	bin        string // directory of its programs
-
-	mu      sync.Mutex // guards process
-	process *process   // nil while it is stopped
+	server
+	bin string // directory of its programs
 }
 
 // postgres is the server that the tests of a process share; guarded by shared.
@@ -50,7 +44,7 @@ func OwnPostgres(t testing.TB) *PostgresServer {
 
 func startPostgres(t testing.TB) *PostgresServer {
 	t.Helper()
-	s := &PostgresServer{Host: "127.0.0.1", Password: rand.Text()}
+	s := &PostgresServer{server: server{Host: "127.0.0.1", Password: rand.Text()}}
 	initdb := program(t, "initdb", "/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin")
 	s.bin = filepath.Dir(initdb)
 	for _, p := range []string{"postgres", "psql"} {
@@ -60,73 +54,16 @@ func startPostgres(t testing.TB) *PostgresServer {
 	password := s.home.write(t, "password", s.Password)
 	s.home.run(t, initdb, "--pgdata", s.data(), "--username", "postgres", "--pwfile", password, "--encoding", "UTF8",
 		"--locale", "C.UTF-8", "--auth-host", "scram-sha-256", "--auth-local", "trust", "--no-sync", "--no-instructions")
-	var err error
-	for range 3 { // somebody else may take the port before the server does
-		s.Port = freePort(t)
-		if err = s.start(); err == nil {
-			return s
+	s.begin = func(more []string) (*process, error) {
+		args := []string{"-D", s.data(), "-p", s.Port, "-h", s.Host, "-k", s.home.dir}
+		for _, setting := range []string{"fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=64MB",
+			"max_connections=60", "autovacuum=off", "logging_collector=off"} {
+			args = append(args, "-c", setting)
 		}
+		return s.home.start(syscall.SIGINT, "ready to accept connections", filepath.Join(s.bin, "postgres"), append(args, more...)...)
 	}
-	s.home.remove()
-	t.Fatal(err)
-	return nil
-}
-
-func (s *PostgresServer) data() string { return filepath.Join(s.home.dir, "data") }
-
-func (s *PostgresServer) start() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.process != nil {
-		return nil
-	}
-	args := []string{"-D", s.data(), "-p", s.Port, "-h", s.Host, "-k", s.home.dir}
-	for _, setting := range []string{"fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=64MB",
-		"max_connections=60", "autovacuum=off", "logging_collector=off"} {
-		args = append(args, "-c", setting)
-	}
-	p, err := s.home.start(syscall.SIGINT, "ready to accept connections", filepath.Join(s.bin, "postgres"), args...)
-	s.process = p
-	return err
-}
-
-// Start starts a server that was stopped.
-func (s *PostgresServer) Start(t testing.TB) {
-	t.Helper()
-	if err := s.start(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Stop ends the server and the connections to it.
-func (s *PostgresServer) Stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.process != nil {
-		s.process.stop()
-		s.process = nil
-	}
-}
-
-// Restart stops and starts the server.
-func (s *PostgresServer) Restart(t testing.TB) {
-	t.Helper()
-	s.Stop()
-	s.Start(t)
-}
-
-func (s *PostgresServer) end() {
-	s.Stop()
-	s.home.remove()
-}
-
-// Dir is the directory that the server alone can write to.
-func (s *PostgresServer) Dir() string { return s.home.dir }
-
-// WriteFile makes a file in Dir that the server alone can read.
-func (s *PostgresServer) WriteFile(t testing.TB, name, content string) (path string) {
-	t.Helper()
-	return s.home.write(t, name, content)
+	s.listen(t)
+	return s
 }
 
 // DSN is the address of a database for a role.

@@ -420,7 +420,7 @@ func (m *machine) mono(i int) error {
 	}{
 		{"acquired", before.Acquired, now.Acquired}, {"released", before.Released, now.Released},
 		{"waited", before.Waited, now.Waited}, {"failures", before.Failures, now.Failures},
-		{"refused", before.Refused, now.Refused}, {"opened", before.Opened, now.Opened},
+		{"opened", before.Opened, now.Opened},
 		{"opening failures", before.OpenFailures, now.OpenFailures}, {"elided", before.Elided, now.Elided},
 		{"closed", before.Closed, now.Closed}, {"begun", before.Begun, now.Begun},
 		{"late binds", before.LateBinds, now.LateBinds}, {"checks", before.Checks, now.Checks},
@@ -438,8 +438,8 @@ func (m *machine) mono(i int) error {
 		return fmt.Errorf("I-MONO: %d ready, %d retired, %d opened, %d closed; %d are open", now.Ready, now.Retired, now.Opened, now.Closed, open)
 	case now.LateBinds > now.Waited || now.Waited > now.Acquired || now.ChecksFailed > now.Checks:
 		return fmt.Errorf("I-MONO: a part is more than the whole: %+v", now)
-	case now.Failures+now.Refused > m.models[i].failures:
-		return fmt.Errorf("I-MONO: %d failures and %d refused, callers were told of %d", now.Failures, now.Refused, m.models[i].failures)
+	case now.Failures > m.models[i].failures:
+		return fmt.Errorf("I-MONO: %d failures, callers were told of %d", now.Failures, m.models[i].failures)
 	}
 	now.Total = before.Total
 	m.before[i] = now

@@ -65,7 +65,7 @@ type Counts struct {
 	Waiting, InFlight, Slots               int
 	Ready, InUse, Idle, Opening, Retired   int
 	Acquired, Released, Waited             uint64
-	Failures, Refused                      uint64
+	Failures                               uint64
 	Opened, OpenFailures, Elided, Closed   uint64
 	Begun, LateBinds, Checks, ChecksFailed uint64
 	WaitTime                               time.Duration

@@ -224,7 +224,7 @@ func (p *Pool[K, C]) Close(ctx context.Context) error {
 	var err error
 	if p.await(ctx, ended) != nil {
 		err = p.force(ctx)
-		p.await(context.Background(), ended)
+		_ = p.await(context.Background(), ended)
 	}
 	for _, b := range p.budgets {
 		b.quit(p)

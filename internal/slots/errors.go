@@ -45,6 +45,38 @@ func (e *LaterError) Unwrap() error { return e.Err }
 // has all the room.
 var errUnwanted = errors.New("connection no longer wanted")
 
+// Failure says why a caller got no slot.
+type Failure string
+
+const (
+	TimedOut  Failure = "timeout"      // ErrTimeout
+	Full      Failure = "queue_full"   // ErrQueueFull
+	Down      Failure = "unavailable"  // ErrDown
+	StateLost Failure = "session_lost" // ErrLost
+	Cancelled Failure = "cancelled"    // the ctx of the wait ended
+	Ending    Failure = "closed"       // ErrClosed
+)
+
+// failureOf returns what a wait, or the refusal of one, has ended with.
+func failureOf(err error) Failure {
+	if failed, ok := err.(*WaitError); ok { //nolint:errorlint // made by us just now
+		err = failed.Err
+	}
+	switch err {
+	case ErrTimeout:
+		return TimedOut
+	case ErrQueueFull:
+		return Full
+	case ErrDown:
+		return Down
+	case ErrLost:
+		return StateLost
+	case ErrClosed:
+		return Ending
+	}
+	return Cancelled
+}
+
 // A WaitError is a wait for a slot that ended without one. It says how the
 // group stood then.
 type WaitError struct {

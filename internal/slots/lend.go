@@ -279,7 +279,7 @@ type Lease[K comparable, C any] struct { // no more than fits registers
 	conn   *conn[K, C]
 	turn   uint64 // of the slot, as in its word, and the slot's number
 	waited time.Duration
-	since  moment // when it was lent, if it was waited for
+	since  moment // when it was lent, by the clock that ticks; exactly, and negative, if it was waited for
 }
 
 // Conn returns the connection.
@@ -287,6 +287,17 @@ func (l Lease[K, C]) Conn() C { return l.conn.value }
 
 // Waited returns how long the lease was waited for.
 func (l Lease[K, C]) Waited() time.Duration { return l.waited }
+
+// Lasted returns how long ago the lease was given: exactly if it was waited for,
+// and else by the clock that ticks, which is 0 for most that are short, and right
+// on the average.
+func (l Lease[K, C]) Lasted() time.Duration {
+	clock := &l.conn.group.pool.clock
+	if l.since < 0 {
+		return clock.exact() + l.since
+	}
+	return max(0, clock.now()-l.since)
+}
 
 // Turn is how often the slot had been given back before this lease.
 func (l Lease[K, C]) Turn() uint64 { return l.turn / turnOne }

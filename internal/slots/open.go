@@ -135,6 +135,9 @@ func (p *Pool[K, C]) readyLocked(g *group[K, C], c *conn[K, C]) {
 	list := append(slices.Clone(g.conns()), c)
 	g.ready.Store(&list)
 	g.warm, g.failing = true, failing{}
+	if g.key.Owned {
+		p.stats.Pinned++
+	}
 	if g.spares != nil {
 		g.spares.warm = true
 	}

@@ -170,7 +170,7 @@ func New[K comparable, C any](o Options[K, C]) *Pool[K, C] {
 		openMost: o.MaxOpening,
 		demand:   demand{openPrior, servePrior},
 		watchers: map[*watcher]struct{}{},
-		stats:    Stats{Closed: map[Reason]uint64{}, Opens: map[Cause]uint64{}},
+		stats:    Stats{Closed: map[Reason]uint64{}, Opens: map[Cause]uint64{}, Failed: map[Failure]uint64{}},
 	}
 	p.budgets = o.Connections
 	p.worn.Store(int64(o.MaxCalls))

@@ -450,7 +450,7 @@ func TestWaitEndsAtItsTimeoutWithTheCause(t *testing.T) {
 		if !errors.Is(err, ErrTimeout) || !errors.Is(err, errDown) || took > 35*time.Second || took < 35*time.Second-backoffWaited {
 			t.Errorf("after %v: %v", took, err)
 		}
-		if s := s.pool.Stats(); s.AcquireFailures != 1 || s.Waiting != 0 || s.Opening > 1 {
+		if s := s.pool.Stats(); s.Failed[TimedOut] != 1 || s.Waiting != 0 || s.Opening > 1 {
 			t.Errorf("left behind: %+v", s)
 		}
 		s.end()

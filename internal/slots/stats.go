@@ -24,9 +24,9 @@ type Stats struct {
 	Closed                       map[Reason]uint64
 	Acquired, Released, Waited   uint64
 	WaitTime                     time.Duration
-	AcquireFailures              uint64 // waits that ended without a slot
-	Refused                      uint64 // callers who were not let wait
-	LateBinds                    uint64 // waiters served while a connection was being opened
+	Failed                       map[Failure]uint64 // callers who got no slot
+	Pinned                       uint64             // times that a connection came to be its group's owner's
+	LateBinds                    uint64             // waiters served while a connection was being opened
 	HealthChecks, HealthFailures uint64
 }
 
@@ -36,7 +36,7 @@ func (p *Pool[K, C]) Stats() Stats {
 	defer p.mu.Unlock()
 	now := p.now()
 	s := p.stats
-	s.Closed, s.Opens = maps.Clone(s.Closed), maps.Clone(s.Opens)
+	s.Closed, s.Opens, s.Failed = maps.Clone(s.Closed), maps.Clone(s.Opens), maps.Clone(s.Failed)
 	s.Waiting, s.Paused, s.Breaker = p.waiting, p.paused, p.breakerLocked(now)
 	s.Opening, s.MaxOpening = p.opening, p.openMost
 	for _, g := range p.groups {

@@ -353,8 +353,8 @@ func TestManyWaitersLeaveAtOnce(t *testing.T) {
 	}
 	cancel()
 	all.Wait()
-	if got := s.pool.Stats(); got.Waiting != 0 || got.AcquireFailures != 10_000 {
-		t.Errorf("%d still wait, %d have given up", got.Waiting, got.AcquireFailures)
+	if got := s.pool.Stats(); got.Waiting != 0 || got.Failed[Cancelled] != 10_000 {
+		t.Errorf("%d still wait, %d have given up", got.Waiting, got.Failed[Cancelled])
 	}
 	s.end()
 }

@@ -31,6 +31,7 @@ func (p *Pool[K, C]) Acquire(ctx context.Context, key *Key[K], ask Ask) (Lease[K
 	if g := p.recent.Load(); g != nil && g.id == key.ID && !ask.Whole && g.gate.Load() == 0 {
 		if l, ok := g.take(); ok {
 			if g.gate.Load() < gatePaused {
+				l.since = p.clock.now()
 				return l, nil
 			}
 			l.Release() // a Pause came in between, and may not have seen it
@@ -62,12 +63,14 @@ func (p *Pool[K, C]) join(ctx context.Context, key *Key[K], ask Ask) (w *waiter[
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
+		p.stats.Failed[Ending]++
 		return nil, l, ErrClosed
 	}
 	now := p.now()
 	g := p.groupLocked(key)
 	if g.lost != 0 {
 		p.dropLocked(g)
+		p.stats.Failed[StateLost]++
 		return nil, l, ErrLost
 	}
 	p.recent.Store(g)
@@ -77,6 +80,7 @@ func (p *Pool[K, C]) join(ctx context.Context, key *Key[K], ask Ask) (w *waiter[
 	}
 	if g.gate.Load() == 0 {
 		if l, ok := g.serve(ask.Whole); ok {
+			l.since = p.clock.now()
 			return nil, l, nil
 		}
 	}
@@ -89,7 +93,7 @@ func (p *Pool[K, C]) join(ctx context.Context, key *Key[K], ask Ask) (w *waiter[
 		err = p.waitErrorLocked(g, ErrQueueFull, now)
 	}
 	if err != nil {
-		p.stats.Refused++
+		p.stats.Failed[failureOf(err)]++
 		p.pumpLocked(g, now) // one before it may have made way for it
 		p.forgetLocked(g)
 		return nil, l, err
@@ -251,7 +255,7 @@ func (p *Pool[K, C]) pumpLocked(g *group[K, C], now moment) {
 		if !ok {
 			return
 		}
-		l.waited, l.since = now-w.since, now
+		l.waited, l.since = now-w.since, -now
 		w.lease = l
 		p.stats.Waited++
 		p.stats.WaitTime += l.waited
@@ -287,7 +291,7 @@ func (p *Pool[K, C]) endLocked(w *waiter[K, C], err error, now moment) {
 		its.After = waited
 		err = &its
 	}
-	p.stats.AcquireFailures++
+	p.stats.Failed[failureOf(err)]++
 	p.stats.WaitTime += waited
 	w.err = err
 	w.ready <- struct{}{} // from here on it is the caller's
@@ -299,8 +303,8 @@ func (p *Pool[K, C]) released(c *conn[K, C], since moment) {
 	defer p.mu.Unlock()
 	g, now := c.group, p.now()
 	p.noticeLocked()
-	if since != 0 {
-		p.demand.served.add(now - since)
+	if since < 0 {
+		p.demand.served.add(now + since)
 	}
 	if c.reason != "" {
 		if c.inFlight() == 0 {

@@ -59,7 +59,7 @@ func startChild(command Command, blot *blotter, spawn func(func())) (*child, err
 		exited:  make(chan struct{}),
 		drained: make(chan struct{}),
 	}
-	cmd := exec.Command(command.Path, command.Args...)
+	cmd := exec.Command(command.Path, command.Args...) // #nosec G204 -- the command of the configuration, without a shell
 	cmd.Dir = command.Dir
 	cmd.Env = slices.Concat([]string{}, command.Inherited, command.Env) // nil would mean our own
 	in, stdin, err := os.Pipe()

@@ -17,7 +17,7 @@ const levelTime = 5 * time.Second
 
 // A logLevel ranks log messages by how severe they are (MCP 2025-11-25,
 // logging, "Log Levels"). Zero is none, or one that is not known.
-type logLevel int8
+type logLevel int
 
 var logLevels = []string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
 

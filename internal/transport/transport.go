@@ -30,7 +30,7 @@ import (
 )
 
 // An Era is one of the two ways to speak MCP.
-type Era int8
+type Era int32
 
 const (
 	Unknown Era = iota // not asked yet; or in process, where there is none

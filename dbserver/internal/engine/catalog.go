@@ -62,7 +62,8 @@ type Description struct {
 	ForeignKeys  []Key    `json:"foreign_keys"`
 	ReferencedBy []Key    `json:"referenced_by"`
 	Indexes      []Index  `json:"indexes"`
-	Checks       []string `json:"checks,omitempty"` // SQL expressions
+	Checks       []string `json:"checks,omitempty"`  // SQL expressions
+	Notices      []string `json:"notices,omitempty"` // what could not be found out
 }
 
 // A Column is a column of a table or view.

@@ -39,7 +39,8 @@ type Database interface {
 	// column as samples says.
 	Describe(ctx context.Context, who Caller, n Name, samples int) (*Description, error)
 	// Info tells how the database is. That it is down is no error: Status and
-	// LastError tell it.
+	// LastError tell it. What takes it long to find out, such as the size, it
+	// leaves out.
 	Info(ctx context.Context, who Caller) (Info, error)
 	// Open is how many connections to the database are open now.
 	Open() int

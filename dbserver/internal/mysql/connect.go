@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -96,7 +97,7 @@ func (k *connector) open(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	if life := k.options.Pool.MaxLifetime; life > 0 {
-		c.expires = time.Now().Add(life - rand.N(life/10+1))
+		c.expires = time.Now().Add(life - rand.N(life/10+1)) // #nosec G404 -- to spread what would come together
 	}
 	return c, nil
 }
@@ -236,6 +237,23 @@ func (c *conn) query(statement string, args []any, fn func(row []driver.Value) e
 			return err
 		}
 	}
+}
+
+// queryWithin runs SELECT and what is behind it for no longer than most, and
+// reports whether that was enough for all of it.
+func (c *conn) queryWithin(most time.Duration, behind string, args []any, fn func(row []driver.Value) error) (all bool, err error) {
+	begin := fmt.Sprintf("SELECT /*+ MAX_EXECUTION_TIME(%d) */ ", most.Milliseconds())
+	if c.server.maria {
+		begin = fmt.Sprintf("SET STATEMENT max_statement_time=%.3f FOR SELECT ", most.Seconds())
+	}
+	began := time.Now()
+	err = c.query(begin+behind, args, fn)
+	if maxTime[numberOf(err)] {
+		return false, nil
+	}
+	// MariaDB tells no error if its time ended while it looked at tables for the
+	// information_schema, but what it has found by then.
+	return err == nil && time.Since(began) < most, err
 }
 
 // start starts a statement: as it is, or prepared. In the prepared protocol

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
@@ -17,7 +18,7 @@ func (d *Database) Describe(ctx context.Context, who engine.Caller, n engine.Nam
 		if err != nil {
 			return err
 		}
-		for _, read := range []func(*conn, *engine.Description) error{d.readColumns, readKeys, readIndexes, readChecks} {
+		for _, read := range []func(*conn, *engine.Description) error{d.readColumns, d.readKeys, readIndexes, readChecks} {
 			if err := read(c, t); err != nil {
 				return err
 			}
@@ -62,6 +63,9 @@ func (d *Database) find(c *conn, n engine.Name) (*engine.Description, error) {
 		return t, nil
 	}
 	names, err := d.tableNames(c, n.Schema)
+	if err == nil && len(names) == 0 {
+		err = d.missing(c)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -127,35 +131,48 @@ func enumValues(typ string) []string {
 }
 
 // readKeys reads the foreign keys of a table, and those that refer to it.
-func readKeys(c *conn, t *engine.Description) error {
+func (d *Database) readKeys(c *conn, t *engine.Description) error {
 	read := func(to *[]engine.Key, where, other string) error {
-		last := ""
-		return c.query(`SELECT table_schema, table_name, constraint_name, column_name, referenced_table_schema, referenced_table_name,
+		last, shown := "", false
+		all, err := c.queryWithin(keysTime, `table_schema, table_name, constraint_name, column_name, referenced_table_schema, referenced_table_name,
 				referenced_column_name
 			FROM information_schema.key_column_usage
 			WHERE `+where+` AND referenced_table_name IS NOT NULL ORDER BY table_schema, table_name, constraint_name, ordinal_position`,
 			[]any{t.Schema, t.Name}, func(row []driver.Value) error {
-				schema, table := text(row[0]), text(row[1])
-				if key := schema + "." + table + "." + text(row[2]); key != last {
+				n := engine.Name{Schema: text(row[0]), Table: text(row[1])}
+				if key := n.String() + "." + text(row[2]); key != last {
 					last = key
 					if other == "referenced" {
-						schema, table = text(row[4]), text(row[5])
+						n = engine.Name{Schema: text(row[4]), Table: text(row[5])}
 					}
-					if schema != t.Schema {
-						table = schema + "." + table
+					if shown = d.options.Policy.Readable(n); shown {
+						if n.Schema == t.Schema {
+							n.Schema = ""
+						}
+						*to = append(*to, engine.Key{Table: n.String(), Columns: []string{}, Referenced: []string{}})
 					}
-					*to = append(*to, engine.Key{Table: table, Columns: []string{}, Referenced: []string{}})
+				}
+				if !shown {
+					return nil
 				}
 				k := &(*to)[len(*to)-1]
 				k.Columns, k.Referenced = append(k.Columns, text(row[3])), append(k.Referenced, text(row[6]))
 				return nil
 			})
+		if err == nil && !all {
+			t.Notices = append(t.Notices, fmt.Sprintf("there may be more %s tables: the database could not tell all in %v", other, keysTime))
+		}
+		return err
 	}
 	if err := read(&t.ForeignKeys, "table_schema = ? AND table_name = ?", "referenced"); err != nil {
 		return err
 	}
 	return read(&t.ReferencedBy, "referenced_table_schema = ? AND referenced_table_name = ?", "referring")
 }
+
+// keysTime is how long foreign keys are looked for. To find those that refer to
+// a table MariaDB opens all tables that there are.
+const keysTime = 2 * time.Second
 
 func readIndexes(c *conn, t *engine.Description) error {
 	return c.query(`SELECT index_name, non_unique, column_name, sub_part FROM information_schema.statistics

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"regexp"
@@ -20,6 +21,7 @@ import (
 // https://mariadb.com/kb/en/mariadb-error-code-reference/).
 const (
 	erBadColumn    = 1054
+	erNoDatabase   = 1049
 	erNoSuchThread = 1094
 	erParse        = 1064
 	erNoSuchTable  = 1146
@@ -40,6 +42,7 @@ const (
 	nextDenied    = "read something else: the account may not read this"
 	nextStatus    = "call database_info for its status, and try again later"
 	nextAgain     = "try again"
+	nextMissing   = "ask whoever runs the server: the database does not exist"
 )
 
 var kinds = func() map[uint16]kind {
@@ -50,7 +53,7 @@ var kinds = func() map[uint16]kind {
 		}
 	}
 	add(kind{engine.SyntaxError, engine.LayerEngine, false, nextStatement}, erParse, 1065, 1149)
-	add(kind{engine.UnknownObject, engine.LayerEngine, false, "call list_tables for the names of tables"}, erNoSuchTable, 1051, 1109, 1049, 1356)
+	add(kind{engine.UnknownObject, engine.LayerEngine, false, "call list_tables for the names of tables"}, erNoSuchTable, 1051, 1109, erNoDatabase, 1356)
 	add(kind{engine.UnknownObject, engine.LayerEngine, false, "call describe_table for the names of columns"}, erBadColumn)
 	add(kind{engine.UnknownObject, engine.LayerEngine, false, "use another function"}, 1305, 1128)
 	add(kind{engine.AmbiguousObject, engine.LayerEngine, false, "write the column with its table: table.column"}, 1052)
@@ -134,6 +137,8 @@ func (d *Database) explainConnect(err error) error {
 	case errors.As(err, &unsafe):
 		told.Code, told.Layer, told.Retryable = engine.RoleUnsafe, engine.LayerPolicy, false
 		told.Next = "an operator has to give it an account that may only read (mcpool db setup-sql), or to set allow_unsafe_role"
+	case errors.As(err, &e) && e.Number == erNoDatabase: // the DSN's own
+		told.EngineCode, told.Retryable, told.Next = strconv.Itoa(erNoDatabase), false, nextMissing
 	case errors.As(err, &e):
 		told = d.explainNumber(e)
 	case errors.Is(err, mysql.ErrNoTLS), errors.As(err, &certificate), errors.As(err, &unknown), errors.As(err, &name),
@@ -148,6 +153,24 @@ func (d *Database) explainConnect(err error) error {
 		told.RetryAfter = paused.after.Milliseconds()
 	}
 	return told
+}
+
+// missing is the error about a database that is not there any more, nil if it is.
+// A session that began before does not notice: all tables seem to be gone.
+func (d *Database) missing(c *conn) error {
+	if c.database == "" {
+		return nil
+	}
+	there := false
+	err := c.query("SELECT 1 FROM information_schema.schemata WHERE schema_name = ?", []any{c.database}, func([]driver.Value) error {
+		there = true
+		return nil
+	})
+	if err != nil || there {
+		return err
+	}
+	return &engine.Error{Code: engine.Unreachable, Layer: engine.LayerPool, EngineCode: strconv.Itoa(erNoDatabase),
+		Message: fmt.Sprintf("database %s is not there any more: Unknown database '%s'", d.options.Name, c.database), Next: nextMissing}
 }
 
 // rootMessage is the message of an error without what the driver has put around
@@ -214,7 +237,13 @@ func (d *Database) suggest(ctx context.Context, c *conn, s *statement, err error
 	var names []string
 	if number == erNoSuchTable {
 		schema, _, _ := strings.Cut(m[1], ".")
-		names, err = d.tableNames(c, schema)
+		if names, err = d.tableNames(c, schema); err == nil && len(names) == 0 {
+			err = d.missing(c)
+		}
+		var gone *engine.Error
+		if errors.As(err, &gone) {
+			return gone
+		}
 	} else {
 		if d.hidden(c, s, name) {
 			return &engine.Error{Code: engine.ColumnMasked, Layer: engine.LayerPolicy, EngineCode: told.EngineCode,

@@ -134,9 +134,20 @@ func refused(format string, args ...any) *engine.Error {
 		Next:    "send one SELECT (also WITH, VALUES, TABLE, SHOW, EXPLAIN) that only reads"}
 }
 
-// reading are the first words of statements that can be only reading.
-var reading = map[string]bool{"SELECT": true, "WITH": true, "VALUES": true, "TABLE": true, "SHOW": true,
-	"EXPLAIN": true, "DESCRIBE": true, "DESC": true}
+// writes are the first words of the statements that do more than read
+// (https://dev.mysql.com/doc/refman/8.4/en/sql-statements.html,
+// https://mariadb.com/kb/en/sql-statements/). What starts with another one, or
+// with none, is a mistake.
+var writes = func() map[string]bool {
+	m := map[string]bool{}
+	for word := range strings.FieldsSeq(`ALTER ANALYZE BACKUP BEGIN BINLOG CACHE CALL CHANGE CHECK CHECKSUM CLONE COMMIT CREATE
+		DEALLOCATE DECLARE DELETE DO DROP EXECUTE FLUSH GET GRANT HANDLER HELP IMPORT INSERT INSTALL KILL LOAD LOCK OPTIMIZE PREPARE
+		PURGE RELEASE RENAME REPAIR REPLACE RESET RESIGNAL RESTART REVOKE ROLLBACK SAVEPOINT SET SHUTDOWN SIGNAL START STOP
+		TRUNCATE UNINSTALL UNLOCK UPDATE USE XA`) {
+		m[word] = true
+	}
+	return m
+}()
 
 // parserNear is where the parser stopped; its column is that of the end of a
 // token.
@@ -145,8 +156,8 @@ var parserNear = regexp.MustCompile(`(?s)^line (\d+) column \d+ near "(.*)"`)
 // notUnderstood is the error about a statement that the parser has refused. The
 // server has not seen it.
 func notUnderstood(sql string, err error) error {
-	if word := sqltext.MySQL.Keyword(sql); !reading[word] {
-		return refused("%s", orUnknown(word))
+	if word := sqltext.MySQL.Keyword(sql); writes[word] {
+		return refused("%s", word)
 	}
 	for i := 0; i < len(sql); {
 		kind, next := sqltext.MySQL.Next(sql, i)

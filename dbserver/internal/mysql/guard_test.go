@@ -157,6 +157,17 @@ func TestTextsThatAreNone(t *testing.T) {
 	}
 }
 
+func TestMistakesAreNoWrites(t *testing.T) {
+	for sql, want := range map[string]string{
+		"SELCT 1": engine.SyntaxError, "1 + 1": engine.SyntaxError, "(SELEC 1)": engine.SyntaxError, "SELECT FROM": engine.SyntaxError,
+		"INSERT INTO": engine.ReadOnly, "optimize TABLE t x": engine.ReadOnly, "(DELETE FROM t": engine.ReadOnly, "SELCT 1 INTO OUTFILE 'x'": engine.ReadOnly,
+	} {
+		if _, err := parse(sql); codeOf(err) != want {
+			t.Errorf("%s: got %v, want %s", sql, err, want)
+		}
+	}
+}
+
 // FuzzReadsChangeNothing holds that whatever the guard lets through leaves
 // everything as it was, even for an account that may do anything.
 func FuzzReadsChangeNothing(f *testing.F) {

@@ -292,6 +292,40 @@ func TestBusyPoolSaysSo(t *testing.T) {
 	mustRead(t, d, "SELECT 1")
 }
 
+func TestADroppedDatabase(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "dropped")
+	// Each call finds the database gone in a session that began before, and then
+	// in none.
+	for name, ask := range map[string]func(d *Database) error{
+		"read": func(d *Database) error { _, err := read(t, d, "SELECT * FROM customers"); return err },
+		"list": func(d *Database) error { _, err := d.Tables(t.Context(), who, engine.Filter{Limit: 3}); return err },
+		"describe": func(d *Database) error {
+			_, err := d.Describe(t.Context(), who, engine.Name{Table: "customers"}, 0)
+			return err
+		},
+	} {
+		d := open(t, options(reader))
+		mustRead(t, d, "SELECT 1")
+		s.Exec(t, "", "DROP DATABASE dropped")
+		for range 2 {
+			var e *engine.Error
+			err := ask(d)
+			if !errors.As(err, &e) || e.Code != engine.Unreachable || e.EngineCode != "1049" || e.Retryable || !strings.Contains(e.Message, "Unknown database 'dropped'") || e.Next != nextMissing {
+				t.Errorf("%s: got %+v", name, err)
+			}
+		}
+		if info, err := d.Info(t.Context(), who); err != nil || info.Status != "down" || !strings.Contains(info.LastError, "Unknown database") {
+			t.Errorf("%s: got %+v, %v", name, info, err)
+		}
+		s.Exec(t, "", "CREATE DATABASE dropped;\nCREATE TABLE dropped.customers (a INT)")
+	}
+	d := open(t, options(reader))
+	if _, err := read(t, d, "SELECT * FROM dropped.nothing"); codeOf(err) != engine.UnknownObject {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestLostConnections(t *testing.T) {
 	s := dbtest.OwnMariaDB(t)
 	reader, _ := sample(t, s, "chaos")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,43 +24,53 @@ func typeOf(s string) string {
 	return "table"
 }
 
-// batch is how many tables are asked for at a time. Those that the policy
-// forbids leave gaps.
-const batch = 1000
+// batch is of how many tables more than their names is asked at a time, and how
+// many names are asked for first if no more are wanted. Those that the policy
+// forbids leave gaps; for what is behind a gap the server looks at all names
+// again, so more are asked for each time, up to mostNames.
+const (
+	batch     = 1000
+	mostNames = 32 * batch
+)
 
-// Tables lists tables and views.
+// Tables lists tables and views. All names are looked at without the server
+// opening a table, which takes MariaDB 0.2 ms or more for each that it has not
+// open; those of the page alone are opened.
 func (d *Database) Tables(ctx context.Context, who engine.Caller, f engine.Filter) (engine.Tables, error) {
 	var page engine.Tables
 	err := d.run(ctx, task{who: who}, nil, func(ctx context.Context, c *conn) error {
-		for after := f.After; ; {
+		after := f.After
+		for many := max(batch, f.Limit+1); ; many = min(2*many, max(many, mostNames)) {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			rows := 0
-			statement, args := tablesQuery(f, after)
-			err := c.query(statement, args, func(row []driver.Value) error {
-				rows++
-				t := engine.Table{Schema: text(row[0]), Name: text(row[1]), Type: typeOf(text(row[2]))}
-				after = engine.Name{Schema: t.Schema, Table: t.Name}
-				if page.More || !d.options.Policy.Readable(after) {
-					return nil
-				}
-				if len(page.Tables) == f.Limit {
-					page.More = true
-					return nil
-				}
-				if f.Detail >= engine.Summary {
-					t.Estimate, t.Comment = estimate(row[3]), comment(text(row[4]))
-				}
-				page.Tables = append(page.Tables, t)
-				return nil
-			})
+			names, err := c.names(f, after, many)
 			if err != nil {
 				return err
 			}
-			if rows < batch || page.More {
+			last := len(names) < many
+			if !last {
+				after = names[len(names)-1]
+			}
+			names = slices.DeleteFunc(names, func(n engine.Name) bool { return !d.options.Policy.Readable(n) })
+			for len(names) > 0 && !page.More {
+				some := names[:min(len(names), f.Limit+1-len(page.Tables), batch)]
+				names = names[len(some):]
+				tables, err := c.tables(some, f.Detail)
+				if err != nil {
+					return err
+				}
+				page.Tables = append(page.Tables, tables...)
+				if page.More = len(page.Tables) > f.Limit; page.More {
+					page.Tables = page.Tables[:f.Limit]
+				}
+			}
+			if last || page.More {
 				break
 			}
+		}
+		if len(page.Tables) == 0 {
+			return d.missing(c)
 		}
 		if f.Detail < engine.Full {
 			return nil
@@ -74,27 +85,23 @@ func (d *Database) Tables(ctx context.Context, who engine.Caller, f engine.Filte
 	return page, err
 }
 
-// tablesQuery asks for the tables behind one. Names are compared by their bytes,
-// for there may be some that differ in case alone.
-func tablesQuery(f engine.Filter, after engine.Name) (string, []any) {
+// names returns the first names of tables, views and sequences behind one. They are
+// compared by their bytes, for there may be some that differ in case alone.
+func (c *conn) names(f engine.Filter, after engine.Name, most int) ([]engine.Name, error) {
 	var b strings.Builder
 	var args []any
-	b.WriteString("SELECT table_schema, table_name, table_type")
-	if f.Detail >= engine.Summary { // these make the server open each table
-		b.WriteString(", table_rows, table_comment")
-	}
-	b.WriteString(" FROM information_schema.tables WHERE table_type <> 'SEQUENCE'")
+	b.WriteString("SELECT table_schema, table_name FROM information_schema.tables WHERE ")
 	if f.Schema != "" {
-		b.WriteString(" AND table_schema = ?")
+		b.WriteString("table_schema = ?")
 		args = append(args, f.Schema)
 	} else {
-		b.WriteString(" AND table_schema NOT IN " + ownSchemas)
+		b.WriteString("table_schema NOT IN " + ownSchemas)
 	}
 	if f.Pattern != "" {
 		b.WriteString(" AND LOWER(table_name) LIKE LOWER(?)")
 		args = append(args, likePattern(f.Pattern))
 	}
-	if len(f.Kinds) > 0 {
+	if len(f.Kinds) > 0 { // for which the server looks into a file for each table
 		var kinds []string
 		for _, k := range f.Kinds {
 			for _, t := range types[k] {
@@ -107,8 +114,48 @@ func tablesQuery(f engine.Filter, after engine.Name) (string, []any) {
 		b.WriteString(" AND (CAST(table_schema AS BINARY), CAST(table_name AS BINARY)) > (CAST(? AS BINARY), CAST(? AS BINARY))")
 		args = append(args, after.Schema, after.Table)
 	}
-	fmt.Fprintf(&b, " ORDER BY CAST(table_schema AS BINARY), CAST(table_name AS BINARY) LIMIT %d", batch)
-	return b.String(), args
+	fmt.Fprintf(&b, " ORDER BY CAST(table_schema AS BINARY), CAST(table_name AS BINARY) LIMIT %d", most)
+	var list []engine.Name
+	err := c.query(b.String(), args, func(row []driver.Value) error {
+		list = append(list, engine.Name{Schema: text(row[0]), Table: text(row[1])})
+		return nil
+	})
+	return list, err
+}
+
+// tables tells of the tables and views that have these names, in their order.
+func (c *conn) tables(names []engine.Name, detail engine.Detail) ([]engine.Table, error) {
+	var b strings.Builder
+	b.WriteString("SELECT table_schema, table_name, table_type")
+	if detail >= engine.Summary {
+		b.WriteString(", table_rows, table_comment")
+	}
+	b.WriteString(" FROM information_schema.tables WHERE table_type <> 'SEQUENCE' AND (CAST(table_schema AS BINARY), CAST(table_name AS BINARY)) IN (")
+	args := make([]any, 0, 2*len(names))
+	for i, n := range names {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString("(?, ?)")
+		args = append(args, n.Schema, n.Table)
+	}
+	b.WriteString(")")
+	found := make(map[engine.Name]engine.Table, len(names))
+	err := c.query(b.String(), args, func(row []driver.Value) error {
+		t := engine.Table{Schema: text(row[0]), Name: text(row[1]), Type: typeOf(text(row[2]))}
+		if detail >= engine.Summary {
+			t.Estimate, t.Comment = estimate(row[3]), comment(text(row[4]))
+		}
+		found[engine.Name{Schema: t.Schema, Table: t.Name}] = t
+		return nil
+	})
+	list := make([]engine.Table, 0, len(names))
+	for _, n := range names {
+		if t, ok := found[n]; ok {
+			list = append(list, t)
+		}
+	}
+	return list, err
 }
 
 // likePattern turns a pattern with * and ?, or a part of a name, into one of LIKE.

@@ -3,14 +3,18 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
+	"github.com/mcpool-dev/mcpool/internal/dbtest"
 )
 
 // allocated is how many bytes f leaves behind or throws away.
@@ -129,25 +133,72 @@ func TestManyColumns(t *testing.T) {
 	}
 }
 
+// PostgreSQL takes about a millisecond to make a table, so of the 100,000 that
+// the list is for there are so many only where MCPOOL_TEST_TABLES says it.
 func TestManyTables(t *testing.T) {
+	n := 10_000
+	if all := os.Getenv("MCPOOL_TEST_TABLES"); all != "" {
+		var err error
+		if n, err = strconv.Atoi(all); err != nil || n < 10_000 {
+			t.Fatalf("MCPOOL_TEST_TABLES is %q", all)
+		}
+	}
 	p := newDatabase(t)
-	p.Exec(t, p.database, `DO $$ BEGIN FOR i IN 1..3000 LOOP EXECUTE format('CREATE TABLE many_%s (a int)', lpad(i::text, 5, '0')); END LOOP; END $$`)
+	began := time.Now()
+	p.Exec(t, p.database, fmt.Sprintf(`DO $$ BEGIN FOR i IN 1..%d LOOP
+		EXECUTE format('CREATE TABLE many_%%s (a int)', lpad(i::text, 6, '0'));
+		IF i %% 500 = 0 THEN COMMIT; END IF; -- a transaction keeps a lock for each
+	END LOOP; END $$`, n))
+	t.Logf("making %d tables: %v", n, time.Since(began))
 	d := p.reader(t)
-	var after engine.Name
-	n := 0
-	for {
-		list, err := d.Tables(t.Context(), someone, engine.Filter{Pattern: "many_*", After: after, Limit: 700})
+	timed := func(what string, do func() error) {
+		t.Helper()
+		dbtest.Timed(t, what, 10*time.Second, 8<<20, do)
+	}
+	name := func(i int) string { return fmt.Sprintf("many_%06d", i) }
+	list := func(what string, f engine.Filter, first string, tables int, more bool) {
+		t.Helper()
+		timed(what, func() error {
+			got, err := d.Tables(t.Context(), someone, f)
+			if err == nil && (len(got.Tables) != tables || got.More != more || got.Tables[0].Name != first) {
+				t.Errorf("%s: got %d tables, %v, %.200v", what, len(got.Tables), got.More, got.Tables)
+			}
+			return err
+		})
+	}
+	list("the first page", engine.Filter{Limit: 100, Detail: engine.Summary, Pattern: "many_"}, name(1), 100, true)
+	for _, detail := range []engine.Detail{engine.Names, engine.Summary, engine.Full} {
+		list(fmt.Sprint("a page of detail ", detail), engine.Filter{Limit: 100, Detail: detail, After: engine.Name{Schema: "public", Table: name(n / 2)}}, name(n/2+1), 100, true)
+	}
+	list("the last page", engine.Filter{Limit: 100, Detail: engine.Summary, Pattern: "MANY*", After: engine.Name{Schema: "public", Table: name(n - 10)}}, name(n-9), 10, false)
+	list("a pattern", engine.Filter{Limit: 100, Detail: engine.Summary, Pattern: "many_00999?"}, name(9990), 10, false)
+	list("kinds", engine.Filter{Limit: 100, Kinds: []string{"view"}}, "contacts", 1, false)
+	timed("describe", func() error {
+		got, err := d.Describe(t.Context(), someone, engine.Name{Table: name(n / 2)}, 3)
+		if err == nil && (got.Name != name(n/2) || len(got.Columns) != 1) {
+			t.Errorf("got %+v", got)
+		}
+		return err
+	})
+	timed("a wrong name", func() error {
+		_, err := d.Describe(t.Context(), someone, engine.Name{Table: "user"}, 0)
+		var told *engine.Error
+		if !errors.As(err, &told) || told.Code != engine.UnknownObject {
+			return err
+		}
+		return nil
+	})
+	count, after := 0, engine.Name{}
+	for more := true; more; {
+		page, err := d.Tables(t.Context(), someone, engine.Filter{Pattern: "many_00*", After: after, Limit: 700})
 		if err != nil {
 			t.Fatal(err)
 		}
-		n += len(list.Tables)
-		if !list.More {
-			break
-		}
-		last := list.Tables[len(list.Tables)-1]
-		after = engine.Name{Schema: last.Schema, Table: last.Name}
+		count += len(page.Tables)
+		after = engine.Name{Schema: "public", Table: page.Tables[len(page.Tables)-1].Name}
+		more = page.More
 	}
-	if n != 3000 {
-		t.Errorf("got %d tables", n)
+	if count != 9999 {
+		t.Errorf("pages have %d tables", count)
 	}
 }

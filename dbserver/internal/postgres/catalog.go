@@ -126,15 +126,14 @@ func count(v []byte) *int64 {
 // for it.
 func comment(v []byte) string {
 	const most = 300
-	kept, _ := whole(v)
-	n := min(len(kept), most)
-	for n > 0 && n < len(kept) && !utf8.RuneStart(kept[n]) {
+	n := min(len(v), most)
+	for n > 0 && n < len(v) && !utf8.RuneStart(v[n]) {
 		n--
 	}
-	if n < len(kept) {
-		return string(kept[:n]) + "…"
+	if n < len(v) {
+		return string(v[:n]) + "…"
 	}
-	return string(kept)
+	return string(v)
 }
 
 // mostNear is among how many names those like an unknown one are looked for.
@@ -223,7 +222,7 @@ func (d *Database) readCatalog(ctx context.Context, q query, row func(v [][]byte
 		}
 		_, err = r.Close()
 		died := c.used && dead(err) && ctx.Err() == nil
-		d.catalog.release(c, func(c *conn) bool { return !c.pg.IsClosed() && !c.pg.IsBusy() })
+		d.catalog.releaseOnce(c, func() bool { return !c.pg.IsClosed() && !c.pg.IsBusy() })
 		if !died || fresh {
 			return err
 		}

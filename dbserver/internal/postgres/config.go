@@ -16,9 +16,9 @@ import (
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
 
-// maxMessage is how long a message of the server may be, in bytes. Rows are cut
-// to less; a longer message of another kind, such as an error that quotes a
-// value, ends the connection.
+// maxMessage is how long a message of the server may be, in bytes, but for rows,
+// which are cut. A longer one, such as an error that quotes a value, ends the
+// connection.
 const maxMessage = rowMost + 8<<20
 
 // cancelDelay is how long the server may take to end a statement that it was
@@ -33,8 +33,8 @@ type source struct {
 }
 
 // config reads where the database is and the password for it. Its errors never
-// tell either.
-func (s *source) config(ctx context.Context) (*pgconn.Config, error) {
+// tell either. The connection made of it sets in.
+func (s *source) config(ctx context.Context, in **stream) (*pgconn.Config, error) {
 	dsn := s.dsn
 	if dsn == "" {
 		dsn = s.options.DSN
@@ -58,7 +58,8 @@ func (s *source) config(ctx context.Context) (*pgconn.Config, error) {
 	c.ConnectTimeout = s.options.Pool.ConnectTimeout
 	c.MaxProtocolMessageBodyLen = maxMessage
 	c.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		return pgproto3.NewFrontend(newCutter(r), w)
+		*in = newStream(r)
+		return pgproto3.NewFrontend(*in, w)
 	}
 	c.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxHandler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: pg, DeadlineDelay: cancelDelay}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/sqltext"
 )
 
 // A statementError is an error about a statement of a caller, whose text the
@@ -63,9 +65,29 @@ func (d *Database) explain(ctx context.Context, err error) error {
 		if word := wordAt(statement.sql, at); told.Code == engine.SyntaxError && writes[word] && dialect.Keyword(statement.sql) == "WITH" {
 			told = readOnly("the database is read-only, and the statement is WITH … " + word)
 		}
+		if told.Code == engine.SyntaxError && otherPlaceholder(statement.sql) {
+			told.Next = "write placeholders as $1, $2, …, or as :name with params that have names"
+		}
 		d.suggest(ctx, told, pg, statement.sql)
 	}
 	return told
+}
+
+// otherPlaceholder reports whether a statement has a placeholder as others write
+// them, and none of PostgreSQL's.
+func otherPlaceholder(sql string) bool {
+	other := false
+	for i := 0; i < len(sql); {
+		kind, next := dialect.Next(sql, i)
+		switch {
+		case kind == sqltext.Param && sql[i] == '$':
+			return false
+		case kind == sqltext.Param, kind == sqltext.Other && (sql[i] == '?' || sql[i] == '%'):
+			other = true
+		}
+		i = next
+	}
+	return other
 }
 
 // wordAt returns the word with that offset, in characters from 1, in upper case.
@@ -148,15 +170,27 @@ func short(s string) string {
 }
 
 // lastOf is the innermost of an error, which says what happened without what
-// was tried around it.
+// was tried around it. Of several, for a connection is tried in several ways,
+// each is told once.
 func lastOf(err error) string {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return short(strings.ReplaceAll(err.Error(), "\n", "; "))
+	var told []string
+	var tell func(error)
+	tell = func(err error) {
+		if several, ok := err.(interface{ Unwrap() []error }); ok {
+			for _, err := range several.Unwrap() {
+				tell(err)
+			}
+			return
 		}
-		err = inner
+		inner := errors.Unwrap(err)
+		if opening, ok := err.(*net.OpError); inner != nil && !(ok && opening.Op == "dial") { // which has the address
+			tell(inner)
+		} else if message := err.Error(); !slices.Contains(told, message) {
+			told = append(told, message)
+		}
 	}
+	tell(err)
+	return short(strings.Join(told, "; "))
 }
 
 func unreachable(message string) *engine.Error {

@@ -24,6 +24,11 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	}{
 		{"SELEC 1", engine.SyntaxError, "42601", "", "correct", 1, 1},
 		{"SELECT 'ä',\n  FROM users", engine.SyntaxError, "42601", "", "correct", 2, 3},
+		{"SELECT 1 /* open", engine.SyntaxError, "42601", "", "correct", 1, 10},
+		{"SELECT * FROM users WHERE id = ?", engine.SyntaxError, "42601", "", "$1, $2", 1, 33},
+		{"SELECT * FROM users WHERE id = :id", engine.SyntaxError, "42601", "", "$1, $2", 1, 32},
+		{"SELECT * FROM users WHERE id = %s", engine.SyntaxError, "42601", "", "$1, $2", 1, 32},
+		{"SELECT * FROM WHERE name ? '?:a' AND id = $1", engine.SyntaxError, "42601", "", "correct", 1, 15},
 		{"SELECT * FROM usres", engine.UnknownObject, "42P01", "users", "list_tables", 1, 15},
 		{"SELECT * FROM public.oders", engine.UnknownObject, "42P01", "orders", "list_tables", 1, 15},
 		{"SELECT id, emial FROM users", engine.UnknownObject, "42703", "email", "", 1, 12},
@@ -84,6 +89,17 @@ func TestOpeningThatFails(t *testing.T) {
 		told := refused(t, p.open(t, dsn), "select 1", want)
 		if told == nil || strings.Contains(told.Message, "wrong-password") || strings.Contains(told.Message, readerPassword) || told.Next == "" {
 			t.Errorf("%s: got %+v", want, told)
+		}
+	}
+}
+
+// An address is tried with TLS and without, by IPv6 and IPv4.
+func TestAFailedOpeningIsToldOnce(t *testing.T) {
+	p := &testDatabase{}
+	for _, dsn := range []string{"postgres://u:p@localhost:1/x", "postgres://u:p@127.0.0.1:1/x", "postgres://u:p@127.0.0.1:1/x?sslmode=disable"} {
+		told := refused(t, p.open(t, dsn), "select 1", engine.Unreachable)
+		if told == nil || strings.Count(told.Message, "dial tcp 127.0.0.1:1: connect: connection refused") != 1 {
+			t.Errorf("%s: got %+v", dsn, told)
 		}
 	}
 }

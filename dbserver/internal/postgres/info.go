@@ -12,8 +12,12 @@ import (
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
 
-// infoTime is how long the statements of Info may take.
-const infoTime = 5 * time.Second
+const (
+	// infoTime is how long the statements of Info may take.
+	infoTime = 2 * time.Second
+	// sizeTime is how long the files of a database are added up.
+	sizeTime = time.Second
+)
 
 // Info tells how the database is, and opens it if nobody has.
 func (d *Database) Info(ctx context.Context, who engine.Caller) (engine.Info, error) {
@@ -21,18 +25,21 @@ func (d *Database) Info(ctx context.Context, who engine.Caller) (engine.Info, er
 	var read string
 	refused := false
 	err := d.run(ctx, d.reads, who, infoTime, func(ctx context.Context, t *tx) error {
-		err := t.rows(query{sql: "SELECT current_setting('transaction_read_only'), pg_catalog.pg_database_size(current_database())"},
-			func(v [][]byte) error {
-				read = string(v[0])
-				info.Size, _ = strconv.ParseInt(string(v[1]), 10, 64)
-				return nil
-			})
+		err := t.rows(query{sql: "SELECT current_setting('transaction_read_only')"}, func(v [][]byte) error { read = string(v[0]); return nil })
 		if err != nil {
 			return err
 		}
 		refused, err = triesToWrite(t)
 		return err
 	})
+	if err == nil { // without the size the database is still ready
+		_ = d.run(ctx, d.reads, who, sizeTime, func(ctx context.Context, t *tx) error {
+			return t.rows(query{sql: "SELECT pg_catalog.pg_database_size(current_database())"}, func(v [][]byte) error {
+				info.Size, _ = strconv.ParseInt(string(v[0]), 10, 64)
+				return nil
+			})
+		})
+	}
 	info.Pool = d.reads.stats()
 	d.mu.Lock()
 	info.Place = d.place

@@ -136,7 +136,7 @@ func (d *Database) lookUp(ctx context.Context, oids, tables []string, types map[
 		FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped`, [][]byte{arrayOf(tables)}}, func(v [][]byte) {
-		o := origin{number32(v[0]), uint16(number32(v[1]))}
+		o := origin{number32(v[0]), uint16(number32(v[1]))} // #nosec G115 -- a smallint above 0
 		origins[o] = column{table: engine.Name{Schema: string(v[2]), Table: string(v[3])}, column: string(v[4])}
 	})
 }

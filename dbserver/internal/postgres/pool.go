@@ -20,6 +20,7 @@ type ctxHandler = ctxwatch.Handler
 // A conn is one connection. It belongs to one call or is idle in its pool.
 type conn struct {
 	pg      *pgconn.PgConn
+	in      *stream // from which pg reads
 	expires time.Time
 	used    bool        // it has served a call before
 	unused  *time.Timer // closes it; runs while it is idle
@@ -36,7 +37,7 @@ func (c *conn) close() {
 // A pool keeps connections. Those who wait for one get it in their order.
 type pool struct {
 	limits engine.Pool
-	open   func(ctx context.Context) (*pgconn.PgConn, error)
+	open   func(ctx context.Context) (*conn, error)
 
 	permits chan struct{} // one is held for each connection that is not idle
 	waiting atomic.Int64
@@ -52,7 +53,7 @@ type pool struct {
 	gate gate
 }
 
-func newPool(limits engine.Pool, open func(ctx context.Context) (*pgconn.PgConn, error)) *pool {
+func newPool(limits engine.Pool, open func(ctx context.Context) (*conn, error)) *pool {
 	return &pool{limits: limits, open: open, permits: make(chan struct{}, max(limits.MaxOpen, 1))}
 }
 
@@ -128,7 +129,7 @@ func (p *pool) connect(ctx context.Context) (*conn, error) {
 	}
 	within, cancel := context.WithTimeout(ctx, p.limits.ConnectTimeout)
 	defer cancel()
-	pg, err := p.open(within)
+	c, err := p.open(within)
 	if err != nil && ctx.Err() != nil {
 		p.gate.abandon()
 		return nil, context.Cause(ctx)
@@ -142,20 +143,32 @@ func (p *pool) connect(ctx context.Context) (*conn, error) {
 	// together.
 	life := p.limits.MaxLifetime
 	if life > 0 {
-		life -= rand.N(life/10 + 1)
+		life -= rand.N(life/10 + 1) // #nosec G404 -- to spread what would come together
 	}
-	return &conn{pg: pg, expires: time.Now().Add(life)}, nil
+	c.expires = time.Now().Add(life)
+	return c, nil
 }
 
-// release takes a connection back once clean has made it clean; where that
+// release takes a clean connection back.
+func (p *pool) release(c *conn) {
+	c.used = true
+	if p.limits.MaxLifetime > 0 && time.Now().After(c.expires) || !p.push(c) {
+		p.releaseOnce(c, func() bool { return false })
+		return
+	}
+	<-p.permits
+}
+
+// releaseOnce takes a connection back once clean has made it clean; where that
 // fails it is closed. It does not wait for either.
-func (p *pool) release(c *conn, clean func(*conn) bool) {
+func (p *pool) releaseOnce(c *conn, clean func() bool) {
 	p.work.Go(func() {
-		defer func() { <-p.permits }()
-		c.used = true
-		if !clean(c) || p.limits.MaxLifetime > 0 && time.Now().After(c.expires) || !p.push(c) {
-			c.close()
+		if clean() {
+			p.release(c)
+			return
 		}
+		c.close()
+		<-p.permits
 	})
 }
 

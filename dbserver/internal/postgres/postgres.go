@@ -54,10 +54,10 @@ func New(o engine.Options) (engine.Database, error) {
 	}
 	d := &Database{options: o}
 	reader := &source{options: &d.options}
-	d.reads = newPool(o.Pool, func(ctx context.Context) (*pgconn.PgConn, error) { return d.open(ctx, reader) })
+	d.reads = newPool(o.Pool, func(ctx context.Context) (*conn, error) { return d.open(ctx, reader) })
 	one := o.Pool
 	one.MaxOpen = 1
-	d.catalog = newPool(one, func(ctx context.Context) (*pgconn.PgConn, error) { return d.open(ctx, reader) })
+	d.catalog = newPool(one, func(ctx context.Context) (*conn, error) { return d.open(ctx, reader) })
 	if o.Write {
 		if o.WriteDSN != "" {
 			if _, err := parse(o.WriteDSN, o.TLS); err != nil {
@@ -65,7 +65,7 @@ func New(o engine.Options) (engine.Database, error) {
 			}
 		}
 		writer := &source{options: &d.options, dsn: o.WriteDSN, write: true}
-		d.writes = newPool(o.Pool, func(ctx context.Context) (*pgconn.PgConn, error) { return d.open(ctx, writer) })
+		d.writes = newPool(o.Pool, func(ctx context.Context) (*conn, error) { return d.open(ctx, writer) })
 	}
 	return d, nil
 }
@@ -81,18 +81,17 @@ func (d *Database) Close() error {
 }
 
 // open opens a connection, and refuses one whose role may do more than read.
-func (d *Database) open(ctx context.Context, s *source) (*pgconn.PgConn, error) {
-	config, err := s.config(ctx)
+func (d *Database) open(ctx context.Context, s *source) (*conn, error) {
+	c := &conn{}
+	config, err := s.config(ctx, &c.in)
 	if err != nil {
 		return nil, unreachable(err.Error())
 	}
-	pg, err := pgconn.ConnectConfig(ctx, config)
-	if err != nil {
+	if c.pg, err = pgconn.ConnectConfig(ctx, config); err != nil {
 		return nil, d.explainOpening(ctx, err, config)
 	}
 	if !s.write {
-		if err := d.checkRole(ctx, pg); err != nil {
-			c := conn{pg: pg}
+		if err := d.checkRole(ctx, c.pg); err != nil {
 			c.close()
 			var told *engine.Error
 			if errors.As(err, &told) {
@@ -104,5 +103,5 @@ func (d *Database) open(ctx context.Context, s *source) (*pgconn.PgConn, error) 
 	d.mu.Lock()
 	d.place = place(config)
 	d.mu.Unlock()
-	return pg, nil
+	return c, nil
 }

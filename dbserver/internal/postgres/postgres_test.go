@@ -199,12 +199,21 @@ func TestReadReturnsRows(t *testing.T) {
 	}
 }
 
-func TestEveryChunkIsRead(t *testing.T) {
+func TestRowsBehindThePageAreRead(t *testing.T) {
 	d := newDatabase(t).reader(t)
-	for _, n := range []int{127, 128, 129, 640, 641, 999} {
-		page, err := tryRead(t.Context(), d, "SELECT * FROM generate_series(1, $1)", json.Number(jsonOf(n)))
-		if err != nil || page.Count != n || page.TruncatedBy != result.ByNone {
-			t.Errorf("got %d of %d rows, cut by %s (%v)", page.Count, n, page.TruncatedBy, err)
+	const page = 10
+	for _, most := range []int{0, page, page + 1, page + 2, 400} {
+		for _, n := range []int{0, page - 1, page, page + 1, page + 2, 399, 400, 401, 3000} {
+			behind := 0
+			out := result.NewWriter(result.Limits{Rows: page, Bytes: 1 << 20, Cell: 100}, func([]byte, []byte) bool { behind++; return true })
+			err := d.Read(t.Context(), someone, engine.Statement{SQL: "SELECT * FROM generate_series(1, $1)", Params: []any{json.Number(jsonOf(n))}, MaxRows: most}, out)
+			want := n
+			if most > 0 {
+				want = min(n, most)
+			}
+			if got := out.Page().Count + behind; err != nil || got != want || out.Page().Count > page {
+				t.Errorf("got %d and %d of %d rows where %d are wanted (%v)", out.Page().Count, behind, n, most, err)
+			}
 		}
 	}
 }

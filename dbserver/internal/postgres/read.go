@@ -17,13 +17,6 @@ import (
 
 const dialect = sqltext.Postgres
 
-// Rows are fetched in chunks, so that no more of a large table is computed than
-// somebody wants.
-const (
-	firstChunk = 128
-	lastChunk  = 4096
-)
-
 // mostUnread is how many bytes that nobody wants are read before the server is
 // asked to send no more.
 const mostUnread = 256 << 10
@@ -44,7 +37,7 @@ func (d *Database) Read(ctx context.Context, who engine.Caller, s engine.Stateme
 		if r.kind == asIs {
 			return r.show(ctx, d, t, out)
 		}
-		return r.query(ctx, d, t, out)
+		return r.query(ctx, d, t, s.MaxRows, out)
 	})
 }
 
@@ -160,39 +153,32 @@ func bind(params []any) ([][]byte, error) {
 	return bound, nil
 }
 
-// query runs a query by a cursor. All up to the first rows is one round trip,
-// unless a policy has to see the plan first.
-func (r *reading) query(ctx context.Context, d *Database, t *tx, out *result.Writer) error {
+// query runs a query by a cursor, so that no more of a large table is computed
+// than somebody wants. All of it is one round trip, with what ends the
+// transaction, unless a policy has to see the plan first.
+func (r *reading) query(ctx context.Context, d *Database, t *tx, most int, out *result.Writer) error {
 	rows := &rows{d: d, out: out}
 	var err error
 	if rows.hidden, err = r.permit(d, t); err != nil {
 		return err
 	}
 	t.send(query{cursor + r.sql, r.params})
-	t.fetch(firstChunk)
+	t.fetch(out.Rows()+1, most) // one tells that there are more
+	t.end()
 	if err := r.answered(d, t); err != nil {
 		return err
 	}
 	if err := t.done(); err != nil {
 		return &statementError{err, r.sql, len(cursor)}
 	}
-	for chunk := firstChunk; ; {
-		answer, err := t.next()
-		if err != nil {
-			return &statementError{err, r.sql, len(cursor)}
-		}
-		if err := rows.read(ctx, answer); err != nil {
-			return &statementError{err, r.sql, len(cursor)}
-		}
-		if !answer.suspended || !out.Wants() {
-			return nil
-		}
-		chunk = min(4*chunk, lastChunk)
-		t.fetch(chunk)
-		if err := t.flush(); err != nil {
-			return err
-		}
+	answer, err := t.next()
+	if err != nil {
+		return &statementError{err, r.sql, len(cursor)}
 	}
+	if err := rows.read(ctx, answer); err != nil {
+		return &statementError{err, r.sql, len(cursor)}
+	}
+	return nil
 }
 
 // show runs a statement that is no query but returns rows.
@@ -201,6 +187,7 @@ func (r *reading) show(ctx context.Context, d *Database, t *tx, out *result.Writ
 		return err
 	}
 	t.send(query{r.sql, r.params})
+	t.end()
 	if err := r.answered(d, t); err != nil {
 		return err
 	}
@@ -258,40 +245,37 @@ type rows struct {
 	d       *Database
 	out     *result.Writer
 	hidden  []result.Mask // of each column, by the plan; nil for none
-	appends []appender    // of each column; nil before the first chunk
+	appends []appender    // of each column
 	all     bool          // rows that nobody wants are waited for
 	tag     string
 }
 
-// read reads a chunk.
+// read reads the answer.
 func (r *rows) read(ctx context.Context, answer *answer) error {
-	if r.appends == nil {
-		if err := r.columns(ctx, answer.fields); err != nil {
-			return err
-		}
+	if err := r.columns(ctx, answer.fields); err != nil {
+		return err
 	}
 	unread := 0
 	for answer.next() {
-		values := answer.values
 		if !r.out.Wants() {
-			for _, v := range values {
-				unread += len(v)
+			for _, length := range answer.lengths {
+				unread += length
 			}
 			if unread > mostUnread && !r.all {
 				return errEnough
 			}
 			continue
 		}
-		for i, v := range values {
+		for i, v := range answer.values {
 			if v == nil {
 				r.out.Null()
 				continue
 			}
-			kept, length := whole(v)
-			if length > len(kept) {
+			length := answer.lengths[i]
+			if length > len(v) {
 				r.out.Whole(int64(length))
 			}
-			r.appends[i](r.out, kept, length)
+			r.appends[i](r.out, v, length)
 		}
 		r.out.EndRow()
 	}

@@ -130,6 +130,44 @@ func TestNothingIsLeftForTheNextCaller(t *testing.T) {
 	}
 }
 
+func TestOneCallerNeedsOneConnection(t *testing.T) {
+	d := newDatabase(t).reader(t)
+	pid := read(t, d, "SELECT pg_backend_pid()")
+	for range 50 {
+		if again := read(t, d, "SELECT pg_backend_pid()"); again != pid {
+			t.Fatalf("a caller alone got %s, then %s", pid, again)
+		}
+	}
+	if opened := d.reads.stats()["opened"]; opened != 1 {
+		t.Errorf("%d connections were opened", opened)
+	}
+}
+
+// The first page does not wait for the rows behind it.
+func TestTheFirstPageComesFirst(t *testing.T) {
+	d := newDatabase(t).reader(t)
+	const timeout = 15 * time.Second
+	began := time.Now()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("the first page is there")
+	var out *result.Writer
+	out = result.NewWriter(result.Limits{Rows: 3, Bytes: 1 << 20, Cell: 100}, func([]byte, []byte) bool {
+		if got := string(out.Page().Rows); got != "[1],[2],[3]" {
+			t.Errorf("got %s", got)
+		}
+		if took := time.Since(began); took >= timeout {
+			t.Errorf("it came after %v, with the end of the statement", took)
+		}
+		cancel(enough)
+		return true
+	})
+	sql := "SELECT i FROM generate_series(1, 4) i UNION ALL (" + slow + ")"
+	err := d.Read(ctx, engine.Caller{}, engine.Statement{SQL: sql, Timeout: timeout, MaxRows: 1000}, out)
+	if err != enough {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestEachCallSeesWhatOthersHaveCommitted(t *testing.T) {
 	p := newDatabase(t)
 	d := p.reader(t, one)
@@ -295,6 +333,23 @@ func TestWaitingForAConnectionIsTold(t *testing.T) {
 	}
 	cancel()
 	<-done
+}
+
+func TestADroppedDatabase(t *testing.T) {
+	p := newDatabase(t)
+	d := p.reader(t, one)
+	read(t, d, "select 1")
+	p.Exec(t, "postgres", "DROP DATABASE "+p.database+" WITH (FORCE)")
+	for range 2 {
+		told := refused(t, d, "select 1", engine.Unreachable)
+		if told == nil || told.EngineCode != "3D000" || told.Retryable || !strings.Contains(told.Message, "does not exist") || !strings.Contains(told.Next, "does not exist") {
+			t.Errorf("got %+v", told)
+		}
+	}
+	if info, err := d.Info(t.Context(), someone); err != nil || info.Status != "down" || !strings.Contains(info.LastError, "does not exist") {
+		t.Errorf("got %+v, %v", info, err)
+	}
+	p.Exec(t, "postgres", "CREATE DATABASE "+p.database)
 }
 
 func TestManyCallersOverFewConnections(t *testing.T) {

@@ -47,13 +47,20 @@ var appenders = map[uint32]appender{
 }
 
 // text is a value as a string for as long as it is valid.
-func text(v []byte) string { return unsafe.String(unsafe.SliceData(v), len(v)) }
+func text(v []byte) string { return unsafe.String(unsafe.SliceData(v), len(v)) } // #nosec G103 -- nobody writes to v meanwhile
 
 func appendText(out *result.Writer, v []byte, _ int) { out.Text(text(v)) }
 
 func appendBool(out *result.Writer, v []byte, _ int) { out.Bool(len(v) == 1 && v[0] == 't') }
 
+// exactDigits are as many as every reader of JSON keeps.
+const exactDigits = 15
+
 func appendInt(out *result.Writer, v []byte, _ int) {
+	if len(v) <= exactDigits {
+		out.Digits(v, false)
+		return
+	}
 	n, err := strconv.ParseInt(text(v), 10, 64)
 	if err != nil {
 		out.Text(text(v))
@@ -62,7 +69,21 @@ func appendInt(out *result.Writer, v []byte, _ int) {
 	out.Int(n)
 }
 
+// plain reports whether a number is written without an exponent, and is one.
+func plain(v []byte) bool {
+	for _, c := range v {
+		if c != '.' && c != '-' && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
+}
+
 func appendFloat4(out *result.Writer, v []byte, _ int) {
+	if plain(v) {
+		out.Digits(v, true)
+		return
+	}
 	n, err := strconv.ParseFloat(text(v), 32)
 	if err != nil {
 		out.Text(text(v))
@@ -72,6 +93,10 @@ func appendFloat4(out *result.Writer, v []byte, _ int) {
 }
 
 func appendFloat8(out *result.Writer, v []byte, _ int) {
+	if plain(v) {
+		out.Digits(v, true)
+		return
+	}
 	n, err := strconv.ParseFloat(text(v), 64)
 	if err != nil {
 		out.Text(text(v))

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,10 +17,14 @@ import (
 // them, makes the server compute all rows of a chunk before it sends the first.
 type wire struct {
 	pg     *pgconn.PgConn
+	in     *stream // from which pg reads
 	queued bool    // something is queued behind the last point of synchronization
+	split  bool    // the rows of the cursor come in two parts
 	syncs  int     // points of synchronization that were not reached yet
 	open   *answer // that is read at present; nil if none is
 	heard  bool    // the server has answered anything
+	ending bool    // what ends the transaction and resets the session is queued or sent
+	clean  bool    // the server has done that
 }
 
 // portal is the cursor that queries are declared as.
@@ -35,12 +40,33 @@ func (w *wire) send(q query) {
 	f.SendExecute(&pgproto3.Execute{})
 }
 
-// fetch queues the reading of so many rows of the cursor.
-func (w *wire) fetch(rows int) {
+// simple queues statements of ours that return no rows, with a point of
+// synchronization.
+func (w *wire) simple(sql string) {
+	w.pg.Frontend().SendQuery(&pgproto3.Query{String: sql})
+	w.syncs++
+}
+
+// fetch queues the reading of at most most rows of the cursor, zero for all. The
+// first ones do not wait in the server for others to be computed.
+func (w *wire) fetch(first, most int) {
 	w.queued = true
+	if most > 0 {
+		first = min(first, most)
+	}
 	f := w.pg.Frontend()
 	f.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: portal})
-	f.SendExecute(&pgproto3.Execute{Portal: portal, MaxRows: uint32(rows)})
+	f.SendExecute(&pgproto3.Execute{Portal: portal, MaxRows: atMost(first)})
+	if most == 0 || most > first {
+		f.Send(&pgproto3.Flush{})
+		f.SendExecute(&pgproto3.Execute{Portal: portal, MaxRows: atMost(max(most-first, 0))})
+		w.split = true
+	}
+}
+
+// atMost is a number of rows as the protocol has it.
+func atMost(rows int) uint32 {
+	return uint32(min(rows, math.MaxInt32)) // #nosec G115 -- bounded, and never negative
 }
 
 // sync queues a point of synchronization: behind an error the server goes on
@@ -53,8 +79,22 @@ func (w *wire) sync() {
 
 // flush sends what is queued, with a point of synchronization.
 func (w *wire) flush() error {
-	w.sync()
+	if w.queued {
+		w.sync()
+	}
 	return w.pg.Frontend().Flush()
+}
+
+// end queues what ends the transaction and takes away whatever a caller has left
+// in the session: settings, temporary tables, locks, prepared statements, what
+// it listens to. It is done also behind an error.
+func (w *wire) end() {
+	if w.queued {
+		w.sync()
+	}
+	w.simple("ROLLBACK")
+	w.simple("DISCARD ALL") // which no transaction may have around it
+	w.ending = true
 }
 
 // receive returns the next message that is about a statement. It holds until the
@@ -81,13 +121,12 @@ func (w *wire) receive() (pgproto3.BackendMessage, error) {
 
 // An answer is what a statement returns.
 type answer struct {
-	w         *wire
-	fields    []pgproto3.FieldDescription
-	values    [][]byte // of the row read last, nil for NULL; they hold until the next
-	tag       string
-	suspended bool // there may be more rows
-	ended     bool
-	err       error
+	row    // the one read last; it holds until the next
+	w      *wire
+	fields []pgproto3.FieldDescription
+	tag    string
+	ended  bool
+	err    error
 }
 
 // errSilent is that nothing was asked of which this could be the answer.
@@ -128,19 +167,19 @@ func (w *wire) answer() (*answer, error) {
 // next reads the next row, and reports whether there is one.
 func (a *answer) next() bool {
 	for !a.ended {
+		if a.w.in.next(&a.row) {
+			return true
+		}
 		m, err := a.w.receive()
 		if err != nil {
 			a.ended, a.err = true, err
 			break
 		}
 		switch m := m.(type) {
-		case *pgproto3.DataRow:
-			a.values = m.Values
-			return true
 		case *pgproto3.CommandComplete:
 			a.ended, a.tag = true, string(m.CommandTag)
 		case *pgproto3.PortalSuspended:
-			a.ended, a.suspended = true, true
+			a.ended, a.w.split = !a.w.split, false
 		case *pgproto3.EmptyQueryResponse:
 			a.ended = true
 		default:
@@ -208,23 +247,22 @@ func (w *wire) finish() error {
 	return w.drain(true)
 }
 
-// reset ends the transaction and takes away whatever a caller has left in the
-// session: settings, temporary tables, locks, prepared statements, what it
-// listens to. Without an error the connection is good for another caller.
+// reset ends the transaction and resets the session, unless that was done. Without
+// an error the connection is good for another caller.
 func (w *wire) reset() error {
-	if err := w.pg.Conn().SetDeadline(time.Now().Add(mostDrained)); err != nil {
-		return err
+	if !w.clean {
+		if err := w.pg.Conn().SetDeadline(time.Now().Add(mostDrained)); err != nil {
+			return err
+		}
+		w.end()
+		if err := w.flush(); err != nil {
+			return err
+		}
+		if err := w.drain(false); err != nil {
+			return err
+		}
 	}
-	w.send(query{sql: "ROLLBACK"})
-	w.sync()
-	w.send(query{sql: "DISCARD ALL"}) // which no transaction may have around it
-	if err := w.flush(); err != nil {
-		return err
-	}
-	if err := w.drain(false); err != nil {
-		return err
-	}
-	if w.pg.TxStatus() != 'I' {
+	if !w.clean || w.pg.TxStatus() != 'I' {
 		return errors.New("the transaction did not end")
 	}
 	return w.pg.Conn().SetDeadline(time.Time{})
@@ -234,10 +272,13 @@ func (w *wire) reset() error {
 // are what was to be expected.
 func (w *wire) drain(tolerant bool) error {
 	for w.syncs > 0 {
-		_, err := w.receive()
+		m, err := w.receive()
 		var pg *pgconn.PgError
 		if err != nil && (!tolerant || !errors.As(err, &pg) || dead(err)) {
 			return err
+		}
+		if done, ok := m.(*pgproto3.CommandComplete); ok && string(done.CommandTag) == "DISCARD ALL" {
+			w.clean = true
 		}
 	}
 	w.open = nil

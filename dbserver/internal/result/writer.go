@@ -4,6 +4,7 @@
 package result
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"math"
@@ -140,6 +141,9 @@ func (w *Writer) Page() Page {
 // and how many were not UTF-8.
 func (w *Writer) Flaws() (cut, invalid int) { return w.cut, w.bad }
 
+// Rows is how many rows the page takes at most.
+func (w *Writer) Rows() int { return w.limits.Rows }
+
 // Wants reports whether another row is wanted.
 func (w *Writer) Wants() bool { return !w.ended }
 
@@ -214,6 +218,26 @@ func (w *Writer) Uint(v uint64) {
 		return
 	}
 	w.Decimal(strconv.FormatUint(v, 10))
+}
+
+// Digits adds an integer of at most 15 digits, or a floating-point number in the
+// fewest digits that mean it, as an engine has written it: with no exponent.
+func (w *Writer) Digits(v []byte, real bool) {
+	class, point := "INTEGER", ""
+	if real {
+		class = "REAL"
+		if bytes.IndexByte(v, '.') < 0 {
+			point = ".0"
+		}
+	}
+	switch {
+	case w.begin(class):
+	case w.partly():
+		w.partial(string(v) + point)
+	default:
+		w.page.Rows = append(append(w.page.Rows, v...), point...)
+		w.page.Text = append(append(w.page.Text, v...), point...)
+	}
 }
 
 func (w *Writer) number(digits []byte, quoted bool) {
@@ -352,8 +376,8 @@ func (w *Writer) Bytes(v []byte) {
 }
 
 // JSON adds a JSON document as it is, but in one line, or as a text if it is not
-// valid JSON, holds numbers that readers would round, or is longer than a cell
-// may be.
+// valid JSON, holds numbers that readers would round, be it to Infinity or 0, or
+// is longer than a cell may be.
 func (w *Writer) JSON(v []byte) {
 	if len(v) > w.limits.Cell || w.whole > int64(len(v)) || !json.Valid(v) || !exact(v) {
 		w.string("JSON", string(v))
@@ -376,9 +400,11 @@ func (w *Writer) JSON(v []byte) {
 	w.page.Text, _ = AppendText(w.page.Text, TSV(string(v)))
 }
 
-// exact reports whether a valid document has no integer beyond ±2^53.
+// exact reports whether a valid document has no integer beyond ±2^53, and no
+// number beyond what a double holds: readers make Infinity or 0 of that (RFC 8259,
+// 6).
 func exact(v []byte) bool {
-	inString, digits := false, 0
+	inString, digits := false, 0 // digits in a row
 	for i, c := range v {
 		switch {
 		case inString:
@@ -388,14 +414,40 @@ func exact(v []byte) bool {
 		case c == '"':
 			inString, digits = true, 0
 		case '0' <= c && c <= '9':
-			if digits++; digits > 15 {
+			if digits++; digits > maxDigits {
 				return false
 			}
+		case (c == 'e' || c == 'E') && digits > 0: // else it is of true or false
+			if !fits(v, i) {
+				return false
+			}
+			digits = 0
 		default:
 			digits = 0
 		}
 	}
 	return true
+}
+
+// maxDigits is how many digits a double is sure to keep.
+const maxDigits = 15
+
+// leastNormal is the least number of which a double keeps so many.
+const leastNormal = 0x1p-1022
+
+// fits reports whether a double keeps the number of a valid document whose
+// exponent begins at v[e].
+func fits(v []byte, e int) bool {
+	first, end := e, e+1
+	for first > 0 && bytes.IndexByte([]byte("-.0123456789"), v[first-1]) >= 0 {
+		first--
+	}
+	for end < len(v) && bytes.IndexByte([]byte("+-0123456789"), v[end]) >= 0 {
+		end++
+	}
+	digits := bytes.TrimLeft(bytes.ReplaceAll(v[first:e], []byte("."), nil), "-0")
+	f, err := strconv.ParseFloat(string(v[first:end]), 64)
+	return len(digits) == 0 || err == nil && len(digits) <= maxDigits && math.Abs(f) >= leastNormal
 }
 
 func escaped(v []byte, i int) bool {

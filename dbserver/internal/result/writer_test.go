@@ -70,6 +70,30 @@ func TestValues(t *testing.T) {
 	}
 }
 
+// TestNumbersOfJSONAreKeptByADouble: what a reader would round, or make Infinity
+// or 0 of, is a text.
+func TestNumbersOfJSONAreKeptByADouble(t *testing.T) {
+	for number, kept := range map[string]bool{
+		"0": true, "-0.0": true, "1e308": true, "-1.5E+10": true, "1.7976931348623e308": true, "2.5e-308": true, "0e999": true, "0.000E-999": true, "123456789012345": true,
+		"1e309": false, "1e400": false, "-1E400": false, "1e+400": false, "17976931348624e295": false, "1e-400": false, "1E-310": false, "0.0001e-306": false,
+		"9007199254740993": false, "9007199254740.993e3": false, "9007199254740993e0": false, "0.1234567890123456": false, "1e9999999999999999": false,
+	} {
+		for _, document := range []string{`%s`, `[true,%s]`, `{"e":%s, "f":false}`, `{"a":"1e400","b":%s}`, `[1e5,%s,1e6]`} {
+			v := strings.ReplaceAll(document, "%s", number)
+			w := newTestWriter(Column{Name: "a"})
+			w.JSON([]byte(v))
+			w.EndRow()
+			var rows [][]any
+			if err := json.Unmarshal([]byte("["+string(w.Page().Rows)+"]"), &rows); err != nil {
+				t.Fatalf("%s: %v", v, err)
+			}
+			if text, is := rows[0][0].(string); is == kept || is && text != v {
+				t.Errorf("%s is %s, and kept as it is: %v, want %v", v, w.Page().Rows, !is, kept)
+			}
+		}
+	}
+}
+
 // TestTheTextSaysWhatTheJSONSays: read back from either, cells are the same.
 func TestTheTextSaysWhatTheJSONSays(t *testing.T) {
 	w := newTestWriter(Column{Name: "a"}, Column{Name: "b"})

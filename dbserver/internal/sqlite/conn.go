@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"modernc.org/libc"
@@ -233,6 +234,9 @@ func (c *conn) as(m mode) (back func()) {
 
 // compile compiles a statement of a caller, to be closed.
 func (c *conn) compile(ctx context.Context, sql string) (*stmt, error) {
+	if strings.IndexByte(sql, 0) >= 0 { // prepare would not come to the end of it
+		return nil, engine.Invalid("query has a zero byte, at which SQLite would stop reading")
+	}
 	if err := c.cover.check(sql, c.writing); err != nil {
 		return nil, err
 	}

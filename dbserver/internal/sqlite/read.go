@@ -15,9 +15,6 @@ import (
 
 // Read runs a statement that only reads.
 func (d *Database) Read(ctx context.Context, _ engine.Caller, s engine.Statement, out *result.Writer) error {
-	if strings.IndexByte(s.SQL, 0) >= 0 {
-		return engine.Invalid("query has a zero byte, at which SQLite would stop reading")
-	}
 	params, err := bindings(s.Params)
 	if err != nil {
 		return err

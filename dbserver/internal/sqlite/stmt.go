@@ -58,15 +58,16 @@ func (s *stmt) close() {
 // bind binds params to the placeholders, which are ?, ?1 or $1: nil, int64,
 // float64 or string.
 func (s *stmt) bind(params []any) error {
-	for i := range int(lib.Xsqlite3_bind_parameter_count(s.tls, s.handle)) {
+	wanted := int(lib.Xsqlite3_bind_parameter_count(s.tls, s.handle))
+	if len(params) != wanted {
+		return engine.Invalid("the statement has %d placeholders, and params has %d values; placeholders are ? or ?1, ?2, and so on", wanted, len(params))
+	}
+	for i := range wanted {
 		if p := lib.Xsqlite3_bind_parameter_name(s.tls, s.handle, int32(i+1)); p != 0 {
 			name := libc.GoString(p)
 			if name[0] != '?' && name != "$"+strconv.Itoa(i+1) {
 				return engine.Invalid("params: missing named argument %q; placeholders are ? or ?1, ?2, and so on", name[1:])
 			}
-		}
-		if i >= len(params) {
-			return engine.Invalid("params: missing argument with index %d; placeholders are ? or ?1, ?2, and so on", i+1)
 		}
 		if rc := s.bindValue(int32(i+1), params[i]); rc != lib.SQLITE_OK {
 			return s.failure(rc)

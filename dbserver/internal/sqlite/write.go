@@ -28,9 +28,6 @@ func (d *Database) Write(ctx context.Context, _ engine.Caller, s engine.Statemen
 		return written, &engine.Error{Code: engine.ReadOnly, Layer: engine.LayerPolicy,
 			Message: "the database is opened for reading", Next: "read"}
 	}
-	if strings.IndexByte(s.SQL, 0) >= 0 {
-		return written, engine.Invalid("query has a zero byte, at which SQLite would stop reading")
-	}
 	params, err := bindings(s.Params)
 	if err != nil {
 		return written, err

@@ -172,17 +172,10 @@ func (d *Database) describe(ctx context.Context, q *session, t found, samples in
 		columns[i].Policy = string(policy.MaskOf(engine.Name{Schema: t.Schema, Table: t.Name}, columns[i].Name))
 	}
 	told.Columns = append(told.Columns, columns...)
-	readable := func(k engine.Key) bool {
-		schema, table := t.Schema, k.Table
-		if before, after, ok := strings.Cut(k.Table, "."); ok {
-			schema, table = before, after
-		}
-		return policy.Readable(engine.Name{Schema: schema, Table: table})
-	}
-	if err := q.keys(ctx, t, &told.ForeignKeys, "parent", "referenced", readable); err != nil {
+	if err := q.keys(ctx, t, &told.ForeignKeys, "parent", "referenced", policy); err != nil {
 		return nil, err
 	}
-	if err := q.keys(ctx, t, &told.ReferencedBy, "referenced", "parent", readable); err != nil {
+	if err := q.keys(ctx, t, &told.ReferencedBy, "referenced", "parent", policy); err != nil {
 		return nil, err
 	}
 	if err := q.indexes(ctx, t, told); err != nil {
@@ -245,27 +238,30 @@ func declared(name string, length, precision, scale int64) string {
 
 // keys reads foreign keys: those in which the table is on one side, with the
 // table on the other.
-func (q *session) keys(ctx context.Context, t found, to *[]engine.Key, side, other string, readable func(engine.Key) bool) error {
-	last := int64(0)
-	err := q.each(ctx, fmt.Sprintf(`
+func (q *session) keys(ctx context.Context, t found, to *[]engine.Key, side, other string, policy *engine.Policy) error {
+	last, shown := int64(0), false
+	return q.each(ctx, fmt.Sprintf(`
 SELECT k.object_id, OBJECT_SCHEMA_NAME(k.%[2]s_object_id), OBJECT_NAME(k.%[2]s_object_id),
 	COL_NAME(c.parent_object_id, c.parent_column_id), COL_NAME(c.referenced_object_id, c.referenced_column_id)
 FROM sys.foreign_keys k JOIN sys.foreign_key_columns c ON c.constraint_object_id = k.object_id
 WHERE k.%[1]s_object_id = @p1 ORDER BY k.name, k.object_id, c.constraint_column_id`, side, other), params{integer(t.id)}, func(row []driver.Value) bool {
 		if id := num(row[0]); id != last {
 			last = id
-			name := str(row[2])
-			if schema := str(row[1]); schema != t.Schema {
-				name = schema + "." + name
+			table := engine.Name{Schema: str(row[1]), Table: str(row[2])}
+			if shown = policy.Readable(table); !shown {
+				return true
 			}
-			*to = append(*to, engine.Key{Table: name, Columns: []string{}, Referenced: []string{}})
+			if table.Schema == t.Schema {
+				table.Schema = ""
+			}
+			*to = append(*to, engine.Key{Table: table.String(), Columns: []string{}, Referenced: []string{}})
+		} else if !shown {
+			return true
 		}
 		k := &(*to)[len(*to)-1]
 		k.Columns, k.Referenced = append(k.Columns, str(row[3])), append(k.Referenced, str(row[4]))
 		return true
 	})
-	*to = slices.DeleteFunc(*to, func(k engine.Key) bool { return !readable(k) })
-	return err
 }
 
 func (q *session) indexes(ctx context.Context, t found, to *engine.Description) error {

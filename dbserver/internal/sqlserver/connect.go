@@ -176,7 +176,7 @@ func (c *connector) connect(ctx context.Context) (_ driver.Conn, err error) {
 	}
 	conn := &connection{Conn: opened, wires: below}
 	if life := c.options.Pool.MaxLifetime; life > 0 {
-		conn.expires = time.Now().Add(life - rand.N(life/10+1))
+		conn.expires = time.Now().Add(life - rand.N(life/10+1)) // #nosec G404 -- to spread what would come together
 	}
 	if err := c.admit(ctx, conn); err != nil {
 		_ = conn.Close() // it has done nothing

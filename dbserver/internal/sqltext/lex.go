@@ -134,8 +134,14 @@ func (d Dialect) comment(rest string, i int) (Kind, int) {
 	case d == MySQL || d == SQLite:
 		return Comment, i + 2 + until(rest[2:], "*/")
 	}
-	depth, n := 1, 2
-	for n < len(rest) && depth > 0 {
+	n, _ := nested(rest)
+	return Comment, i + n
+}
+
+// nested returns the length of a comment with others in it, and whether it ends.
+func nested(rest string) (n int, ends bool) {
+	depth := 1
+	for n = 2; n < len(rest) && depth > 0; {
 		switch {
 		case strings.HasPrefix(rest[n:], "/*"):
 			depth++
@@ -147,7 +153,7 @@ func (d Dialect) comment(rest string, i int) (Kind, int) {
 			n++
 		}
 	}
-	return Comment, i + n
+	return n, depth == 0
 }
 
 // dollar reads a placeholder or a text in dollar quotes.

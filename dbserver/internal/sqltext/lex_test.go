@@ -95,6 +95,14 @@ func TestStatement(t *testing.T) {
 			}
 		}
 	}
+	for d := range dialects {
+		for _, c := range []string{"/* open", "SELECT 1 /* /* open */"} {
+			want := map[bool]string{true: c, false: strings.TrimSpace(c[:strings.Index(c, "/*")])}[d == Postgres] // whose server refuses it
+			if first, only := d.Statement(c); first != want || !only {
+				t.Errorf("%s: %q: got %q, %t", dialects[d], c, first, only)
+			}
+		}
+	}
 	// An executable comment is no comment: it is run.
 	if first, only := MySQL.Statement("SELECT 1; /*!DROP TABLE t*/"); first != "SELECT 1" || only {
 		t.Errorf("got %q, %t", first, only)

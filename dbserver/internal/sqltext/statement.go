@@ -6,7 +6,8 @@ import (
 )
 
 // Statement returns the first statement of a text, without what follows its
-// last token, and whether nothing but space, comments and semicolons does.
+// last token, and whether nothing but space, comments and semicolons does. A
+// comment that has no end is of the statement in PostgreSQL, which refuses it.
 func (d Dialect) Statement(sql string) (first string, only bool) {
 	end, ended := 0, false
 	for i := 0; i < len(sql); {
@@ -14,7 +15,7 @@ func (d Dialect) Statement(sql string) (first string, only bool) {
 		switch {
 		case kind == Semicolon:
 			ended = end > 0
-		case kind == Space || kind == Comment:
+		case kind == Space || kind == Comment && (ended || !d.unended(sql[i:next])):
 		case ended:
 			return sql[:end], false
 		default:
@@ -23,6 +24,15 @@ func (d Dialect) Statement(sql string) (first string, only bool) {
 		i = next
 	}
 	return sql[:end], true
+}
+
+// unended reports whether a comment has no end, which PostgreSQL wants.
+func (d Dialect) unended(comment string) bool {
+	if d != Postgres || comment[0] != '/' {
+		return false
+	}
+	_, ends := nested(comment)
+	return !ends
 }
 
 // Keyword returns the first word of a statement in upper case, behind comments,
