@@ -92,7 +92,11 @@ func TestWriteIsPreviewedThenCommitted(t *testing.T) {
 	if strings.Join(l.ran, "\n") != strings.Join(want, "\n") {
 		t.Errorf("ran %q", l.ran)
 	}
-	wantCode(t, call(t, s, "write_data", args), engine.Confirmation) // once
+	for _, again := range []string{preview.Token, preview.Token + "\n", "\n" + preview.Token, preview.Token[:9] + "\r\n" + preview.Token[9:],
+		preview.Token + "=", " " + preview.Token} {
+		args["token"] = again
+		wantCode(t, call(t, s, "write_data", args), engine.Confirmation) // once
+	}
 }
 
 func TestTokenIsForOneCall(t *testing.T) {
