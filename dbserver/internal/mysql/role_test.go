@@ -177,6 +177,20 @@ CREATE VIEW mine AS SELECT note FROM notes WHERE owner = me()`)
 	if err := d.Read(t.Context(), engine.Caller{Principal: "nobody"}, engine.Statement{SQL: "SELECT 1"}, all()); codeOf(err) != engine.AccessDenied {
 		t.Errorf("a role that the account has not got: %v", err)
 	}
+	// Names that stand for no role of their own.
+	s.Exec(t, "identified", "CREATE ROLE eve;\nGRANT eve TO identified_ro")
+	t.Cleanup(func() { s.Exec(t, "", "DROP ROLE eve") })
+	o.Identity.Role = "{principal}"
+	d = open(t, o)
+	if err := d.Read(t.Context(), other, engine.Statement{SQL: "SELECT 1"}, all()); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"", "none", "None", "NONE ", "none\x00", "eve ", "eve\x00", "EVE", "bob"} {
+		out := all()
+		if err := d.Read(t.Context(), engine.Caller{Principal: name}, engine.Statement{SQL: "SELECT CURRENT_ROLE()"}, out); codeOf(err) != engine.AccessDenied {
+			t.Errorf("%q runs as %s, %v", name, out.Page().Rows, err)
+		}
+	}
 	o.Identity.Role = ""
 	d = open(t, o)
 	if err := d.Read(t.Context(), engine.Caller{Principal: `it's \me`}, engine.Statement{SQL: "SELECT note FROM mine"}, out); err != nil || !strings.HasSuffix(string(out.Page().Rows), `["of me"]`) {

@@ -93,12 +93,16 @@ func (c *conn) affect(statement string, params []any) (int64, error) {
 	return done.RowsAffected()
 }
 
+// errMaybeKept says that nobody knows what has become of a change.
+var errMaybeKept = &engine.Error{Code: engine.Unreachable, Layer: engine.LayerPool,
+	Message: "the connection was lost while the change was being kept: it may have been",
+	Next:    "read whether it is there before you try again"}
+
+// commit keeps the change. The server's own errors say that it is not kept.
 func (c *conn) commit() error {
 	err := c.exec("COMMIT")
-	if err != nil && c.dead() {
-		return &engine.Error{Code: engine.Unreachable, Layer: engine.LayerPool,
-			Message: "the connection was lost while the change was being kept: it may have been",
-			Next:    "read whether it is there before you try again"}
+	if err != nil && numberOf(err) == 0 {
+		return errMaybeKept
 	}
 	return err
 }
