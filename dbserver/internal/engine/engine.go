@@ -131,7 +131,7 @@ type Statement struct {
 type Write struct {
 	Commit       bool  // keep what it did
 	RequireWhere bool  // refuse UPDATE and DELETE without WHERE
-	MaxRows      int64 // most rows that it may affect; zero for any number
+	MaxRows      int64 // most rows that it may affect, as the engine counts them; zero for any number
 	DDL          bool  // allow statements that change the schema
 }
 
@@ -139,6 +139,9 @@ type Write struct {
 type Written struct {
 	Class    string // insert, update, delete, merge, ddl or other
 	Affected int64  // rows
+	// Counted is how many rows Write.MaxRows was held to, where that is more than
+	// Affected: with those that triggers and foreign keys changed.
+	Counted int64
 	// Uncertain is set where a statement cannot be rolled back on this engine,
 	// so that a preview did not run it.
 	Uncertain bool
