@@ -168,6 +168,9 @@ type Info struct {
 	Proof     *Proof           // nil if nothing is known, for the database is down
 	Pool      map[string]int64 // open, in_use, idle, waited, waited_ms, …
 	Findings  []Finding        // what an operator should look at
+	// MaxConnections is how many connections the server of the database takes of
+	// all its clients, but for those that it keeps for operators; zero if not known.
+	MaxConnections int
 }
 
 // A Proof is what makes a database read-only, and how far that was checked.

@@ -57,7 +57,7 @@ func TestSetupSQL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := info.Proof; info.Status != "ready" || info.Engine != "mariadb" || !strings.HasPrefix(info.Version, "10.") || info.Size == 0 ||
+	if p := info.Proof; info.Status != "ready" || info.Engine != "mariadb" || !strings.HasPrefix(info.Version, "10.") || info.Size == 0 || info.MaxConnections < 10 ||
 		!strings.HasSuffix(info.Place, "/set_up") || p == nil || !p.Verified || len(p.Warnings) > 0 || len(p.Role) != 1 || !p.Role[0].OK || len(info.Findings) > 0 {
 		t.Errorf("got %+v, proof %+v", info, p)
 	}
