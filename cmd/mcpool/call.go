@@ -16,9 +16,9 @@ import (
 	"github.com/mcpool-dev/mcpool/config"
 )
 
-// gatewayTimeout is how long a gateway may take to be there: it connects to
-// servers after it has answered, not before.
-const gatewayTimeout = 3 * time.Second
+// beginTimeout is how long a gateway may take to begin with a client. It waits
+// for servers that say nothing, for up to 5 s.
+const beginTimeout = 15 * time.Second
 
 // remote adds the flags that say which gateway to call, and returns a func
 // that opens it.
@@ -41,7 +41,7 @@ func (f *flags) remote() func() (*mcpool.Pool, error) {
 			u = u.JoinPath(*server) // #nosec G125 -- it was checked to have neither slashes nor dots
 		}
 		terms := mcpool.DefaultConfig()
-		terms.ConnectionTimeout = gatewayTimeout
+		terms.ConnectionTimeout = beginTimeout
 		pool, err := mcpool.New(mcpool.Server{Name: "gateway", URL: u.String(), Auth: key.auth()}, &terms)
 		if err != nil {
 			return nil, usagef("--url: %w", err)
