@@ -75,13 +75,7 @@ The status is 1 if there is an error; warnings and advice leave it 0.`)
 	if *timeout <= 0 || *timeout > time.Hour {
 		return usagef("--timeout of %v: want more than 0 and at most 1h", *timeout)
 	}
-	var conf *config.Config
-	var err error
-	if *file == "" {
-		conf, err = config.Default(settings)
-	} else {
-		conf, err = config.Load(*file, settings)
-	}
+	conf, _, err := configuration(*file, settings)
 	if err != nil {
 		return err
 	}
@@ -121,13 +115,15 @@ The status is 1 if there is an error; warnings and advice leave it 0.`)
 		}
 	}
 	if ill > 0 {
-		return fmt.Errorf("%d of %s: something is wrong", ill, plural(len(found.Servers), "server"))
+		return hinted{fmt.Errorf("%d of %s: something is wrong", ill, plural(len(found.Servers), "server")), whatToDo}
 	}
 	if found.status() == levelError {
-		return errors.New("something is wrong with the settings")
+		return hinted{errors.New("something is wrong with the settings"), whatToDo}
 	}
 	return nil
 }
+
+const whatToDo = "what to change stands below each error"
 
 // checkSettings looks at what can be seen without any server.
 func (c *checkup) checkSettings(servers []config.Server) {
