@@ -135,8 +135,8 @@ func (d *Database) describe(t *tx, oid string) (*engine.Description, error) {
 			LEFT JOIN pg_catalog.pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
 			WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`,
 			func(v [][]byte) error { return d.column(about, v) }},
-		{keysQuery("conrelid", "confrelid", "conkey", "confkey"), func(v [][]byte) error { return addKey(&about.ForeignKeys, about, v) }},
-		{keysQuery("confrelid", "conrelid", "confkey", "conkey"), func(v [][]byte) error { return addKey(&about.ReferencedBy, about, v) }},
+		{keysQuery("conrelid", "confrelid", "conkey", "confkey"), func(v [][]byte) error { return d.addKey(&about.ForeignKeys, about, v) }},
+		{keysQuery("confrelid", "conrelid", "confkey", "conkey"), func(v [][]byte) error { return d.addKey(&about.ReferencedBy, about, v) }},
 		{`SELECT c.relname, i.indisunique, i.indpred IS NOT NULL, (SELECT json_agg(a.attname ORDER BY k.n)
 				FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
 				LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum > 0 WHERE k.n <= i.indnkeyatts)
@@ -216,11 +216,15 @@ func keysQuery(ours, theirs, ourKey, theirKey string) string {
 		columns("conrelid", "conkey"), columns("confrelid", "confkey"), theirs, ours)
 }
 
-func addKey(to *[]engine.Key, about *engine.Description, v [][]byte) error {
-	k := engine.Key{Table: string(v[1])}
-	if schema := string(v[0]); schema != about.Schema {
-		k.Table = schema + "." + k.Table
+func (d *Database) addKey(to *[]engine.Key, about *engine.Description, v [][]byte) error {
+	other := engine.Name{Schema: string(v[0]), Table: string(v[1])}
+	if !d.options.Policy.Readable(other) {
+		return nil
 	}
+	if other.Schema == about.Schema {
+		other.Schema = ""
+	}
+	k := engine.Key{Table: other.String()}
 	err := errors.Join(json.Unmarshal(v[2], &k.Columns), json.Unmarshal(v[3], &k.Referenced))
 	*to = append(*to, k)
 	return err
