@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -273,6 +274,37 @@ func TestPersonConfirms(t *testing.T) {
 		}
 		if err == nil && !c.commits && !strings.Contains(string(got.Bytes()), engine.Confirmation) {
 			t.Errorf("%+v: got %s", c.person, got.Bytes())
+		}
+	}
+}
+
+func TestAPersonSeesAllOfTheStatement(t *testing.T) {
+	long := strings.Repeat("x", maxShown)
+	for _, c := range []struct {
+		query  string
+		params []any
+		shown  string // what the message has; none if nobody is asked
+	}{
+		{"/*" + strings.Repeat(" \t\r\n", maxShown) + "*/ DELETE FROM t WHERE x", nil, "/*\n*/ DELETE FROM t WHERE x"},
+		{"DELETE FROM t -- \u202ex\r WHERE a  = 'b'\u00a0", nil, "DELETE FROM t -- <U+202E>x\nWHERE a = 'b'<U+00A0>"},
+		{"/*" + long + "*/ DELETE FROM t", nil, ""},
+		{"DELETE FROM t WHERE x = '" + long + "'", nil, ""},
+		{"UPDATE t SET x = ? WHERE y = ?", []any{long, 7}, "UPDATE t SET x = ? WHERE y = ?\n\nValues: \"" + long[:maxValueShown-1] + "…, 7"},
+		{"UPDATE t SET x = ?", slices.Repeat([]any{long}, maxShown/maxValueShown), ""},
+	} {
+		l, p := &ledger{rows: 2, class: "delete"}, &person{answer: `{"action":"accept","content":{"commit":true}}`}
+		call := rpc.Call{Caller: rpc.Caller{Capabilities: rpc.Capabilities{Elicitation: true}}, Events: p}
+		a := do(t, serveLedger(t, l, Options{}), call, "write_data", object{"query": c.query, "params": append([]any{}, c.params...)})
+		if c.shown == "" {
+			if wantCode(t, a, engine.Confirmation); len(p.asked) != 0 || len(l.ran) != 1 {
+				t.Errorf("%.60q: asked %q, ran %q", c.query, p.asked, l.ran)
+			}
+			continue
+		}
+		var asked struct{ Message string }
+		if len(p.asked) != 1 || json.Unmarshal([]byte(strings.TrimPrefix(p.asked[0], "elicitation/create ")), &asked) != nil ||
+			!strings.HasSuffix(asked.Message, "\n\n"+c.shown) {
+			t.Errorf("%.60q: asked %q, want %q", c.query, p.asked, c.shown)
 		}
 	}
 }
