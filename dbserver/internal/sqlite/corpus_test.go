@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -183,4 +185,50 @@ func FuzzReadOnly(f *testing.F) {
 			t.Fatalf("after %q the next reader gets %s, %v", sql, got, err)
 		}
 	})
+}
+
+// TestWritesThatAttackChangeAndTellNothing runs the attacks by writing, which
+// their corpus says more of.
+func TestWritesThatAttackChangeAndTellNothing(t *testing.T) {
+	schema, err := os.ReadFile(corpora + "sqlite-write-attacked.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := newDatabase(t, string(schema))
+	dir := filepath.Dir(file)
+	open := newEngine(t, engine.Options{DSN: file, Write: true})
+	hidden := newEngine(t, engine.Options{DSN: file, Write: true, Policy: engine.Policy{DenyTables: []string{"secret"}, Masks: []engine.Mask{
+		{Columns: []string{"users.email", "contacts.email", "mails.email"}, With: engine.WithNull}, {Columns: []string{"ssn"}, With: engine.WithRefuse}}}})
+	settings := map[string]struct {
+		d *Database
+		w engine.Write
+	}{
+		"rows":   {open, engine.Write{RequireWhere: true, MaxRows: 10}},
+		"ddl":    {open, engine.Write{RequireWhere: true, MaxRows: 10, DDL: true}},
+		"hidden": {hidden, engine.Write{DDL: true}},
+	}
+	secret := regexp.MustCompile("hidden[-0-9 ]")
+	before := snapshot(t, dir)
+	for _, c := range corpus(t, "sqlite-write-attack.txt", dir) {
+		name, want, _ := strings.Cut(c.Want, " ")
+		s, ok := settings[name]
+		if !ok {
+			t.Fatalf("line %d: run with %q", c.Line, name)
+		}
+		for _, s.w.Commit = range []bool{false, true} {
+			if want == "preview" && s.w.Commit {
+				break
+			}
+			written, got, err := write(t, s.d, c.SQL, s.w)
+			if code(err) != strings.TrimPrefix(want, "preview") {
+				t.Errorf("line %d: %s (commit %t): got %+v, %v, want %s", c.Line, c.SQL, s.w.Commit, written, err, want)
+			}
+			if told := fmt.Sprint(got, err); name == "hidden" && secret.MatchString(strings.ReplaceAll(told, c.SQL, "")) {
+				t.Errorf("line %d: %s: told %s", c.Line, c.SQL, told)
+			}
+			if !sameFiles(before, snapshot(t, dir)) {
+				t.Fatalf("line %d: %s (commit %t) changed the files", c.Line, c.SQL, s.w.Commit)
+			}
+		}
+	}
 }
