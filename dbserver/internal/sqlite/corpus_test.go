@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"modernc.org/sqlite"
 
@@ -231,4 +232,31 @@ func TestWritesThatAttackChangeAndTellNothing(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzPreview holds that whatever a preview runs leaves the files as they are,
+// also where everything is allowed.
+func FuzzPreview(f *testing.F) {
+	schema, err := os.ReadFile(corpora + "sqlite-write-attacked.sql")
+	if err != nil {
+		f.Fatal(err)
+	}
+	file := newDatabase(f, string(schema))
+	dir := filepath.Dir(file)
+	for _, name := range []string{"sqlite-write-attack.txt", "sqlite-attack.txt"} {
+		for _, c := range corpus(f, name, "{dir}") {
+			f.Add(c.SQL)
+		}
+	}
+	before := snapshot(f, dir)
+	d := newEngine(f, engine.Options{DSN: file, Write: true, StatementTimeout: time.Second})
+	f.Fuzz(func(t *testing.T, sql string) {
+		_, _, err := write(t, d, strings.ReplaceAll(sql, "{dir}", dir), engine.Write{DDL: true})
+		if !sameFiles(before, snapshot(t, dir)) {
+			t.Fatalf("%q changed the files: %v", sql, err)
+		}
+		if written, _, err := write(t, d, "DELETE FROM audited WHERE id = 1", engine.Write{}); err != nil || written.Affected != 1 {
+			t.Fatalf("after %q the next writer gets %+v, %v", sql, written, err)
+		}
+	})
 }
