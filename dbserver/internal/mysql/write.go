@@ -58,7 +58,7 @@ func (d *Database) Write(ctx context.Context, who engine.Caller, s engine.Statem
 		if written.Affected, err = c.affect(marked(who)+parsed.sql, params); err != nil {
 			return err
 		}
-		if w.MaxRows > 0 && written.Affected > w.MaxRows {
+		if w.MaxRows > 0 && written.Affected > w.MaxRows && written.Class != classDDL { // of which there is no way back
 			return &engine.Error{Code: engine.AffectedLimit, Layer: engine.LayerPolicy,
 				Message: fmt.Sprintf("the statement changes %d rows, and may change %d; it was rolled back", written.Affected, w.MaxRows),
 				Next:    "narrow its WHERE, or do it in parts"}
