@@ -133,6 +133,9 @@ func remotely(ctx context.Context, std stdio, doing string, open remoteFunc, do 
 	}
 	err = patiently(within, std, func() string { return doing }, func(ctx context.Context) error { return do(ctx, pool) })
 	if err != nil && ctx.Err() == nil {
+		if within.Err() != nil { // how the pool stands is nobody's affair
+			err = fmt.Errorf("gateway: %w", context.Cause(within))
+		}
 		err = advised(err)
 	}
 	return errors.Join(err, pool.Close(context.WithoutCancel(ctx)))
