@@ -276,12 +276,17 @@ func greet(w io.Writer, scheme string, addr net.Addr, conf *config.Config) {
 	if len(servers) == 1 && isSample(servers[0]) {
 		tryWhat = `call read_data '{"query": "select count(*) from sales"}'`
 	}
+	if addr.Network() == "unix" {
+		base = socketURL(addr.String())
+	}
 	if addr.String() != defaultListen || scheme != "http" {
 		tryWhat += " --url " + base
 	}
 	fmt.Fprintf(w, "mcpool %s\n", version())
 	fmt.Fprintf(w, "  MCP      %s/mcp\n", base)
-	fmt.Fprintf(w, "  page     %s/\n", base)
+	if addr.Network() != "unix" { // where no browser gets
+		fmt.Fprintf(w, "  page     %s/\n", base)
+	}
 	fmt.Fprintf(w, "  status   %s/status\n", base)
 	fmt.Fprintf(w, "  servers  %s\n", names(servers))
 	if conf.Auth != nil {
