@@ -156,7 +156,7 @@ func (c *serverCheck) examine(ctx context.Context, s config.Server, timeout time
 			}
 		},
 	}
-	a, err := assemble([]config.Server{s}, newKey(), nil, slog.New(slog.DiscardHandler))
+	a, err := assemble([]config.Server{s}, nil, newKey(), nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		c.add(levelError, "", "%v", err)
 		return
