@@ -35,6 +35,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/internal/mirror"
+	"github.com/mcpool-dev/mcpool/internal/repeats"
 	"github.com/mcpool-dev/mcpool/internal/seal"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
@@ -75,6 +76,9 @@ type backend struct {
 	modern  atomic.Bool // it has said so
 	headers paramHeaders
 	counts  counts
+
+	silent   repeats.Failure        // to say what it can
+	unlisted [kinds]repeats.Failure // to list
 }
 
 func newBackend(s *Server) *backend {

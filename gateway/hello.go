@@ -68,14 +68,16 @@ func (q *request) helloOf(ctx context.Context, s *backend) json.RawMessage {
 	answer, err := q.askFor(ctx, s, methodDiscover, nil)
 	said := answer.Bytes()
 	if err == nil {
+		s.silent.Over()
 		s.modern.Store(saysModern(said))
 		return said
 	}
 	caps := whatMayBe
 	if e := (*rpc.Error)(nil); errors.As(err, &e) && e.Code == rpc.CodeMethodNotFound {
+		s.silent.Over()
 		caps = toolsOnly
 	} else {
-		q.logger().Warn("a client began without a server", logServer, s.Name, logError, err)
+		s.silent.Happened(q.logger(), "a client began without a server", logServer, s.Name, logError, err)
 	}
 	said, _ = jsonrpc.Set(nil, caps, "capabilities")
 	return said
