@@ -36,7 +36,8 @@ type written struct {
 	Rows      json.RawMessage `json:"rows,omitempty"`
 	Notices   []string        `json:"notices"`
 
-	text []byte // of the rows
+	text    []byte // of the rows
+	counted int64  // rows that the cap is held to
 }
 
 // writeData serves write_data. A statement is run and rolled back first. Then a
@@ -44,17 +45,17 @@ type written struct {
 // same call commits.
 func (r *request) writeData(ctx context.Context) ([]byte, error) {
 	if r.args.Token != "" {
-		affected, err := r.redeem(r.args.Token)
+		rows, err := r.redeem(r.args.Token)
 		if err != nil {
 			return nil, err
 		}
-		return r.commit(ctx, r.upTo(affected))
+		return r.commit(ctx, r.upTo(rows))
 	}
 	preview, err := r.write(ctx, r.writing(false))
 	if err != nil {
 		return nil, err
 	}
-	if preview.Previewed && preview.Affected == 0 && preview.Class != classDDL {
+	if preview.Previewed && preview.counted == 0 && preview.Class != classDDL {
 		preview.Notices = append(preview.Notices, "nothing would change, so there is nothing to commit")
 		return preview.encode()
 	}
@@ -62,10 +63,10 @@ func (r *request) writeData(ctx context.Context) ([]byte, error) {
 		if err := r.confirm(ctx, preview); err != nil {
 			return nil, err
 		}
-		return r.commit(ctx, r.upTo(preview.Affected))
+		return r.commit(ctx, r.upTo(preview.counted))
 	}
 	expires := time.Now().Add(tokenTime)
-	preview.Token = r.server.sealer.Seal(expires, r.bound(), strconv.FormatInt(preview.Affected, 10))
+	preview.Token = r.server.sealer.Seal(expires, r.bound(), strconv.FormatInt(preview.counted, 10))
 	preview.ExpiresAt = expires.UTC().Format(time.RFC3339)
 	preview.Notices = append(preview.Notices, "nothing is changed yet: to commit, make the same call with this token")
 	return preview.encode()
@@ -78,11 +79,11 @@ func (r *request) writing(commit bool) engine.Write {
 	return engine.Write{Commit: commit, RequireWhere: r.RequireWhere == nil || *r.RequireWhere, MaxRows: r.MaxAffected, DDL: r.AllowDDL}
 }
 
-// upTo is what a statement may do whose preview affected so many rows.
-func (r *request) upTo(affected int64) engine.Write {
+// upTo is what a statement may do whose preview was counted as so many rows.
+func (r *request) upTo(rows int64) engine.Write {
 	w := r.writing(true)
-	if affected > 0 {
-		w.MaxRows = affected
+	if rows > 0 {
+		w.MaxRows = rows
 	}
 	return w
 }
@@ -97,9 +98,12 @@ func (r *request) write(ctx context.Context, w engine.Write) (*written, error) {
 		return nil, err
 	}
 	told := &written{Database: r.Name, Class: done.Class, Affected: done.Affected, Committed: w.Commit,
-		Previewed: !done.Uncertain, Notices: []string{}}
+		Previewed: !done.Uncertain, Notices: []string{}, counted: max(done.Affected, done.Counted)}
 	if done.Uncertain && !w.Commit {
 		told.Notices = append(told.Notices, "this database cannot roll such a statement back, so it was checked and not run")
+	}
+	if told.counted > done.Affected {
+		told.Notices = append(told.Notices, fmt.Sprintf("with those that triggers, foreign keys and indexes change it is %d rows", told.counted))
 	}
 	if page := out.Page(); len(page.Columns) > 0 {
 		a := pageAnswer{Page: page, maxBytes: r.MaxBytes, maxCell: r.MaxCellBytes}
@@ -138,7 +142,7 @@ func (r *request) bound() string {
 	return "write_data " + hex.EncodeToString(sum.Sum(nil))
 }
 
-// redeem returns how many rows the preview affected that gave the token. A
+// redeem returns how many rows the preview was counted as that gave the token. A
 // token is good once on this server.
 func (r *request) redeem(token string) (int64, error) {
 	said, until, ok := r.server.sealer.Open(token, r.bound(), 1)
@@ -159,7 +163,7 @@ func (r *request) confirm(ctx context.Context, preview *written) error {
 	if cut {
 		shown += "…"
 	}
-	change := fmt.Sprintf("change %d rows of", preview.Affected)
+	change := fmt.Sprintf("change %d rows of", preview.counted)
 	if !preview.Previewed || preview.Class == classDDL {
 		change = "change the schema of"
 	}

@@ -2,9 +2,11 @@ package dbserver
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -92,7 +94,11 @@ func TestWriteIsPreviewedThenCommitted(t *testing.T) {
 	if strings.Join(l.ran, "\n") != strings.Join(want, "\n") {
 		t.Errorf("ran %q", l.ran)
 	}
-	wantCode(t, call(t, s, "write_data", args), engine.Confirmation) // once
+	for _, again := range []string{preview.Token, preview.Token + "\n", "\n" + preview.Token, preview.Token[:9] + "\r\n" + preview.Token[9:],
+		preview.Token + "=", " " + preview.Token} {
+		args["token"] = again
+		wantCode(t, call(t, s, "write_data", args), engine.Confirmation) // once
+	}
 }
 
 func TestTokenIsForOneCall(t *testing.T) {
@@ -152,6 +158,59 @@ func TestCommitAffectsNoMoreThanThePreview(t *testing.T) {
 	if !strings.Contains(a.text(), "the preview affected 2 rows") {
 		t.Error(a.text())
 	}
+}
+
+// TestWhatIsPreviewedCanBeCommitted is about statements that change more rows
+// than those they are about: the cap of the commit counts these, too.
+func TestWhatIsPreviewedCanBeCommitted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	file, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.Exec(`
+		CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
+		INSERT INTO users VALUES (1, 'Ada'), (2, 'Bob'), (3, 'Cyd');
+		CREATE TABLE orders (id INTEGER PRIMARY KEY, user_id INT REFERENCES users ON DELETE CASCADE);
+		INSERT INTO orders VALUES (1, 1), (2, 1), (3, 1);
+		CREATE TABLE log (line TEXT);
+		CREATE TRIGGER logged AFTER UPDATE ON users BEGIN INSERT INTO log VALUES (new.name); END;
+		CREATE VIEW names AS SELECT name FROM users;
+		CREATE TRIGGER renamed INSTEAD OF UPDATE ON names BEGIN UPDATE users SET name = new.name WHERE name = old.name; END;
+		CREATE VIRTUAL TABLE docs USING fts5(body)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, Database{DSN: path, Mode: Write})
+	for _, c := range []struct {
+		sql               string
+		affected, counted int64
+	}{
+		{"UPDATE users SET name = 'Eve' WHERE id = 3", 1, 2},
+		{"DELETE FROM users WHERE id = 1", 1, 4},
+		{"UPDATE names SET name = 'Dan' WHERE name = 'Bob'", 0, 2},
+		{"INSERT INTO docs VALUES ('hello')", 1, 3},
+		{"INSERT INTO log VALUES ('x')", 1, 1},
+	} {
+		args := object{"query": c.sql}
+		preview := call(t, s, "write_data", args).written(t)
+		if told := len(preview.Notices) > 1; preview.Affected != c.affected || preview.Token == "" || told != (c.counted > c.affected) ||
+			told && !strings.HasSuffix(preview.Notices[0], fmt.Sprintf(" %d rows", c.counted)) {
+			t.Errorf("%s: %+v", c.sql, preview)
+		}
+		args["token"] = preview.Token
+		if done := call(t, s, "write_data", args).written(t); !done.Committed || done.Affected != c.affected {
+			t.Errorf("%s: %+v", c.sql, done)
+		}
+	}
+	args := object{"query": "DELETE FROM users WHERE id = 2"}
+	args["token"] = call(t, s, "write_data", args).written(t).Token
+	again := object{"query": "INSERT INTO orders VALUES (9, 2)"}
+	again["token"] = call(t, s, "write_data", again).written(t).Token
+	call(t, s, "write_data", again).written(t)
+	wantCode(t, call(t, s, "write_data", args), engine.AffectedLimit) // an order has come meanwhile
 }
 
 func TestNothingToCommit(t *testing.T) {

@@ -202,3 +202,21 @@ func TestDoctorSaysWhatItWaitsFor(t *testing.T) {
 		t.Errorf("it says %q", stderr)
 	}
 }
+
+// TestDoctorGivesEachServerItsTime holds that servers that say nothing take no
+// time from those behind them.
+func TestDoctorGivesEachServerItsTime(t *testing.T) {
+	mute := upstream(t, &mcptest.Server{Fault: func(r *http.Request, _ string, _ http.ResponseWriter) bool {
+		<-r.Context().Done()
+		return true
+	}})
+	servers := ""
+	for i := range examinedAtOnce {
+		servers += fmt.Sprintf(`"mute%d": {"url": %q}, `, i, mute)
+	}
+	file := configure(t, "mcp.json", `{"mcpServers": {%s"good": {"url": %q}}}`, servers, upstream(t, &mcptest.Server{}))
+	status, out, _ := finish(t, "doctor", "--config", file, "--timeout", "3s")
+	if status != 1 || strings.Count(out, "did not answer within 3s") != examinedAtOnce || !strings.Contains(out, "\ngood   ok  ") {
+		t.Errorf("status %d: %s", status, out)
+	}
+}

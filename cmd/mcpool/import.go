@@ -176,7 +176,8 @@ func (i *importer) take(file *clientFile) {
 			continue
 		}
 		if err != nil {
-			i.tellOf(file, name, "stays: "+strings.ReplaceAll(strings.ReplaceAll(err.Error(), "mcpool.json:1: mcpServers."+name+".", ""), "\n", "; "))
+			why := strings.ReplaceAll(strings.ReplaceAll(err.Error(), "mcpool.json:1: mcpServers."+name+".", ""), "\n", "; ")
+			i.tellOf(file, name, "stays: "+masked(why, append(stringsOf(entry), stringsOf(ours)...)))
 			continue
 		}
 		moved = append(moved, name)

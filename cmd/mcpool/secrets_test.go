@@ -153,7 +153,7 @@ func (s secrets) configuration(t *testing.T) string {
 		"file": {"url": %q, "auth": {"bearer_file": %q}},
 		"login": {"url": %q, "auth": {"client_id": "a", "client_secret": %q}},
 		"user": {"url": "http://me:%s@%s/"},
-		"dead": {"command": %q, "args": ["--token", %q], "env": {"KEY": %q, "MCPTEST_CHILD": "dead"}, "envFile": %q},
+		"dead": {"command": %q, "args": ["--token", %q, "--header", "Authorization: Bearer %s", "-k", %q, "--header=X-Mine:%s", "-HX-Mine: %s", "-e", "MINE=%s", "%s"], "env": {"KEY": %q, "MCPTEST_CHILD": "dead"}, "envFile": %q},
 		"shell": {"command": "/bin/sh", "args": ["-c", "echo $KEY >&2; echo $KEY; exit 1"], "env": {"KEY": %q}}
 	}, "databases": {
 		"a": {"dsn": "postgres://me:%s@%s/db?connect_timeout=1"},
@@ -161,7 +161,8 @@ func (s secrets) configuration(t *testing.T) string {
 	}, "pool": {"connection_timeout": "300ms"}}`,
 		upstream(t, works), s.feed("the query of a url"), upstream(t, chatty), s.feed("the query of a url that fails"), s.feed("a header"),
 		upstream(t, chatty), upstream(t, chatty), tokenFile, upstream(t, chatty), s.feed("a client's secret"),
-		s.feed("the user of a url"), freeAddr(t), testBinary(t), s.feed("an argument"), s.feed("an environment"), envFile, s.feed("what a child says"),
+		s.feed("the user of a url"), freeAddr(t), testBinary(t), s.feed("an argument"), s.feed("a header in an argument"), s.feed("an argument behind -k"), s.feed("a header behind ="), s.feed("a header behind -H"),
+		s.feed("a variable in an argument"), s.feed("an argument alone")+"-of-a-length", s.feed("an environment"), envFile, s.feed("what a child says"),
 		s.feed("a DSN"), freeAddr(t), freeAddr(t), passwordFile)
 }
 
@@ -217,6 +218,37 @@ func (c *confidant) askAll(t *testing.T, path string) {
 	}
 }
 
+// run runs commands on a configuration with secrets, and where no gateway is any
+// more.
+func (c *confidant) run(t *testing.T, fed secrets, file, text string) {
+	t.Helper()
+	// Of a client there may be more: what is refused, what is written in other
+	// ways, and what stands beside it.
+	client := configure(t, "client.json", `{
+		"apiKey": "%s", // "token": "%s"
+		"mcpServers": {"slashed": {"url": "https://a", "headers": {"X": "\/%s"}}, %s`,
+		fed.feed("a key beside the servers"), fed.feed("a comment"), fed.feed("an escape"), strings.TrimPrefix(text, `{"mcpServers": {`))
+	_, dry, stderr := finish(t, "import", "--rewrite", "--from", "cursor="+client)
+	if !strings.Contains(dry, "Nothing was written") || !strings.Contains(dry, "Cursor: dead is taken") {
+		t.Errorf("the import says\n%s%s", dry, stderr)
+	}
+	c.told.WriteString(dry + stderr)
+	client = configure(t, "client.json", `{"mcpServers": {"typed": {"url": "https://a", "type": %q}}}`, fed.feed("a type"))
+	if _, dry, stderr = finish(t, "import", "--from", "cursor="+client); !strings.Contains(dry, `Cursor: typed stays: type: value "***"`) {
+		t.Errorf("the import says\n%s%s", dry, stderr)
+	}
+	c.told.WriteString(dry + stderr)
+	_, stdout, stderr := finish(t, "doctor", "--config", file, "--timeout", "5s")
+	if !strings.Contains(stdout, "chatty") || !strings.Contains(stdout, "database a") {
+		t.Errorf("doctor says\n%s%s", stdout, stderr)
+	}
+	c.told.WriteString(stdout + stderr)
+	for _, args := range [][]string{{"serve", "--check", "--config", file}, {"call", "echo", fmt.Sprintf(`{"a": %q}`, c.argument), "--url", c.url}} {
+		_, stdout, stderr := finish(t, args...)
+		c.told.WriteString(stdout + stderr)
+	}
+}
+
 // TestSecretsAreInNothingThatComesOut feeds secrets wherever there is a place for
 // one, has all of it work and fail, be reloaded and be refused, and looks for them
 // in all that comes out.
@@ -240,12 +272,13 @@ func TestSecretsAreInNothingThatComesOut(t *testing.T) {
 		p.await(t, &p.err, map[bool]string{true: "nothing has changed", false: "configuration reloaded"}[strings.Contains(next, `"x": 1`)])
 	}
 	c.ask(t, "GET", "/status", "", "")
-	p.stop()
-	p.end(t)
-	for _, args := range [][]string{{"serve", "--check", "--config", file}, {"call", "echo", fmt.Sprintf(`{"a": %q}`, c.argument), "--url", p.url}} {
-		_, stdout, stderr := finish(t, args...)
+	for _, what := range shown() {
+		_, stdout, stderr := finish(t, "show", what, "--url", c.url)
 		c.told.WriteString(stdout + stderr)
 	}
+	p.stop()
+	p.end(t)
+	c.run(t, fed, file, text)
 	logged, told := p.out.String()+p.err.String(), c.told.String()
 	for place, secret := range fed {
 		if strings.Contains(logged, secret) {

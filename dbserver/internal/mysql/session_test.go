@@ -3,6 +3,7 @@
 package mysql
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -452,10 +453,54 @@ func TestNetworkThatGoesAway(t *testing.T) {
 	}
 }
 
-// A relay hands on what is sent to a server, until it stalls.
+// Where a KILL is not answered, nobody knows when it comes: the connection it is
+// for is not lent again, also if the statement has ended by itself.
+func TestAKillThatIsNotAnsweredEndsTheConnection(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "unanswered")
+	proxy := newRelay(t, net.JoinHostPort(s.Host, s.Port))
+	proxy.drops = func(sent []byte) bool { return bytes.Contains(sent, []byte("KILL QUERY")) }
+	d := open(t, unhurried(options(strings.Replace(reader, net.JoinHostPort(s.Host, s.Port), proxy.listener.Addr().String(), 1))))
+	id := mustRead(t, d, "SELECT CONNECTION_ID()")
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if err := d.Read(ctx, who, engine.Statement{SQL: "SELECT SLEEP(0.2)"}, all()); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if now := mustRead(t, d, "SELECT CONNECTION_ID()"); now == id {
+		t.Error("the connection was kept")
+	}
+}
+
+// A COMMIT that is not answered may have been done, also where the statement's
+// time has ended by then.
+func TestACommitThatIsNotAnsweredMayHaveBeen(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, root := sample(t, s, "maybe")
+	proxy := newRelay(t, net.JoinHostPort(s.Host, s.Port))
+	proxy.drops = func(sent []byte) bool {
+		proxy.stalled.Store(proxy.stalled.Load() || bytes.Contains(sent, []byte("COMMIT")))
+		return false
+	}
+	o := options(reader)
+	o.Write, o.WriteDSN = true, strings.Replace(root, net.JoinHostPort(s.Host, s.Port), proxy.listener.Addr().String(), 1)
+	d := open(t, o)
+	_, err := d.Write(t.Context(), who, engine.Statement{SQL: "UPDATE customers SET name = 'kept' WHERE id = 1", Timeout: 2 * time.Second},
+		engine.Write{Commit: true}, all())
+	if !errors.Is(err, errMaybeKept) {
+		t.Errorf("got %v", err)
+	}
+	if got := mustRead(t, d, "SELECT name FROM customers WHERE id = 1"); got != `[["kept"]]` {
+		t.Errorf("got %s", got)
+	}
+}
+
+// A relay hands on what is sent to a server, but for what drops reports, and
+// what the server answers, until it stalls.
 type relay struct {
 	listener net.Listener
 	stalled  atomic.Bool
+	drops    func(sent []byte) bool // nil for nothing
 }
 
 func newRelay(t *testing.T, to string) *relay {
@@ -479,8 +524,8 @@ func newRelay(t *testing.T, to string) *relay {
 				continue
 			}
 			conns = append(conns, from, server)
-			running.Go(func() { r.copy(server, from) })
-			running.Go(func() { r.copy(from, server) })
+			running.Go(func() { copyUnless(server, from, func(sent []byte) bool { return r.drops != nil && r.drops(sent) }) })
+			running.Go(func() { copyUnless(from, server, func([]byte) bool { return r.stalled.Load() }) })
 		}
 	})
 	t.Cleanup(func() {
@@ -493,7 +538,7 @@ func newRelay(t *testing.T, to string) *relay {
 	return r
 }
 
-func (r *relay) copy(to, from net.Conn) {
+func copyUnless(to, from net.Conn, drops func([]byte) bool) {
 	defer to.Close()
 	buffer := make([]byte, 4096)
 	for {
@@ -501,7 +546,7 @@ func (r *relay) copy(to, from net.Conn) {
 		if err != nil {
 			return
 		}
-		if r.stalled.Load() {
+		if drops(buffer[:n]) {
 			continue
 		}
 		if _, err := to.Write(buffer[:n]); err != nil {

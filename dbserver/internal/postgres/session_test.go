@@ -4,8 +4,10 @@ package postgres
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"runtime"
 	"strconv"
@@ -417,4 +419,94 @@ func TestConnectionsEndWhenTheyAreOldOrIdle(t *testing.T) {
 	if a, b := read(t, old, "SELECT pg_backend_pid()"), read(t, old, "SELECT pg_backend_pid()"); a == b {
 		t.Error("an old connection was used again")
 	}
+}
+
+// lateProxy is a way to a server on which requests to cancel a statement wait
+// until they are let through.
+type lateProxy struct {
+	address string
+	let     <-chan struct{}
+	open    func()        // lets them through
+	passed  chan struct{} // has one for each that was let through and answered
+}
+
+func newLateProxy(t testing.TB, server string) *lateProxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	let := make(chan struct{})
+	p := &lateProxy{address: listener.Addr().String(), let: let, passed: make(chan struct{}, 100), open: sync.OnceFunc(func() { close(let) })}
+	var work sync.WaitGroup
+	t.Cleanup(func() { p.open(); listener.Close(); work.Wait() })
+	work.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			work.Go(func() { p.serve(client, server) })
+		}
+	})
+	return p
+}
+
+func (p *lateProxy) serve(client net.Conn, server string) {
+	defer client.Close()
+	start := make([]byte, 8) // length and code
+	if _, err := io.ReadFull(client, start); err != nil {
+		return
+	}
+	if binary.BigEndian.Uint32(start[4:]) == 80877102 { // CancelRequest
+		defer func() { p.passed <- struct{}{} }()
+		<-p.let
+	}
+	upstream, err := net.Dial("tcp", server)
+	if err != nil {
+		return
+	}
+	defer upstream.Close()
+	var both sync.WaitGroup
+	both.Go(func() {
+		_, _ = upstream.Write(start)
+		_, _ = io.Copy(upstream, client)
+		upstream.(*net.TCPConn).CloseWrite()
+	})
+	_, _ = io.Copy(client, upstream)
+	client.Close()
+	both.Wait()
+}
+
+// A server that is asked late to end a statement that has ended does not end
+// that of somebody else.
+func TestALateCancelEndsNothingElse(t *testing.T) {
+	p := newDatabase(t)
+	proxy := newLateProxy(t, net.JoinHostPort(p.Host, p.Port))
+	host, port, _ := net.SplitHostPort(proxy.address)
+	d := p.open(t, strings.Replace(p.DSN(readerRole, readerPassword, p.database), p.Host+":"+p.Port, host+":"+port, 1), one,
+		func(o *engine.Options) { o.Pool.AcquireTimeout = time.Minute })
+	pid := read(t, d, "SELECT pg_backend_pid()")
+	w := newWatch(t, p)
+	if err := w.pg.Exec(t.Context(), "BEGIN; LOCK TABLE users").Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := tryRead(ctx, d, "SELECT * FROM users, generate_series(1, 2)")
+		done <- err
+	}()
+	p.awaitRunning(t, "1", 10*time.Second)
+	cancel()
+	if err := w.pg.Exec(t.Context(), "ROLLBACK").Close(); err != nil { // so that it ends by itself
+		t.Fatal(err)
+	}
+	<-done
+	if again := read(t, d, "SELECT pg_backend_pid()"); again == pid {
+		t.Error("a connection is used again that a request to cancel may reach yet")
+	}
+	proxy.open()
+	<-proxy.passed
+	read(t, d, "SELECT pg_backend_pid()")
 }

@@ -4,6 +4,7 @@ package postgres
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
@@ -46,6 +47,28 @@ func TestWriteIsKeptOnlyIfItIsToBe(t *testing.T) {
 	}
 	if got := read(t, d, "SELECT name FROM users WHERE id = 1"); got != `[["Zoe"]]` {
 		t.Errorf("what was to be kept is not: %s", got)
+	}
+}
+
+// A transaction that cannot begin as the caller takes the statement with it.
+func TestNothingRunsOutsideOfItsTransaction(t *testing.T) {
+	p := newDatabase(t)
+	p.Exec(t, "postgres", `CREATE DATABASE western TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'`)
+	p.Exec(t, "western", `CREATE TABLE things (n int); INSERT INTO things SELECT generate_series(1, 10)`)
+	for database, principal := range map[string]string{"western": "日本", p.database: "nobody has this role"} {
+		d := p.reader(t, func(o *engine.Options) {
+			o.Identity.Role, o.Write, o.WriteDSN = "{principal}", true, p.Superuser(database)
+		})
+		for _, commit := range []bool{false, true} {
+			out := result.NewWriter(limits, nil)
+			_, err := d.Write(t.Context(), engine.Caller{Principal: principal}, engine.Statement{SQL: "CREATE TABLE made AS SELECT 1"}, engine.Write{Commit: commit, DDL: true}, out)
+			if code(err) != engine.AccessDenied {
+				t.Errorf("%s as %s: got %v", database, principal, err)
+			}
+		}
+		if got := strings.TrimSpace(p.Exec(t, database, "SELECT count(*) FROM pg_class WHERE relname = 'made'")); got != "0" {
+			t.Errorf("%s: the statement ran although its transaction did not begin", database)
+		}
 	}
 }
 

@@ -61,7 +61,7 @@ func (c *conn) write(ctx context.Context, sql string, params []any, w engine.Wri
 		written.Class = "other"
 	}
 	if written.Class != "ddl" && written.Class != "other" {
-		written.Affected = lib.Xsqlite3_changes64(c.tls, c.db)
+		written.Affected, written.Counted = lib.Xsqlite3_changes64(c.tls, c.db), changed
 		if w.MaxRows > 0 && changed > w.MaxRows {
 			return written, &engine.Error{Code: engine.AffectedLimit, Layer: engine.LayerPolicy,
 				Message: fmt.Sprintf("the statement would change %d rows, with those of triggers and foreign keys; at most %d are possible. It was rolled back", changed, w.MaxRows),
