@@ -6,14 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
-	"github.com/mcpool-dev/mcpool/internal/transport"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -145,13 +143,13 @@ func remotely(ctx context.Context, std stdio, doing string, open remoteFunc, do 
 func advised(err error) error {
 	var has hinted
 	var answered *rpc.Error
-	var status *transport.StatusError
+	var status interface{ Refused() bool }
 	switch {
 	case errors.As(err, &has):
 		return err
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return hinted{err, notRunning()}
-	case errors.Is(err, mcpool.ErrCredentials), errors.As(err, &status) && (status.Status == http.StatusUnauthorized || status.Status == http.StatusForbidden):
+	case errors.Is(err, mcpool.ErrCredentials), errors.As(err, &status) && status.Refused():
 		return hinted{err, "--key-file or " + keyVariable + " has the key to call with, and auth of the gateway says what it may do"}
 	case errors.As(err, &answered):
 		return hinted{err, "mcpool tools lists the tools, and mcpool show servers how their servers are"}
