@@ -20,8 +20,9 @@ import (
 // tokenTime is how long the token of a preview is good.
 const tokenTime = 2 * time.Minute
 
-// maxShown is how much of a statement a person is shown who is asked, in bytes.
-const maxShown = 2000
+// maxShown is how much a person is shown who is asked, in bytes: the whole of a
+// statement, and as much of its values.
+const maxShown = 4000
 
 // A written is what write_data tells.
 type written struct {
@@ -159,17 +160,21 @@ func (r *request) redeem(token string) (int64, error) {
 // confirm asks the person at the client. Nothing is held in the database
 // meanwhile.
 func (r *request) confirm(ctx context.Context, preview *written) error {
-	shown, cut := result.Cut(r.args.Query, maxShown)
-	if cut {
-		shown += "…"
+	if len(r.args.Query) > maxShown { // what is left out might be what it does
+		return &engine.Error{Code: engine.Confirmation, Layer: engine.LayerPolicy,
+			Message: fmt.Sprintf("the statement has %d bytes, and a person who is asked to confirm it can be shown at most %d", len(r.args.Query), maxShown),
+			Next:    "put values into params, leave comments out, or change less at a time"}
 	}
 	change := fmt.Sprintf("change %d rows of", preview.counted)
 	if !preview.Previewed || preview.Class == classDDL {
 		change = "change the schema of"
 	}
-	message := fmt.Sprintf("Commit this statement? It would %s database %s.\n\n%s", change, r.Name, shown)
+	message := fmt.Sprintf("Commit this statement? It would %s database %s.\n\n%s", change, r.Name, r.args.Query)
 	if len(r.args.Params) > 0 {
-		values, _ := result.Cut(string(mustMarshal([]any(r.args.Params))), maxShown)
+		values, cut := result.Cut(string(mustMarshal([]any(r.args.Params))), maxShown)
+		if cut {
+			values += "…"
+		}
 		message += "\n\nValues: " + values
 	}
 	answer, err := r.call.Events.Ask(ctx, "elicitation/create", mustMarshal(map[string]any{

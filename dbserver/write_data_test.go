@@ -277,6 +277,24 @@ func TestPersonConfirms(t *testing.T) {
 	}
 }
 
+// TestAPersonIsShownTheWholeStatement: behind a long comment there could be
+// another one than the person thinks.
+func TestAPersonIsShownTheWholeStatement(t *testing.T) {
+	for comment, asks := range map[int]bool{maxShown - 100: true, maxShown: false} {
+		l := &ledger{rows: 2, class: "delete"}
+		s := serveLedger(t, l, Options{})
+		query := "/* SELECT " + strings.Repeat("x", comment) + " */ DELETE FROM t WHERE x > 0"
+		p := &person{answer: `{"action":"accept","content":{"commit":true}}`}
+		a := do(t, s, rpc.Call{Caller: rpc.Caller{Capabilities: rpc.Capabilities{Elicitation: true}}, Events: p}, "write_data", object{"query": query})
+		if asked := len(p.asked) == 1 && strings.Contains(p.asked[0], query[:50]) && strings.Contains(p.asked[0], "DELETE FROM t"); asked != asks {
+			t.Errorf("%d bytes: asked %q", len(query), p.asked)
+		}
+		if committed := len(l.ran) == 2; committed != asks || !asks && a.StructuredContent.Error.Code != engine.Confirmation {
+			t.Errorf("%d bytes: ran %d times, got %s", len(query), len(l.ran), a.structured)
+		}
+	}
+}
+
 func TestWriteDataIsThereOnlyForWriting(t *testing.T) {
 	for mode, want := range map[string]bool{"": false, ReadOnly: false, Write: true} {
 		s := serve(t, Database{DSN: "x.db", Mode: mode})
