@@ -1069,6 +1069,7 @@ func TestNoCallIsLostOrCrossed(t *testing.T) {
 				t.Errorf("call %s ran %d times", id, n)
 			}
 		}
+		time.Sleep(10 * time.Second) // so long may the slot of a call that was cancelled last not be free
 		stats := p.Stats()
 		if len(answered)+cancelled != 5000 || cancelled == 0 || stats.Closed[mcpool.ClosedLost] < 10 || stats.CallsInFlight != 0 {
 			t.Errorf("%d answered, %d cancelled, %+v", len(answered), cancelled, stats)

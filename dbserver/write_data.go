@@ -8,9 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
@@ -20,9 +22,12 @@ import (
 // tokenTime is how long the token of a preview is good.
 const tokenTime = 2 * time.Minute
 
-// maxShown is how much a person is shown who is asked, in bytes: the whole of a
-// statement, and as much of its values.
-const maxShown = 4000
+// maxShown is the longest statement that a person can be asked about, and as
+// much for all its values, in bytes; of one value maxValueShown are shown.
+const (
+	maxShown      = 8000
+	maxValueShown = 200
+)
 
 // A written is what write_data tells.
 type written struct {
@@ -160,21 +165,19 @@ func (r *request) redeem(token string) (int64, error) {
 // confirm asks the person at the client. Nothing is held in the database
 // meanwhile.
 func (r *request) confirm(ctx context.Context, preview *written) error {
-	if len(r.args.Query) > maxShown { // what is left out might be what it does
-		return &engine.Error{Code: engine.Confirmation, Layer: engine.LayerPolicy,
-			Message: fmt.Sprintf("the statement has %d bytes, and a person who is asked to confirm it can be shown at most %d", len(r.args.Query), maxShown),
-			Next:    "put values into params, leave comments out, or change less at a time"}
+	statement, values := plain(r.args.Query), r.shownValues()
+	if len(statement) > maxShown || len(values) > maxShown {
+		return &engine.Error{Code: engine.Confirmation, Layer: engine.LayerInput,
+			Message: fmt.Sprintf("a person has to confirm the statement and can be shown %d bytes of it, and as many of its values; these are %d and %d",
+				maxShown, len(statement), len(values)),
+			Next: "do it in parts; long values can be sent as params, of which a part is shown"}
 	}
 	change := fmt.Sprintf("change %d rows of", preview.counted)
 	if !preview.Previewed || preview.Class == classDDL {
 		change = "change the schema of"
 	}
-	message := fmt.Sprintf("Commit this statement? It would %s database %s.\n\n%s", change, r.Name, r.args.Query)
-	if len(r.args.Params) > 0 {
-		values, cut := result.Cut(string(mustMarshal([]any(r.args.Params))), maxShown)
-		if cut {
-			values += "…"
-		}
+	message := fmt.Sprintf("Commit this statement? It would %s database %s.\n\n%s", change, r.Name, statement)
+	if values != "" {
 		message += "\n\nValues: " + values
 	}
 	answer, err := r.call.Events.Ask(ctx, "elicitation/create", mustMarshal(map[string]any{
@@ -201,6 +204,40 @@ func (r *request) confirm(ctx context.Context, preview *written) error {
 	}
 	return &engine.Error{Code: engine.Confirmation, Layer: engine.LayerPolicy,
 		Message: "the statement was not confirmed, and nothing was changed", Next: "ask the user what to do instead"}
+}
+
+var (
+	blankLines = regexp.MustCompile(`[ \t]*[\r\n][ \t\r\n]*`)
+	blanks     = regexp.MustCompile(`[ \t]{2,}|\t`)
+)
+
+// plain is a text as a person should see it: without space that moves a part of
+// it out of sight, and with the numbers of characters that are not seen or turn
+// the order of others around.
+func plain(s string) string {
+	s = blanks.ReplaceAllString(blankLines.ReplaceAllString(s, "\n"), " ")
+	var b strings.Builder
+	for _, r := range s {
+		if r == '\n' || unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, "<U+%04X>", r)
+		}
+	}
+	return b.String()
+}
+
+// shownValues are the values of the request as a person is shown them, each with
+// as much of it that one does not hide the next.
+func (r *request) shownValues() string {
+	shown := make([]string, len(r.args.Params))
+	for i, p := range r.args.Params {
+		value, cut := result.Cut(string(mustMarshal(p)), maxValueShown)
+		if shown[i] = plain(value); cut {
+			shown[i] += "…"
+		}
+	}
+	return strings.Join(shown, ", ")
 }
 
 // encode returns the result of tools/call.

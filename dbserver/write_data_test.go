@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -277,20 +278,33 @@ func TestPersonConfirms(t *testing.T) {
 	}
 }
 
-// TestAPersonIsShownTheWholeStatement: behind a long comment there could be
-// another one than the person thinks.
-func TestAPersonIsShownTheWholeStatement(t *testing.T) {
-	for comment, asks := range map[int]bool{maxShown - 100: true, maxShown: false} {
-		l := &ledger{rows: 2, class: "delete"}
-		s := serveLedger(t, l, Options{})
-		query := "/* SELECT " + strings.Repeat("x", comment) + " */ DELETE FROM t WHERE x > 0"
-		p := &person{answer: `{"action":"accept","content":{"commit":true}}`}
-		a := do(t, s, rpc.Call{Caller: rpc.Caller{Capabilities: rpc.Capabilities{Elicitation: true}}, Events: p}, "write_data", object{"query": query})
-		if asked := len(p.asked) == 1 && strings.Contains(p.asked[0], query[:50]) && strings.Contains(p.asked[0], "DELETE FROM t"); asked != asks {
-			t.Errorf("%d bytes: asked %q", len(query), p.asked)
+func TestAPersonSeesAllOfTheStatement(t *testing.T) {
+	long := strings.Repeat("x", maxShown)
+	for _, c := range []struct {
+		query  string
+		params []any
+		shown  string // what the message has; none if nobody is asked
+	}{
+		{"/*" + strings.Repeat(" \t\r\n", maxShown) + "*/ DELETE FROM t WHERE x", nil, "/*\n*/ DELETE FROM t WHERE x"},
+		{"DELETE FROM t -- \u202ex\r WHERE a  = 'b'\u00a0", nil, "DELETE FROM t -- <U+202E>x\nWHERE a = 'b'<U+00A0>"},
+		{"/*" + long + "*/ DELETE FROM t", nil, ""},
+		{"DELETE FROM t WHERE x = '" + long + "'", nil, ""},
+		{"UPDATE t SET x = ? WHERE y = ?", []any{long, 7}, "UPDATE t SET x = ? WHERE y = ?\n\nValues: \"" + long[:maxValueShown-1] + "…, 7"},
+		{"UPDATE t SET x = ?", slices.Repeat([]any{long}, maxShown/maxValueShown), ""},
+	} {
+		l, p := &ledger{rows: 2, class: "delete"}, &person{answer: `{"action":"accept","content":{"commit":true}}`}
+		call := rpc.Call{Caller: rpc.Caller{Capabilities: rpc.Capabilities{Elicitation: true}}, Events: p}
+		a := do(t, serveLedger(t, l, Options{}), call, "write_data", object{"query": c.query, "params": append([]any{}, c.params...)})
+		if c.shown == "" {
+			if wantCode(t, a, engine.Confirmation); len(p.asked) != 0 || len(l.ran) != 1 {
+				t.Errorf("%.60q: asked %q, ran %q", c.query, p.asked, l.ran)
+			}
+			continue
 		}
-		if committed := len(l.ran) == 2; committed != asks || !asks && a.StructuredContent.Error.Code != engine.Confirmation {
-			t.Errorf("%d bytes: ran %d times, got %s", len(query), len(l.ran), a.structured)
+		var asked struct{ Message string }
+		if len(p.asked) != 1 || json.Unmarshal([]byte(strings.TrimPrefix(p.asked[0], "elicitation/create ")), &asked) != nil ||
+			!strings.HasSuffix(asked.Message, "\n\n"+c.shown) {
+			t.Errorf("%.60q: asked %q, want %q", c.query, p.asked, c.shown)
 		}
 	}
 }

@@ -71,7 +71,7 @@ func (a *assembly) become(servers []config.Server, key []byte, log *slog.Logger)
 			s.settled = append(s.settled, next)
 		default:
 			var err error
-			if next, err = newUnit(conf, key, a.telemetry, log); err != nil {
+			if next, err = newUnit(conf, old, key, a.telemetry, log); err != nil {
 				return nil, errors.Join(err, closeUnits(context.Background(), s.made))
 			}
 			s.made = append(s.made, next)
@@ -107,7 +107,9 @@ func (a *assembly) named(name string) *unit {
 	return nil
 }
 
-func newUnit(conf config.Server, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*unit, error) {
+// newUnit makes a unit. Of the one that it replaces, nil for none, it keeps the
+// databases that are as they were.
+func newUnit(conf config.Server, old *unit, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*unit, error) {
 	u := &unit{conf: conf, hooks: conf.Pool.Hooks}
 	if record != nil {
 		u.hooks = record.Pool(conf.Server)
@@ -116,7 +118,13 @@ func newUnit(conf config.Server, key []byte, record *telemetry.Telemetry, log *s
 	if conf.Databases != nil {
 		options := *conf.Databases
 		options.Key = key
-		if u.db, err = newDatabases(options, log.With("server", conf.Name)); err != nil {
+		options = ready(options, log.With("server", conf.Name))
+		if old != nil && old.db != nil {
+			u.db, err = old.db.Next(options, conf.SameDatabases(&old.conf))
+		} else {
+			u.db, err = dbserver.New(options)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -200,6 +208,12 @@ func closeUnits(ctx context.Context, units []*unit) error {
 // newDatabases makes a database server. A database itself is opened, and the
 // sample made, by the first call.
 func newDatabases(options dbserver.Options, log *slog.Logger) (*dbserver.Server, error) {
+	return dbserver.New(ready(options, log))
+}
+
+// ready returns the options of a database server with its log, and with what
+// makes the sample.
+func ready(options dbserver.Options, log *slog.Logger) dbserver.Options {
 	options.Log = log
 	options.Databases = slices.Clone(options.Databases)
 	for i := range options.Databases {
@@ -208,7 +222,7 @@ func newDatabases(options dbserver.Options, log *slog.Logger) (*dbserver.Server,
 			d.Prepare = func(ctx context.Context) (string, error) { return dbserver.Sample(ctx, cacheFolder()) }
 		}
 	}
-	return dbserver.New(options)
+	return options
 }
 
 // sample is the sample database alone.

@@ -43,7 +43,7 @@ with --listen. They are read-only unless --mode or the file says otherwise.
 	if err := f.parse(args, 0); err != nil {
 		return err
 	}
-	conf, err := config.Default(settings)
+	conf, _, err := configuration("", settings)
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (d *databaseFlags) options() (string, dbserver.Options, error) {
 		if len(alone) > 0 {
 			return "", options, usagef("%s: with %s the file says so", strings.Join(alone, ", "), d.called("config"))
 		}
-		c, err := config.Load(*d.config, nil)
+		c, _, err := configuration(*d.config, nil)
 		if err != nil {
 			return "", options, err
 		}

@@ -163,6 +163,10 @@ func (i *importer) take(file *clientFile) {
 			i.tellOf(file, name, "stays: it is no server")
 			continue
 		}
+		if off := file.client.off; off != nil && off(file, name) {
+			i.tellOf(file, name, "stays: it is disabled")
+			continue
+		}
 		ours, err := file.client.ours(name, entry, i.to)
 		if err == nil {
 			i.secrets = append(i.secrets, secretsOf(ours)...)
@@ -172,7 +176,8 @@ func (i *importer) take(file *clientFile) {
 			continue
 		}
 		if err != nil {
-			i.tellOf(file, name, "stays: "+strings.ReplaceAll(strings.ReplaceAll(err.Error(), "mcpool.json:1: mcpServers."+name+".", ""), "\n", "; "))
+			why := strings.ReplaceAll(strings.ReplaceAll(err.Error(), "mcpool.json:1: mcpServers."+name+".", ""), "\n", "; ")
+			i.tellOf(file, name, "stays: "+masked(why, append(stringsOf(entry), stringsOf(ours)...)))
 			continue
 		}
 		moved = append(moved, name)

@@ -173,12 +173,17 @@ func (o *operator) unreached(ctx context.Context, err error) error {
 	}
 	err = fmt.Errorf("no answer of the gateway at %s: %w", o.base.Redacted(), err)
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return hinted{err, "is it running? " + self() + " serve starts it, and --url says where it is"}
+		return hinted{err, notRunning()}
 	}
 	if doubt := (*tls.CertificateVerificationError)(nil); errors.As(err, &doubt) {
 		return hinted{err, "--url wants a name that its certificate is for, and SSL_CERT_FILE names a file of authorities to trust in place of the system's"}
 	}
-	return err
+	return hinted{err, "--url says where it is; its log tells what comes to it"}
+}
+
+// notRunning is what to do about a gateway that nobody finds.
+func notRunning() string {
+	return "is it running? " + self() + " serve starts it, and --url says where it is"
 }
 
 // refused is what the API says why it did not do a thing.

@@ -63,9 +63,7 @@ func (s *service) reside(ctx context.Context, addr *net.TCPAddr, text []byte) er
 	work.Go(func() { r.keepWatchdog(alive) })
 	if s.file != "" {
 		work.Go(func() {
-			watch(ctx, func() ([]byte, error) { return readConfiguration(s.file) }, text, func(text []byte) {
-				_ = r.opened.change(func() ([]byte, error) { return text, nil }) // it is logged
-			})
+			watch(ctx, func() ([]byte, error) { return readConfiguration(s.file) }, text, r.opened.settled)
 		})
 	}
 	work.Go(func() { r.heed(ctx, signals, stop) })

@@ -151,7 +151,7 @@ func TestSecretsAreInNothingThatComesOut(t *testing.T) {
 		"file": {"url": %q, "auth": {"bearer_file": %q}},
 		"login": {"url": %q, "auth": {"client_id": "a", "client_secret": %q}},
 		"user": {"url": "http://me:%s@%s/"},
-		"dead": {"command": %q, "args": ["--token", %q], "env": {"KEY": %q, "MCPTEST_CHILD": "dead"}, "envFile": %q},
+		"dead": {"command": %q, "args": ["--token", %q, "--header", "Authorization: Bearer %s", "-k", %q, "--header=X-Mine:%s", "-HX-Mine: %s", "-e", "MINE=%s", "%s"], "env": {"KEY": %q, "MCPTEST_CHILD": "dead"}, "envFile": %q},
 		"shell": {"command": "/bin/sh", "args": ["-c", "echo $KEY >&2; echo $KEY; exit 1"], "env": {"KEY": %q}}
 	}, "databases": {
 		"a": {"dsn": "postgres://me:%s@%s/db?connect_timeout=1"},
@@ -159,7 +159,8 @@ func TestSecretsAreInNothingThatComesOut(t *testing.T) {
 	}, "pool": {"connection_timeout": "300ms"}}`,
 		upstream(t, works), feed("the query of a url"), upstream(t, chatty), feed("the query of a url that fails"), feed("a header"),
 		upstream(t, chatty), upstream(t, chatty), tokenFile, upstream(t, chatty), feed("a client's secret"),
-		feed("the user of a url"), freeAddr(t), testBinary(t), feed("an argument"), feed("an environment"), envFile, feed("what a child says"),
+		feed("the user of a url"), freeAddr(t), testBinary(t), feed("an argument"), feed("a header in an argument"), feed("an argument behind -k"), feed("a header behind ="), feed("a header behind -H"),
+		feed("a variable in an argument"), feed("an argument alone")+"-of-a-length", feed("an environment"), envFile, feed("what a child says"),
 		feed("a DSN"), freeAddr(t), freeAddr(t), passwordFile)
 	file := configure(t, "mcp.json", "%s", text)
 	p := serve(t, "--log-level", "debug", "--log-access", "all", "--log-format", "json", "--config", file)
@@ -217,8 +218,33 @@ func TestSecretsAreInNothingThatComesOut(t *testing.T) {
 		p.await(t, &p.err, map[bool]string{true: "nothing has changed", false: "configuration reloaded"}[strings.Contains(next, `"x": 1`)])
 	}
 	ask("GET", "/status", "", "")
+	for _, what := range shown() {
+		_, stdout, stderr := finish(t, "show", what, "--url", p.url)
+		out.WriteString(stdout + stderr)
+	}
 	p.stop()
 	p.end(t)
+	// Of a client there may be more: what is refused, what is written in other
+	// ways, and what stands beside it.
+	client := configure(t, "client.json", `{
+		"apiKey": "%s", // "token": "%s"
+		"mcpServers": {"slashed": {"url": "https://a", "headers": {"X": "\/%s"}}, %s`,
+		feed("a key beside the servers"), feed("a comment"), feed("an escape"), strings.TrimPrefix(text, `{"mcpServers": {`))
+	_, dry, stderr := finish(t, "import", "--rewrite", "--from", "cursor="+client)
+	if !strings.Contains(dry, "Nothing was written") || !strings.Contains(dry, "Cursor: dead is taken") {
+		t.Errorf("the import says\n%s%s", dry, stderr)
+	}
+	out.WriteString(dry + stderr)
+	client = configure(t, "client.json", `{"mcpServers": {"typed": {"url": "https://a", "type": %q}}}`, feed("a type"))
+	if _, dry, stderr = finish(t, "import", "--from", "cursor="+client); !strings.Contains(dry, `Cursor: typed stays: type: value "***"`) {
+		t.Errorf("the import says\n%s%s", dry, stderr)
+	}
+	out.WriteString(dry + stderr)
+	_, stdout, stderr := finish(t, "doctor", "--config", file, "--timeout", "5s")
+	if !strings.Contains(stdout, "chatty") || !strings.Contains(stdout, "database a") {
+		t.Errorf("doctor says\n%s%s", stdout, stderr)
+	}
+	out.WriteString(stdout + stderr)
 	for _, args := range [][]string{{"serve", "--check", "--config", file}, {"call", "echo", fmt.Sprintf(`{"a": %q}`, argument), "--url", p.url}} {
 		_, stdout, stderr := finish(t, args...)
 		out.WriteString(stdout + stderr)

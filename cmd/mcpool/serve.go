@@ -127,7 +127,7 @@ func (s *service) open(text []byte) (*opened, error) {
 		closeTelemetry(context.Background(), record)
 		return nil, err
 	}
-	o := &opened{service: s, asked: s.conf.Auth}
+	o := &opened{service: s, asked: s.conf.Auth, tried: text}
 	o.who.Store(who)
 	o.token.Store(s.token)
 	o.conf.Store(s.conf)
@@ -221,14 +221,25 @@ func (s *service) shownAs(name string, change func(*admin.Setting)) {
 
 // load reads the configuration, and returns what its file has.
 func (s *service) load() (text []byte, err error) {
-	if s.file == "" {
-		s.conf, err = config.Default(s.settings)
-		return nil, err
-	}
-	if text, err = config.Read(s.file); err == nil {
-		s.conf, err = config.Parse(text, s.file, s.settings)
-	}
+	s.conf, text, err = configuration(s.file, s.settings)
 	return text, err
+}
+
+// configuration reads one, "" for that without a file, and returns what its file
+// has.
+func configuration(file string, settings map[string]string) (conf *config.Config, text []byte, err error) {
+	if file == "" {
+		conf, err = config.Default(settings)
+	} else {
+		if text, err = config.Read(file); err != nil {
+			return nil, nil, hinted{err, "--config wants a file that is there and can be read"}
+		}
+		conf, err = config.Parse(text, file, settings)
+	}
+	if err != nil {
+		return nil, nil, hinted{err, "mcpool serve --check tries a configuration out, and docs/configure.md has each key, variable and flag"}
+	}
+	return conf, text, nil
 }
 
 // fingerprint tells one command line's configuration from another's: by the

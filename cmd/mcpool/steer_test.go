@@ -163,6 +163,17 @@ func (p *program) steer(t testing.TB, pid int, signal syscall.Signal) {
 	}
 }
 
+// reconfigure has a program read a file again that has another text, and waits
+// for that. The file may be read without a signal as well, before or after.
+func (p *program) reconfigure(t testing.TB, file, text string) {
+	t.Helper()
+	const done = `msg="configuration reloaded"`
+	replace(t, file, text)
+	before := strings.Count(p.err.String(), done)
+	p.steer(t, p.process.Pid, syscall.SIGHUP)
+	p.times(t, done, before+1)
+}
+
 // times waits until something was logged so many times.
 func (p *program) times(t testing.TB, what string, n int) {
 	t.Helper()
@@ -205,9 +216,7 @@ func TestReloadUnderLoadFailsNoCall(t *testing.T) {
 		strings.Replace(calm(at, there, child), `{"mcpServers": {`, `{"limits": {"max_connections": 500}, "mcpServers": {`, 1),      // others all
 		strings.Replace(calm(at, there, child), `"mcpServers": {`, `"mcpServers": {"fresh": {"url": "`+elsewhere+`"}, `, 1),         // all again, and one more
 	} {
-		replace(t, file, next)
-		p.steer(t, p.process.Pid, syscall.SIGHUP)
-		p.times(t, `msg="configuration reloaded"`, round+1)
+		p.reconfigure(t, file, next)
 		l.goOn()
 		if round == 2 {
 			if s := p.pool(t, "principal").Stats; s.Opened != opened {
@@ -266,9 +275,7 @@ func TestReloadUnderLoadOfPrincipals(t *testing.T) {
 		config(elsewhere, "", strings.Replace(child, `"env": {`, `"env": {"ROUND": "2", `, 1)), // other children
 		config(at, "", child), // all as at first
 	} {
-		replace(t, file, next)
-		p.steer(t, p.process.Pid, syscall.SIGHUP)
-		p.times(t, `msg="configuration reloaded"`, round+1)
+		p.reconfigure(t, file, next)
 		l.goOn()
 		if n := first.Deletes(); round == 0 && n != 0 {
 			t.Errorf("other settings ended %d sessions", n)

@@ -60,6 +60,10 @@ func TestTablesThatMayNotBeRead(t *testing.T) {
 	if e, ok := err.(*engine.Error); !ok || e.Code != engine.UnknownObject || strings.Contains(strings.Join(e.DidYouMean, " "), "customers") {
 		t.Errorf("describe_table: %v", err)
 	}
+	orders, err := d.Describe(t.Context(), who, engine.Name{Table: "orders"}, 0)
+	if err != nil || len(orders.ForeignKeys) != 0 {
+		t.Errorf("a key tells of it: %+v, %v", orders, err)
+	}
 }
 
 func TestSchemasThatMayBeRead(t *testing.T) {

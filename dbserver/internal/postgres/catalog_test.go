@@ -130,6 +130,10 @@ func TestDescribeOfAnUnknownTable(t *testing.T) {
 	if told, _ := err.(*engine.Error); told == nil || told.Code != engine.UnknownObject || slices.Contains(told.DidYouMean, "public.users") {
 		t.Errorf("of a table that is denied got %+v", err)
 	}
+	orders, err := hidden.Describe(t.Context(), someone, engine.Name{Table: "orders"}, 0)
+	if err != nil || len(orders.ForeignKeys) != 0 {
+		t.Errorf("a key tells of a table that is denied: %+v, %v", orders, err)
+	}
 }
 
 func TestExplain(t *testing.T) {
