@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcpool-dev/mcpool/internal/repeats"
 	"github.com/mcpool-dev/mcpool/internal/slots"
 	"github.com/mcpool-dev/mcpool/internal/transport"
 	"github.com/mcpool-dev/mcpool/rpc"
@@ -48,6 +49,8 @@ type Pool struct {
 	watches watches
 	past    past    // connections that are closed
 	trouble trouble // the last
+
+	unopened repeats.Failure // to open a connection
 
 	leaks     leaks
 	unsettled unsettled    // leases with cancelled calls that the server may not have heard of
@@ -152,13 +155,14 @@ func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], err
 	if err != nil {
 		t.links.Done()
 		if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-			p.log.Warn("connection not opened", "error", err, "after", took)
+			p.unopened.Happened(p.log, "connection not opened", "error", err, "after", took)
 			p.trouble.note(err)
 		}
 		end(hooks.OpenEnd, ctx, OpenEnd{Took: took, Err: err})
 		return slots.Opened[*link]{}, err
 	}
 	p.open.add(took)
+	p.unopened.Over()
 	p.log.Info("connection opened", "conn", l.name, "peer", l.peer.Name, "protocol", l.peer.Protocol, "took", took)
 	end(hooks.OpenEnd, ctx, OpenEnd{Conn: l.name, Protocol: l.peer.Protocol, Took: took})
 	// A modern server has no session to have several of: one endpoint has all

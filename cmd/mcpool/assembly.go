@@ -21,6 +21,7 @@ import (
 type assembly struct {
 	units     []*unit
 	telemetry *telemetry.Telemetry // of the pools; nil for none
+	paused    []string             // the names of servers that begin paused
 }
 
 // A unit is what a server is made into: its pool, and the database server behind
@@ -32,11 +33,12 @@ type unit struct {
 	hooks mcpool.Hooks
 }
 
-// assemble makes the pools. The key is that which clients' sessions are sealed
-// with; it seals what they hold of databases, too. It does no I/O, so nothing
-// has to be undone but what an error leaves half made.
-func assemble(servers []config.Server, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*assembly, error) {
-	next, err := (&assembly{telemetry: record}).become(servers, key, log)
+// assemble makes the pools; those of the servers that paused names are paused. The
+// key is that which clients' sessions are sealed with; it seals what they hold of
+// databases, too. It does no I/O, so nothing has to be undone but what an error
+// leaves half made.
+func assemble(servers []config.Server, paused []string, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*assembly, error) {
+	next, err := (&assembly{telemetry: record, paused: paused}).become(servers, key, log)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +73,7 @@ func (a *assembly) become(servers []config.Server, key []byte, log *slog.Logger)
 			s.settled = append(s.settled, next)
 		default:
 			var err error
-			if next, err = newUnit(conf, old, key, a.telemetry, log); err != nil {
+			if next, err = newUnit(conf, old, slices.Contains(a.paused, conf.Name), key, a.telemetry, log); err != nil {
 				return nil, errors.Join(err, closeUnits(context.Background(), s.made))
 			}
 			s.made = append(s.made, next)
@@ -107,9 +109,9 @@ func (a *assembly) named(name string) *unit {
 	return nil
 }
 
-// newUnit makes a unit. Of the one that it replaces, nil for none, it keeps the
-// databases that are as they were.
-func newUnit(conf config.Server, old *unit, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*unit, error) {
+// newUnit makes a unit, paused or not. Of the one that it replaces, nil for none, it
+// keeps the databases that are as they were, and that it is paused.
+func newUnit(conf config.Server, old *unit, paused bool, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*unit, error) {
 	u := &unit{conf: conf, hooks: conf.Pool.Hooks}
 	if record != nil {
 		u.hooks = record.Pool(conf.Server)
@@ -128,14 +130,22 @@ func newUnit(conf config.Server, old *unit, key []byte, record *telemetry.Teleme
 			return nil, err
 		}
 	}
-	if u.pool, err = mcpool.New(u.terms(log)); err != nil {
+	paused = paused || old != nil && old.paused()
+	server, settings := u.terms(log)
+	settings.LazyInitialization = settings.LazyInitialization || paused // the server may be away for that time
+	if u.pool, err = mcpool.New(server, settings); err != nil {
 		if u.db != nil {
 			err = errors.Join(err, u.db.Close())
 		}
 		return nil, err
 	}
+	if paused {
+		_ = u.pool.Pause(context.Background()) // there is no call to wait for
+	}
 	return u, nil
 }
+
+func (u *unit) paused() bool { return u.pool.Stats().Paused }
 
 // terms are what the pool is made with.
 func (u *unit) terms(log *slog.Logger) (mcpool.Server, *mcpool.Config) {

@@ -7,14 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
-	"github.com/mcpool-dev/mcpool/config"
 	"github.com/mcpool-dev/mcpool/internal/transport"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
@@ -34,22 +32,22 @@ type remoteFunc func(giveUp func(error)) (*mcpool.Pool, error)
 
 // remote adds the flags that say which gateway to call, and returns what opens it.
 func (f *flags) remote() remoteFunc {
-	base := f.String("url", gatewayURL(), "`URL` of the gateway, where "+config.Variable("listen")+" has it listen if not given")
+	at := f.gateway()
 	server := f.String("server", "", "`name` of one server; all if not given")
 	key := f.callerKey("")
 	return func(giveUp func(error)) (*mcpool.Pool, error) {
-		u, err := url.Parse(*base)
-		if err != nil || u.Host == "" {
-			return nil, usagef("--url %q: want a URL such as http://%s", *base, defaultListen)
+		base, err := at()
+		if err != nil {
+			return nil, err
 		}
-		if u.Path == "" || u.Path == "/" {
-			u.Path = "/mcp"
+		if base.Path == "" || base.Path == "/" {
+			base.Path = "/mcp"
 		}
 		if *server != "" {
 			if strings.ContainsFunc(*server, notInName) {
 				return nil, usagef("--server %q: want the name of a server, of letters, digits, '-' and '_'", *server)
 			}
-			u = u.JoinPath(*server) // #nosec G125 -- it was checked to have neither slashes nor dots
+			base.URL = base.JoinPath(*server) // #nosec G125 -- it was checked to have neither slashes nor dots
 		}
 		terms := mcpool.DefaultConfig()
 		terms.ConnectionTimeout = beginTimeout
@@ -59,7 +57,7 @@ func (f *flags) remote() remoteFunc {
 				giveUp(e.Err)
 			}
 		}
-		pool, err := mcpool.New(mcpool.Server{Name: "gateway", URL: u.String(), Auth: key.auth()}, &terms)
+		pool, err := mcpool.New(mcpool.Server{Name: "gateway", URL: base.whole(), Auth: key.auth()}, &terms)
 		if err != nil {
 			return nil, usagef("--url: %w", err)
 		}
@@ -118,7 +116,7 @@ func runTools(ctx context.Context, args []string, std stdio) error {
 		w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
 		for _, t := range tools {
 			about, _, _ := strings.Cut(t.Description, "\n")
-			fmt.Fprintf(w, "%s\t%s\n", t.Name, about)
+			fmt.Fprintf(w, "%s\t%s\n", printable(t.Name), printable(about))
 		}
 		return w.Flush()
 	})
@@ -135,6 +133,9 @@ func remotely(ctx context.Context, std stdio, doing string, open remoteFunc, do 
 	}
 	err = patiently(within, std, func() string { return doing }, func(ctx context.Context) error { return do(ctx, pool) })
 	if err != nil && ctx.Err() == nil {
+		if within.Err() != nil { // how the pool stands is nobody's affair
+			err = fmt.Errorf("gateway: %w", context.Cause(within))
+		}
 		err = advised(err)
 	}
 	return errors.Join(err, pool.Close(context.WithoutCancel(ctx)))

@@ -131,7 +131,7 @@ func (c *serverCheck) examine(ctx context.Context, s config.Server, timeout time
 
 	opened := &firstOpening{failed: cancel} // waiting longer shows no other reason
 	s.Pool.Hooks = mcpool.Hooks{OpenEnd: opened.note}
-	a, err := assemble([]config.Server{s}, newKey(), nil, slog.New(slog.DiscardHandler))
+	a, err := assemble([]config.Server{s}, nil, newKey(), nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		c.add(levelError, "", "%v", err)
 		return

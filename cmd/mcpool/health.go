@@ -22,7 +22,7 @@ It needs no key and no token, and is what HEALTHCHECK of a container runs.`)
 	}
 	o := newOperator(base)
 	within, cancel := context.WithTimeoutCause(ctx, healthTimeout, hinted{
-		fmt.Errorf("no answer of the gateway at %s within %v", base.Redacted(), healthTimeout), "it may be overloaded, or be something else: its log says more",
+		fmt.Errorf("no answer of the gateway at %s within %v", base, healthTimeout), "it may be overloaded, or be something else: its log says more",
 	})
 	defer cancel()
 	request, err := http.NewRequestWithContext(within, http.MethodGet, base.JoinPath("healthz").String(), nil)
@@ -40,9 +40,9 @@ It needs no key and no token, and is what HEALTHCHECK of a container runs.`)
 	case err != nil:
 		return o.unreached(within, err)
 	case string(said) == tlsWanted:
-		return hinted{fmt.Errorf("the gateway at %s speaks TLS", base.Redacted()), "--url wants https://, and the name that its certificate is for"}
+		return hinted{fmt.Errorf("the gateway at %s speaks TLS", base), "--url wants https://, and the name that its certificate is for"}
 	case response.StatusCode == http.StatusForbidden:
-		return hinted{fmt.Errorf("the gateway at %s does not go by that name", base.Redacted()), "--url wants its address, or one of its --allowed-hosts"}
+		return hinted{fmt.Errorf("the gateway at %s does not go by that name", base), "--url wants its address, or one of its --allowed-hosts"}
 	case response.StatusCode != http.StatusOK || string(said) != "ok\n":
 		return notOurs(response.Status)
 	}

@@ -37,17 +37,9 @@ type clientFile struct {
 
 // readClientFile reads a file. Errors have nothing of what is in it.
 func readClientFile(c *importClient, path string) (*clientFile, error) {
-	file, err := os.Open(path)
+	text, err := readRegular(path)
 	if err != nil {
 		return nil, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxClientFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > maxClientFile {
-		return nil, fmt.Errorf("%s is larger than %d MiB", path, maxClientFile>>20)
 	}
 	f := &clientFile{client: c, path: path, text: text}
 	if f.all, err = f.parse(text); err != nil {
@@ -73,6 +65,27 @@ func readClientFile(c *importClient, path string) (*clientFile, error) {
 		}
 	}
 	return f, nil
+}
+
+// readRegular reads a file of settings. From what is none it could wait for ever.
+func readRegular(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", path)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxClientFile+1))
+	if err == nil && len(text) > maxClientFile {
+		err = fmt.Errorf("%s is larger than %d MiB", path, maxClientFile>>20)
+	}
+	return text, err
 }
 
 // parse reads all that is in a text.

@@ -154,7 +154,7 @@ func generalHint(args []string) string {
 func report(w io.Writer, err error, general string) {
 	var text strings.Builder
 	for line := range strings.Lines(strings.TrimSpace(err.Error())) {
-		fmt.Fprintf(&text, "mcpool: error: %s\n", strings.TrimRight(line, "\n"))
+		fmt.Fprintf(&text, "mcpool: error: %s\n", printable(strings.TrimRight(line, "\n")))
 	}
 	if advised := (hinted{}); errors.As(err, &advised) && advised.hint != "" {
 		general = advised.hint

@@ -237,7 +237,7 @@ var listenFlagValues = map[string][]badValues{
 }
 
 var remoteFlagValues = map[string][]badValues{
-	"url":      {bad(wantURL, "", "127.0.0.1", "http://"), bad("want http://host/path or https://host/path", "ftp://127.0.0.1")},
+	"url":      {bad(wantURL, "", "127.0.0.1", "http://"), bad("want http://host or https://host", "ftp://127.0.0.1")},
 	"key-file": {failing("open no-such-file: no such file", "no-such-file")},
 	"server":   {bad("want the name of a server, of letters, digits, '-' and '_'", "no/such", "..", "a?b")},
 }

@@ -56,6 +56,17 @@ func (o *opened) pools() []*mcpool.Pool { return o.now.Load().pools() }
 // databases are the servers of databases there are now.
 func (o *opened) databases() []*dbserver.Server { return o.now.Load().databases() }
 
+// paused are the names of the servers that are paused now.
+func (o *opened) paused() []string {
+	var names []string
+	for _, p := range o.pools() {
+		if p.Stats().Paused {
+			names = append(names, p.Name())
+		}
+	}
+	return names
+}
+
 // close ends all pools, and what is told of them. Those that were replaced, and whose calls still run, have
 // no more time than the others.
 func (o *opened) close(ctx context.Context) error {
@@ -141,16 +152,12 @@ func (o *opened) takeLocked(text []byte) error {
 	o.now.Store(next.assembly)
 	o.admit(entry)
 	err = next.settle(s.log.Logger)
-	if len(next.gone) > 0 {
-		o.leaving.Go(func() {
-			select {
-			case <-left:
-			case <-o.life.Done():
-			}
-			if err := closeUnits(o.life, next.gone); err != nil {
-				s.log.Warn("a server that was replaced did not end in time", "error", err)
-			}
-		})
+	for _, u := range next.gone {
+		if u.paused() { // nothing ends that: who waits in it has to go on to the next
+			o.retire(u, nil)
+		} else {
+			o.retire(u, left)
+		}
 	}
 	waits := append(entry.restart, s.restart(conf)...)
 	for _, what := range waits {
@@ -163,6 +170,32 @@ func (o *opened) takeLocked(text []byte) error {
 	added, removed, changed := next.differences(before)
 	s.log.Info("configuration reloaded", "added", added, "removed", removed, "changed", changed)
 	return err
+}
+
+// turnAway refuses the calls that wait for servers that are paused, and those that
+// come: nobody can resume those any more. None of them was made.
+func (o *opened) turnAway() {
+	for _, u := range o.now.Load().units {
+		if u.paused() {
+			o.retire(u, nil)
+		}
+	}
+}
+
+// retire closes a unit that is served no more: after left, nil for at once. A call
+// that waits in it then is not made.
+func (o *opened) retire(u *unit, left <-chan struct{}) {
+	o.leaving.Go(func() {
+		if left != nil {
+			select {
+			case <-left:
+			case <-o.life.Done():
+			}
+		}
+		if err := closeUnits(o.life, []*unit{u}); err != nil {
+			o.service.log.Warn("a server that was replaced did not end in time", "error", err)
+		}
+	})
 }
 
 // An entry is who may come in, and how, by one configuration.

@@ -105,7 +105,8 @@ type service struct {
 	token      *admin.Token // that it begins with; nil for none
 	listen     *listenFlags
 	drainDelay *time.Duration
-	silent     bool // it sends no telemetry
+	paused     []string // the servers that the process whose place this one takes had paused
+	silent     bool     // it sends no telemetry
 	log        *logger
 	returns    bool // it is started again when it has ended
 	std        stdio
@@ -122,7 +123,7 @@ func (s *service) open(text []byte) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := assemble(s.conf.Servers, s.key, record, s.log.Logger)
+	a, err := assemble(s.conf.Servers, s.paused, s.key, record, s.log.Logger)
 	if err != nil {
 		closeTelemetry(context.Background(), record)
 		return nil, err
@@ -204,6 +205,7 @@ func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, l
 	return serveUntil(ctx, listener, handler, s.listen, s.log.Logger, func(ctx context.Context, server *serving.Server) error {
 		draining.Store(true)
 		leave(ctx, server)
+		o.turnAway()
 		// The listener stays: a client that answers what a server asks during a
 		// call, or comes back to a stream, may do it on a new connection.
 		return o.gateway.Close(ctx)
@@ -276,12 +278,17 @@ func greet(w io.Writer, scheme string, addr net.Addr, conf *config.Config) {
 	if len(servers) == 1 && isSample(servers[0]) {
 		tryWhat = `call read_data '{"query": "select count(*) from sales"}'`
 	}
+	if addr.Network() == "unix" {
+		base = socketURL(addr.String())
+	}
 	if addr.String() != defaultListen || scheme != "http" {
 		tryWhat += " --url " + base
 	}
 	fmt.Fprintf(w, "mcpool %s\n", version())
 	fmt.Fprintf(w, "  MCP      %s/mcp\n", base)
-	fmt.Fprintf(w, "  page     %s/\n", base)
+	if addr.Network() != "unix" { // where no browser gets
+		fmt.Fprintf(w, "  page     %s/\n", base)
+	}
 	fmt.Fprintf(w, "  status   %s/status\n", base)
 	fmt.Fprintf(w, "  servers  %s\n", names(servers))
 	if conf.Auth != nil {

@@ -180,6 +180,23 @@ func (p *program) times(t testing.TB, what string, n int) {
 	p.await(t, &p.err, fmt.Sprintf(`(?s)(%s.*){%d}`, what, n))
 }
 
+// awaitWaiting waits until so many callers wait in the pools of servers.
+func (p *program) awaitWaiting(t testing.TB, n int, servers ...string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		waiting := 0
+		for _, server := range servers {
+			waiting += p.pool(t, server).Stats.Waiting
+		}
+		if waiting == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d callers wait, want %d", waiting, n)
+		}
+	}
+}
+
 // awaitEnds waits until so many children have ended.
 func (w *witness) awaitEnds(t testing.TB, n int) {
 	t.Helper()
@@ -227,8 +244,20 @@ func TestReloadUnderLoadFailsNoCall(t *testing.T) {
 	if moved.Sessions() == 0 {
 		t.Error("no call was made where the server is now")
 	}
+	// All others while they are paused: who waits goes to those, and is served when
+	// these are resumed.
+	p.operate(t, "pause", "--all")
+	p.awaitWaiting(t, steered, "shared", "principal", "stdio")
+	p.reconfigure(t, file, calm(elsewhere, there, strings.Replace(child, `"env": {`, `"env": {"ROUND": "6", `, 1)))
+	p.awaitWaiting(t, steered, "shared", "principal", "stdio")
+	calls := l.calls.Load()
+	p.operate(t, "resume", "--all")
+	if now := l.calls.Load(); now > calls+steered {
+		t.Errorf("%d calls ended while all was paused", now-calls)
+	}
+	l.goOn()
 	l.end()
-	t.Logf("%d calls in 5 reloads", l.calls.Load())
+	t.Logf("%d calls in 6 reloads", l.calls.Load())
 	p.stop()
 	p.end(t)
 	w.awaitEnds(t, w.started())
@@ -542,9 +571,27 @@ func TestAnInheritedUnixSocketIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	p := startCommand(t, activated(t, f)).greeted(t)
+	p := startCommand(t, activated(t, f))
+	url := p.await(t, &p.out, `(?s)MCP +(http\+unix://\S+)/mcp\n.*  try .* --url http\+unix:.*\n`)
+	if strings.Contains(p.out.String(), "page ") {
+		t.Errorf("it shows a page where no browser gets: %s", &p.out)
+	}
 	if err := answers(t.Context(), "http", listener.Addr()); err != nil {
 		t.Error(err)
+	}
+	for _, test := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"health"}, 0, "ok\n"},
+		{[]string{"tools"}, 0, "read_data "},
+		{[]string{"call", "list_tables", "--server", "sales"}, 0, "sales"},
+		{[]string{"show", "pools"}, 1, "this wants a token"},
+	} {
+		if status, out, stderr := finish(t, append(test.args, "--url", url)...); status != test.status || !strings.Contains(out+stderr, test.says) {
+			t.Errorf("%q: status %d, %q, %q", test.args, status, out, stderr)
+		}
 	}
 	p.stop()
 	p.end(t)
