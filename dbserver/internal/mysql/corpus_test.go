@@ -222,9 +222,9 @@ func TestReadingStatementsPass(t *testing.T) {
 	}
 }
 
-// TestWritesThatAttackChangeAndTellNothing runs the attacks by writing, which
+// TestAttacksByWriters runs the attacks by writing, which
 // their corpus says more of.
-func TestWritesThatAttackChangeAndTellNothing(t *testing.T) {
+func TestAttacksByWriters(t *testing.T) {
 	const name = "attacked_by_writing"
 	s := dbtest.MariaDB(t)
 	_, root := sample(t, s, name)

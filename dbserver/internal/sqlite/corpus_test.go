@@ -153,9 +153,9 @@ func FuzzReadOnly(f *testing.F) {
 	})
 }
 
-// TestWritesThatAttackChangeAndTellNothing runs the attacks by writing, which
+// TestAttacksByWriters runs the attacks by writing, which
 // their corpus says more of.
-func TestWritesThatAttackChangeAndTellNothing(t *testing.T) {
+func TestAttacksByWriters(t *testing.T) {
 	schema, err := os.ReadFile(corpora + "sqlite-write-attacked.sql")
 	if err != nil {
 		t.Fatal(err)
