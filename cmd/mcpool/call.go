@@ -6,14 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
+	"regexp"
 	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
-	"github.com/mcpool-dev/mcpool/internal/transport"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -141,17 +140,19 @@ func remotely(ctx context.Context, std stdio, doing string, open remoteFunc, do 
 	return errors.Join(err, pool.Close(context.WithoutCancel(ctx)))
 }
 
+// unauthorized is what errors have of a gateway that asks who calls.
+var unauthorized = regexp.MustCompile(`\bHTTP 40[13] `)
+
 // advised is an error of a call with what to do about it.
 func advised(err error) error {
 	var has hinted
 	var answered *rpc.Error
-	var status *transport.StatusError
 	switch {
 	case errors.As(err, &has):
 		return err
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return hinted{err, notRunning()}
-	case errors.Is(err, mcpool.ErrCredentials), errors.As(err, &status) && (status.Status == http.StatusUnauthorized || status.Status == http.StatusForbidden):
+	case errors.Is(err, mcpool.ErrCredentials), unauthorized.MatchString(err.Error()):
 		return hinted{err, "--key-file or " + keyVariable + " has the key to call with, and auth of the gateway says what it may do"}
 	case errors.As(err, &answered):
 		return hinted{err, "mcpool tools lists the tools, and mcpool show servers how their servers are"}
