@@ -18,7 +18,7 @@ const module = "github.com/mcpool-dev/mcpool"
 // floors are the packages from the ground up: each imports only those on
 // lower floors.
 var floors = [][]string{
-	1: {"rpc", "internal/slots", "internal/jsonrpc", "internal/mirror", "internal/children", "internal/serving", "internal/systemd", "internal/seal",
+	1: {"rpc", "internal/slots", "internal/jsonrpc", "internal/mirror", "internal/children", "internal/serving", "internal/systemd", "internal/seal", "internal/repeats",
 		"dbserver/internal/result", "dbserver/internal/sqltext"},
 	2: {"internal/transport", "dbserver/internal/engine", "auth"},
 	3: {".", "dbserver/internal/sqlite", "dbserver/internal/postgres", "dbserver/internal/mysql", "dbserver/internal/sqlserver"},

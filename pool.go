@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcpool-dev/mcpool/internal/repeats"
 	"github.com/mcpool-dev/mcpool/internal/slots"
 	"github.com/mcpool-dev/mcpool/internal/transport"
 	"github.com/mcpool-dev/mcpool/rpc"
@@ -48,6 +49,8 @@ type Pool struct {
 	watches watches
 	past    past    // connections that are closed
 	trouble trouble // the last
+
+	unopened repeats.Failure // to open a connection
 
 	leaks     leaks
 	unsettled unsettled    // leases with cancelled calls that the server may not have heard of
@@ -152,13 +155,14 @@ func (p *Pool) openLink(ctx context.Context, id group) (slots.Opened[*link], err
 	if err != nil {
 		t.links.Done()
 		if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-			p.log.Warn("connection not opened", "error", err, "after", took)
+			p.unopened.Happened(p.log, "connection not opened", "error", err, "after", took)
 			p.trouble.note(err)
 		}
 		end(hooks.OpenEnd, ctx, OpenEnd{Took: took, Err: err})
 		return slots.Opened[*link]{}, err
 	}
 	p.open.add(took)
+	p.unopened.Over()
 	p.log.Info("connection opened", "conn", l.name, "peer", l.peer.Name, "protocol", l.peer.Protocol, "took", took)
 	end(hooks.OpenEnd, ctx, OpenEnd{Conn: l.name, Protocol: l.peer.Protocol, Took: took})
 	// A modern server has no session to have several of: one endpoint has all
@@ -254,8 +258,8 @@ func (p *Pool) Stats() Stats {
 		Pinned: now.Owned + now.Whole, MaxOpening: now.MaxOpening,
 		Slots: now.Slots, CallsInFlight: now.InFlight, Settling: int(p.settling.Load()), Waiting: now.Waiting, OldestWait: now.OldestWait,
 		Paused: now.Paused, Breaker: Breaker(now.Breaker),
-		Opened: now.Opened, OpenFailures: now.OpenFailures, OpensElided: now.Elided, SparesUsed: now.Inherited,
-		Opens: map[OpenReason]uint64{}, Closed: map[CloseReason]uint64{}, Retries: p.retries.counts(),
+		Opened: now.Opened, OpensElided: now.Elided, SparesUsed: now.Inherited,
+		Opens: map[OpenReason]uint64{}, OpenFailures: map[OpenReason]uint64{}, Closed: map[CloseReason]uint64{}, Retries: p.retries.counts(),
 		Acquires: map[AcquireResult]uint64{}, Released: now.Released, Waited: now.Waited, WaitTime: now.WaitTime,
 		LateBinds: now.LateBinds,
 		Pins:      map[PinReason]uint64{PinnedSession: now.Pinned, PinnedLease: p.pinnedLease.Load(), PinnedCall: p.pinnedCall.Load()},
@@ -271,6 +275,7 @@ func (p *Pool) Stats() Stats {
 	s.Acquires[AcquireOK] = now.Acquired
 	for _, why := range OpenReasons() {
 		s.Opens[why] = now.Opens[slots.Cause(why)]
+		s.OpenFailures[why] = now.OpenFailures[slots.Cause(why)]
 	}
 	for _, why := range CloseReasons() {
 		s.Closed[why] = now.Closed[slots.Reason(why)]

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -1069,6 +1070,7 @@ func TestNoCallIsLostOrCrossed(t *testing.T) {
 				t.Errorf("call %s ran %d times", id, n)
 			}
 		}
+		time.Sleep(10 * time.Second) // so long may the slot of a call that was cancelled last not be free
 		stats := p.Stats()
 		if len(answered)+cancelled != 5000 || cancelled == 0 || stats.Closed[mcpool.ClosedLost] < 10 || stats.CallsInFlight != 0 {
 			t.Errorf("%d answered, %d cancelled, %+v", len(answered), cancelled, stats)
@@ -1089,4 +1091,42 @@ func refuseSession(_ *http.Request, method string, w http.ResponseWriter) bool {
 	}
 	http.Error(w, "session not found", http.StatusNotFound)
 	return true
+}
+
+// TestAServerThatIsAwayIsLoggedOnceAMinute has callers wait for a server that is
+// away for two minutes, twice.
+func TestAServerThatIsAwayIsLoggedOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log buffer
+		var away atomic.Bool
+		s := &server{}
+		p := s.poolOver(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if away.Load() {
+				panic(http.ErrAbortHandler)
+			}
+			s.ServeHTTP(w, r)
+		}), func(c *mcpool.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		defer closePool(t, p)
+		for range 2 {
+			away.Store(true)
+			p.Reset()
+			for began := time.Now(); time.Since(began) < 2*time.Minute; time.Sleep(100 * time.Millisecond) {
+				if _, err := call(t.Context(), p, nobody, "echo", "x"); err == nil {
+					t.Fatal("it is not away")
+				}
+			}
+			away.Store(false)
+			for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(time.Second) {
+				_, _ = call(t.Context(), p, nobody, "echo", "x") // it is back by the end
+			}
+		}
+		var tries uint64
+		for _, failed := range p.Stats().OpenFailures {
+			tries += failed
+		}
+		lines := strings.Count(log.String(), "level=WARN msg=\"connection not opened\"")
+		if lines < 4 || lines > 6 || tries < 10*uint64(lines) || !strings.Contains(log.String(), " times=") {
+			t.Errorf("%d lines for %d tries:\n%s", lines, tries, log.String())
+		}
+	})
 }

@@ -201,7 +201,7 @@ func healthOf(s mcpool.Stats) string {
 		return "away"
 	case s.Connections > 0:
 		return "up"
-	case s.OpenFailures > 0 && s.Waiting > 0, s.OpenFailures > s.Opened:
+	case s.OpenFailuresTotal() > 0 && s.Waiting > 0, s.OpenFailuresTotal() > s.Opened:
 		return "failing"
 	}
 	return "unused"

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 
@@ -68,7 +69,24 @@ func sameDatabases(a, b *Server) bool {
 	if a.Databases == nil || b.Databases == nil {
 		return a.Databases == b.Databases
 	}
-	return slices.Equal(a.passwordFiles, b.passwordFiles) && reflect.DeepEqual(plain(a.Databases), plain(b.Databases))
+	return maps.Equal(a.passwordFiles, b.passwordFiles) && reflect.DeepEqual(plain(a.Databases), plain(b.Databases))
+}
+
+// SameDatabases returns the names of the databases of s that are as they are in
+// a server that was read before, for [dbserver.Server.Next].
+func (s *Server) SameDatabases(old *Server) []string {
+	if s.Databases == nil || old.Databases == nil || s.Databases.MaxCallsPerPrincipal != old.Databases.MaxCallsPerPrincipal {
+		return nil
+	}
+	var same []string
+	before := plain(old.Databases).Databases
+	for _, d := range plain(s.Databases).Databases {
+		if s.passwordFiles[d.Name] == old.passwordFiles[d.Name] &&
+			slices.ContainsFunc(before, func(other dbserver.Database) bool { return reflect.DeepEqual(d, other) }) {
+			same = append(same, d.Name)
+		}
+	}
+	return same
 }
 
 // plain returns a copy of options without functions, which are never equal.

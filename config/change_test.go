@@ -3,10 +3,52 @@ package config_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/mcpool-dev/mcpool/config"
 )
+
+// parse reads a configuration that is in a folder.
+func parse(t *testing.T, folder, text string) *config.Config {
+	t.Helper()
+	c, err := config.Parse([]byte(text), filepath.Join(folder, "mcp.yaml"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestSameDatabases has one of two databases differ, or what is for both.
+func TestSameDatabases(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"p1", "p2"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte("one"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const a, b = "a: {dsn: a.db, password_file: p1, masks: [{columns: [x], with: refuse}]}", "b: {dsn: b.db, mode: write, require_where: true}"
+	old := parse(t, folder, "databases: {"+a+", "+b+"}\nmcpServers: {web: {url: https://a}}")
+	for next, want := range map[string]string{
+		"databases: {" + a + ", " + b + "}":                                                   "a b",
+		"databases: {" + b + ", " + a + ", c: {dsn: b.db}}":                                   "b a",
+		"databases: {" + a + "}\ndatabase_server: {handle_ttl: 7}":                            "a",
+		"databases: {" + a + ", " + strings.Replace(b, "true", "false", 1) + "}":              "a",
+		"databases: {" + strings.Replace(a, "p1", "p2", 1) + ", " + b + "}":                   "b",
+		"databases: {" + strings.Replace(a, "a:", "b:", 1) + "}":                              "",
+		"databases: {" + a + ", " + b + "}\ndatabase_server: {max_calls_per_principal: 7}":    "",
+		"databases: {" + a + ", b: {dsn: b.db}}\nmcpServers: {web: {url: https://a}}":         "a",
+		"databases: {" + strings.Replace(a, "refuse", "partial", 1) + ", b: {dsn: other.db}}": "",
+	} {
+		server := &parse(t, folder, next).Servers[0] // which has the databases
+		if got := strings.Join(server.SameDatabases(&old.Servers[0]), " "); got != want {
+			t.Errorf("%s: the same are %q, want %q", next, got, want)
+		}
+		if got := server.SameDatabases(&old.Servers[1]); got != nil {
+			t.Errorf("%s: as in a server without databases: %v", next, got)
+		}
+	}
+}
 
 // TestChangedFrom has each part of an entry differ.
 func TestChangedFrom(t *testing.T) {
@@ -16,14 +58,7 @@ func TestChangedFrom(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	read := func(text string) *config.Config {
-		t.Helper()
-		c, err := config.Parse([]byte(text), filepath.Join(folder, "mcp.yaml"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
+	read := func(text string) *config.Config { return parse(t, folder, text) }
 	const web = "mcpServers: {a: {url: https://a, auth: {client_id: b, client_secret: c}, headers: {X: y}"
 	const child = "mcpServers: {a: {command: b, env: {A: b}"
 	const base = "databases: {a: {dsn: a.db, password_file: p1}}\n"

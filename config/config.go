@@ -236,7 +236,7 @@ type Server struct {
 	// comes with mcpool.
 	Databases *dbserver.Options
 
-	passwordFiles []string // of Databases, to compare: they have but functions
+	passwordFiles map[string]string // of Databases, by name, to compare: they have but functions
 }
 
 // Sample is the DSN of the small database that comes with mcpool.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -10,8 +11,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/dbserver"
+	"github.com/mcpool-dev/mcpool/gateway"
 )
 
 // documented is where each set of keys has its table: a page, and the heading
@@ -104,6 +108,46 @@ func TestDefaultsOfPoolsAreDocumented(t *testing.T) {
 		err := said.set(name, strings.ReplaceAll(cells[2], " ", ""))
 		if err != nil || said.pool.Get(name) != defaults.pool.Get(name) || name == callTimeout && said.callTimeout != defaults.callTimeout {
 			t.Errorf("%s: the table says %s (%v), and the default is %s", name, cells[2], err, defaults.pool.Get(name))
+		}
+	}
+}
+
+// TestDefaultsAreDocumented holds other defaults in the tables to those of the code.
+func TestDefaultsAreDocumented(t *testing.T) {
+	size := func(n int) string { return fmt.Sprintf("%d MiB", n>>20) }
+	small := func(n int) string { return fmt.Sprintf("%d KiB", n>>10) }
+	long := func(d time.Duration) string { return strings.TrimSuffix(d.String(), "0s") }
+	for place, defaults := range map[[2]string]map[string]string{
+		{"database.md", "## Configuration"}: {
+			"max_affected": fmt.Sprint(dbserver.DefaultMaxAffected), "max_connections": fmt.Sprint(dbserver.DefaultMaxConnections),
+			"max_idle_time": long(dbserver.DefaultMaxIdleTime), "max_lifetime": long(dbserver.DefaultMaxLifetime),
+			"acquire_timeout": dbserver.DefaultAcquireTimeout.String(), "connect_timeout": dbserver.DefaultConnectTimeout.String(),
+			"max_rows": fmt.Sprint(dbserver.DefaultMaxRows), "max_bytes": small(dbserver.DefaultMaxBytes), "max_cell_bytes": small(dbserver.DefaultMaxCellBytes),
+			"spool_rows": fmt.Sprint(dbserver.DefaultSpoolRows), "spool_bytes": size(dbserver.DefaultSpoolBytes),
+			"timeout": dbserver.DefaultTimeout.String(), "lock_timeout": dbserver.DefaultLockTimeout.String(),
+		},
+		{"database.md", "### database_server"}: {
+			"name": "`" + DefaultDatabaseServer + "`", "max_calls_per_principal": fmt.Sprint(dbserver.DefaultMaxCallsPerPrincipal),
+			"handle_ttl": long(dbserver.DefaultHandleTTL), "max_calls": fmt.Sprint(gateway.DefaultMaxCalls),
+		},
+		{"database.md", "### database_server: audit"}: {"max_bytes": size(dbserver.DefaultAuditBytes)},
+		{"configure.md", "## gateway"}:                {"prefix": "`" + string(gateway.PrefixAuto) + "`", "max_calls_per_principal": fmt.Sprint(gateway.DefaultMaxCallsPerPrincipal)},
+		{"configure.md", "## Servers"}: {
+			"max_calls": fmt.Sprint(gateway.DefaultMaxCalls), "max_message_bytes": fmt.Sprintf("%d (%s)", mcpool.DefaultMaxMessageBytes, size(mcpool.DefaultMaxMessageBytes)),
+		},
+		{"configure.md", "## log"}: {"level": "`info`", "format": "`" + LogText + "`", "access": "`off`"},
+	} {
+		said := map[string]string{}
+		for _, cells := range tableAt(t, place[0], place[1]) {
+			keys, values := strings.Split(cells[0], ", "), strings.Split(cells[len(cells)-2], ", ")
+			for i, key := range keys {
+				said[strings.Trim(key, "`")] = values[min(i, len(values)-1)]
+			}
+		}
+		for key, want := range defaults {
+			if said[key] != want {
+				t.Errorf("docs/%s, %s: the default of %s is %s, and the table says %q", place[0], place[1], key, want, said[key])
+			}
 		}
 	}
 }

@@ -16,7 +16,7 @@ type reader struct {
 	errs   []error
 
 	sources       sources
-	passwordFiles []string // of databases, as NAME=PATH
+	passwordFiles map[string]string // of databases, by name
 }
 
 // refuse notes that something is wrong at n. The text must not hold a value

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -14,6 +15,9 @@ func (r *request) fetchRows(ctx context.Context) ([]byte, error) {
 	kept, at, err := r.server.spools.find(r.args.Handle, r.who.Principal)
 	if err != nil {
 		return nil, err
+	}
+	if !slices.Contains(r.server.databases, kept.database) {
+		return nil, expired(fmt.Sprintf("the database %s is not served any more, or in another way, and its rows are not kept", kept.database.Name))
 	}
 	r.database = kept.database
 	limit, notice := r.rowLimit()
@@ -32,7 +36,7 @@ func (r *request) fetchRows(ctx context.Context) ([]byte, error) {
 	all := kept.first + page.kept
 	switch {
 	case page.more:
-		a.handle = r.server.spools.handle(kept, page.next)
+		a.handle = r.server.spools.handle(kept, page.next, r.server.handleTTL)
 	case page.TruncatedBy == byTime:
 		a.notices = append(a.notices, fmt.Sprintf("the result has %d rows or more; reading it took too long, and what is behind them was not kept: aggregate or filter in SQL", all))
 	case page.TruncatedBy == byError:

@@ -24,7 +24,7 @@ func (r *request) readData(ctx context.Context) ([]byte, error) {
 	got := r.read(ctx, r.pageLimits(limit))
 	if got.kept != nil {
 		a := r.newAnswer(got.page, start, notice)
-		a.handle = r.server.spools.handle(got.kept, position{})
+		a.handle = r.server.spools.handle(got.kept, position{}, r.server.handleTTL)
 		return a.encode(), nil
 	}
 	defer got.out.Release() // when the answer is written
@@ -41,7 +41,7 @@ func (r *request) pageLimits(rows int) result.Limits {
 func (r *request) newAnswer(page result.Page, start time.Time, notice string) *pageAnswer {
 	r.rows = int64(page.Count)
 	a := &pageAnswer{Page: page, database: r.Name, shape: r.args.Shape, elapsed: time.Since(start), maxBytes: r.MaxBytes, maxCell: r.MaxCellBytes,
-		ttl: r.server.spools.ttl}
+		ttl: r.server.handleTTL}
 	if notice != "" {
 		a.notices = append(a.notices, notice)
 	}
@@ -82,7 +82,7 @@ func (r *request) read(ctx context.Context, limits result.Limits) firstPage {
 				if !unfollow() {
 					return false // ctx has ended before the page was full
 				}
-				unlive = context.AfterFunc(r.server.life, func() { end(ErrClosed) })
+				unlive = context.AfterFunc(r.database.life, func() { end(ErrClosed) })
 				page := out.Page()
 				kept = r.server.spools.open(r, page)
 				timer = time.AfterFunc(min(spoolTime, r.AcquireTimeout/2), func() { end(errSpoolTime) })

@@ -1,9 +1,9 @@
 package dbserver
 
 import (
-	"bytes"
 	"database/sql/driver"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,71 +50,30 @@ func attacked(t testing.TB) (file, dir string) {
 	return file, filepath.Dir(file)
 }
 
-// snapshot is the content of every file of a directory.
-func snapshot(t testing.TB, dir string) map[string][]byte {
-	t.Helper()
-	files := map[string][]byte{}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[e.Name()] = data
-	}
-	return files
-}
-
-func sameFiles(a, b map[string][]byte) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for name, data := range a {
-		if other, ok := b[name]; !ok || !bytes.Equal(data, other) {
-			return false
-		}
-	}
-	return true
-}
-
 // TestAttacksChangeNothing runs the attacks through the tool. That each is
 // refused by the engine for the reason it should be is a test of the engine.
 func TestAttacksChangeNothing(t *testing.T) {
 	file, dir := attacked(t)
-	before := snapshot(t, dir)
 	// One connection: what an attack changes in it, the next reader sees.
 	s := serve(t, Database{DSN: file, MaxConnections: 1})
-	for _, c := range dbtest.Corpus(t, corpora+"sqlite-attack.txt") {
-		query := strings.ReplaceAll(c.SQL, "{dir}", dir)
-		if a := read(t, s, query); !a.IsError || a.StructuredContent.Error.Code != c.Want {
-			t.Errorf("line %d: %s was not refused with %s: %s", c.Line, query, c.Want, a.structured)
-		}
-		if !sameFiles(before, snapshot(t, dir)) {
-			t.Fatalf("line %d: %s changed the files", c.Line, query)
-		}
-		if got := rowsJSON(t, read(t, s, "SELECT count(*), (SELECT count(*) FROM sqlite_temp_schema) FROM users")); got != "[[2,0]]" {
-			t.Fatalf("after line %d, %s, the next reader gets %s", c.Line, query, got)
-		}
-	}
+	dbtest.Attack(t, corpora+"sqlite-attack.txt", dir, func(sql string) (code, said string) {
+		a := read(t, s, sql)
+		return a.StructuredContent.Error.Code, string(a.structured)
+	}, func() string {
+		return rowsJSON(t, read(t, s, "SELECT count(*), (SELECT count(*) FROM sqlite_temp_schema) FROM users"))
+	})
 }
 
 func TestReadingIsAllowed(t *testing.T) {
 	file, dir := attacked(t)
-	before := snapshot(t, dir)
 	s := serve(t, Database{DSN: file, MaxConnections: 1})
-	for _, c := range dbtest.Corpus(t, corpora+"sqlite-allow.txt") {
-		a := read(t, s, c.SQL)
+	dbtest.Allow(t, corpora+"sqlite-allow.txt", dir, func(sql string) (rows, refused string) {
+		a := read(t, s, sql)
 		if a.IsError {
-			t.Errorf("line %d: %s was refused: %s", c.Line, c.SQL, a.structured)
-			continue
+			return "", string(a.structured)
 		}
-		if got := rowsJSON(t, a); c.Want != "" && got != c.Want {
-			t.Errorf("line %d: %s: got %s, want %s", c.Line, c.SQL, got, c.Want)
-		}
-	}
+		return rowsJSON(t, a), ""
+	})
 	for _, query := range []string{ // as deep as a statement may be
 		"SELECT " + strings.TrimSuffix(strings.Repeat("0 OR ", 150), "OR "),
 		strings.TrimSuffix(strings.Repeat("SELECT 1 UNION ", 150), "UNION "),
@@ -122,9 +81,6 @@ func TestReadingIsAllowed(t *testing.T) {
 		if a := read(t, s, query); a.IsError {
 			t.Errorf("%s was refused: %s", query, a.structured)
 		}
-	}
-	if !sameFiles(before, snapshot(t, dir)) {
-		t.Error("reading changed the files")
 	}
 }
 
@@ -183,18 +139,18 @@ func TestDatabaseToRecoverIsUnreachable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	left := snapshot(t, filepath.Dir(writing))
+	left := dbtest.Files(t, filepath.Dir(writing))
 	if len(left["test.db-journal"]) == 0 {
 		t.Fatal("there is no journal")
 	}
 	for name, data := range left {
-		if err := os.WriteFile(filepath.Join(filepath.Dir(file), name), data, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(file), name), []byte(data), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	wantCode(t, read(t, s, "SELECT count(*) FROM t"), engine.Unreachable)
 	wantCode(t, read(t, serve(t, Database{DSN: file}), "SELECT count(*) FROM t"), engine.Unreachable)
-	if !sameFiles(left, snapshot(t, filepath.Dir(file))) {
+	if !maps.Equal(left, dbtest.Files(t, filepath.Dir(file))) {
 		t.Error("the files were changed")
 	}
 	execute(t, file, "SELECT count(*) FROM t") // which recovers

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/internal/seal"
@@ -30,12 +31,13 @@ const (
 type Server struct {
 	databases []*database
 	tools     *toolset
-	spools    *spools
+	spools    *spools      // with those of other servers, see Next
+	spent     *spentTokens // so, too
 	readers   *readers
 	sealer    seal.Sealer
+	handleTTL time.Duration
 	log       *slog.Logger
 	audit     *auditLog // nil for none
-	spent     spentTokens
 
 	life context.Context // ends with Close, with the cause ErrClosed
 	end  context.CancelCauseFunc
@@ -53,9 +55,15 @@ type database struct {
 	Database
 	engine  engine.Database
 	turns   *turns // of engine
+	opens   int    // connections that it and the databases of the same server may have
 	ended   results
 	spooled atomic.Uint64               // rows that were kept behind pages
 	known   atomic.Pointer[engine.Info] // of when it was ready last; nil for never
+
+	life    context.Context // of what is read behind answers
+	end     context.CancelCauseFunc
+	serving atomic.Int32 // servers that have it and do not close
+	users   atomic.Int32 // servers that have it and are not closed
 }
 
 var _ rpc.Handler = (*Server)(nil)
@@ -67,20 +75,32 @@ func New(options Options) (*Server, error) {
 	if err := options.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{log: options.Log, sealer: seal.New(options.Key)}
-	if s.log == nil {
+	s := &Server{sealer: seal.New(options.Key), spent: new(spentTokens)}
+	s.spools = newSpools(s.sealer)
+	return s.begun(options, nil)
+}
+
+// begun has a server begin to serve what options say, and what it shares with
+// another. With an error it is closed.
+func (s *Server) begun(options Options, shared []*database) (*Server, error) {
+	s.handleTTL = options.HandleTTL
+	if s.log = options.Log; s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.spools = newSpools(s, s.sealer, options.HandleTTL)
 	s.life, s.end = context.WithCancelCause(context.Background())
 	for _, d := range options.Databases {
-		if err := s.add(d, options.MaxCallsPerPrincipal); err != nil {
+		if err := s.add(d, options.MaxCallsPerPrincipal, shared); err != nil {
 			return nil, errors.Join(fmt.Errorf("dbserver: database %s: %w", d.Name, err), s.Close())
 		}
 	}
 	connections := 0
 	for _, d := range s.databases {
 		connections += d.MaxConnections
+		for _, other := range s.databases {
+			if d == other || d.server() != "" && d.server() == other.server() {
+				d.opens += other.mayOpen()
+			}
+		}
 	}
 	s.readers = newReaders(connections, s.life.Done(), &s.work)
 	s.tools = newToolset(s.databases)
@@ -99,15 +119,18 @@ func New(options Options) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) add(options Database, each int) error {
+func (s *Server) add(options Database, each int, shared []*database) error {
 	d, err := options.withDefaults()
 	if err != nil {
 		return err
 	}
-	for _, other := range s.databases {
-		if other.Name == d.Name {
-			return errors.New("there is another of its name")
-		}
+	if named(s.databases, d.Name) != nil {
+		return errors.New("there is another of its name")
+	}
+	if db := named(shared, d.Name); db != nil {
+		db.use()
+		s.databases = append(s.databases, db)
+		return nil
 	}
 	db := &database{Database: d}
 	opened, err := db.newEngine(s.log)
@@ -116,8 +139,44 @@ func (s *Server) add(options Database, each int) error {
 	}
 	db.turns = newTurns(d.MaxConnections, each, d.AcquireTimeout)
 	db.engine = inTurns{opened, db.turns, &db.ended}
+	db.life, db.end = context.WithCancelCause(context.Background())
+	db.use()
 	s.databases = append(s.databases, db)
 	return nil
+}
+
+// named returns the database of a name, nil for none.
+func named(databases []*database, name string) *database {
+	for _, d := range databases {
+		if d.Name == name {
+			return d
+		}
+	}
+	return nil
+}
+
+// use counts in a server that has the database.
+func (d *database) use() {
+	d.serving.Add(1)
+	d.users.Add(1)
+}
+
+// leave counts out a server that begins to close. Without another one reading
+// behind answers ends.
+func (d *database) leave() {
+	if d.serving.Add(-1) == 0 {
+		d.end(ErrClosed)
+	}
+}
+
+// close counts out a server that is closed. It closes the engine if there is no
+// other one.
+func (d *database) close(kept *spools) error {
+	if d.users.Add(-1) > 0 {
+		return nil
+	}
+	kept.dropOf(d)
+	return d.engine.Close()
 }
 
 // Do serves server/discover, tools/list, tools/call, and the methods of
@@ -162,19 +221,25 @@ func (s *Server) begin() error {
 }
 
 // Close ends the calls under way, which answer with the error CANCELLED, waits
-// for them, and closes the databases. Later calls of Close return what the
-// first did.
+// for them, and closes the databases. What is shared with another server, see
+// [Server.Next], stays open: for rows of such databases that are read behind
+// answers Close waits, 5 s at most. Later calls of Close return what the first
+// did.
 func (s *Server) Close() error {
 	s.closing.Do(func() {
 		s.mu.Lock()
 		s.closed = true
 		s.mu.Unlock()
 		s.end(ErrClosed)
-		s.work.Wait()
-		errs := []error{s.spools.close()}
 		for _, d := range s.databases {
-			errs = append(errs, d.engine.Close())
+			d.leave()
 		}
+		s.work.Wait()
+		var errs []error
+		for _, d := range s.databases {
+			errs = append(errs, d.close(s.spools))
+		}
+		errs = append(errs, s.spools.close())
 		if s.audit != nil {
 			errs = append(errs, s.audit.close())
 		}

@@ -31,6 +31,7 @@ type spool struct {
 	id       uint64
 	spools   *spools
 	database *database
+	log      *slog.Logger
 	who      string          // the principal whose rows they are
 	columns  []result.Column // as the first page has them
 	first    int             // rows of the first page
@@ -119,7 +120,7 @@ func (s *spool) flush() bool {
 
 // fail notes that no more rows can be kept.
 func (s *spool) fail(err error) bool {
-	s.spools.server.log.Warn("rows not kept", slog.String(keyDatabase, s.database.Name), slog.Any(keyError, err))
+	s.log.Warn("rows not kept", slog.String(keyDatabase, s.database.Name), slog.Any(keyError, err))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cut, s.err = byError, expired("the server could not keep more rows")

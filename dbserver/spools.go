@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
@@ -23,16 +24,18 @@ const (
 	maxSpoolBytesEach = maxSpoolBytes / 4
 )
 
-// spools are the kept rows of a server, and their handles.
+// spools are the kept rows of a server, and of those that take its place, and
+// their handles.
 type spools struct {
-	server *Server
 	sealer seal.Sealer
-	name   string // of this server among those with the same key
-	ttl    time.Duration
+	name   string         // of these servers among those with the same key
+	users  atomic.Int32   // how many they are
+	work   sync.WaitGroup // what expires
 
-	mu   sync.Mutex   // guards what follows; no I/O under it
-	kept []*keptSpool // oldest first
-	last uint64       // number that was given
+	mu     sync.Mutex   // guards what follows; no I/O under it
+	kept   []*keptSpool // oldest first
+	last   uint64       // number that was given
+	closed bool
 
 	making sync.Mutex // held while dir is made
 	dir    string     // of the files; empty until there is one
@@ -46,17 +49,20 @@ type keptSpool struct {
 	timer *time.Timer
 }
 
-func newSpools(server *Server, sealer seal.Sealer, ttl time.Duration) *spools {
-	return &spools{server: server, sealer: sealer, name: rand.Text()[:12], ttl: ttl}
+func newSpools(sealer seal.Sealer) *spools {
+	s := &spools{sealer: sealer, name: rand.Text()[:12]}
+	s.users.Add(1)
+	return s
 }
 
 // open begins to keep the rows behind a page.
 func (s *spools) open(r *request, page result.Page) *spool {
+	ttl := r.server.handleTTL
 	s.mu.Lock()
 	s.last++
-	kept := &keptSpool{until: time.Now().Add(s.ttl), spool: &spool{id: s.last, spools: s, database: r.database,
+	kept := &keptSpool{until: time.Now().Add(ttl), spool: &spool{id: s.last, spools: s, database: r.database, log: r.server.log,
 		who: r.who.Principal, columns: page.Columns, first: page.Count, cut: result.ByNone}}
-	kept.timer = time.AfterFunc(s.ttl, func() { s.expire(kept) })
+	kept.timer = time.AfterFunc(ttl, func() { s.expire(kept) })
 	s.kept = append(s.kept, kept)
 	victims := s.makeRoomLocked(kept.spool)
 	s.mu.Unlock()
@@ -116,11 +122,13 @@ func drop(victims []*spool) {
 
 // expire drops a spool whose handles have expired.
 func (s *spools) expire(k *keptSpool) {
-	if s.server.begin() != nil {
-		return // Close drops it
-	}
-	defer s.server.work.Done()
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return // close drops it
+	}
+	s.work.Add(1)
+	defer s.work.Done()
 	left := time.Until(k.until)
 	if left > 0 {
 		k.timer.Reset(left)
@@ -134,11 +142,11 @@ func (s *spools) expire(k *keptSpool) {
 }
 
 // handle returns the handle of the rows behind a position. It is good for the
-// principal whose rows they are.
-func (s *spools) handle(which *spool, at position) string {
-	until := time.Now().Add(s.ttl)
+// principal whose rows they are, for ttl.
+func (s *spools) handle(which *spool, at position, ttl time.Duration) string {
+	until := time.Now().Add(ttl)
 	s.mu.Lock()
-	if i := s.indexLocked(which.id); i >= 0 {
+	if i := s.indexLocked(which.id); i >= 0 && until.After(s.kept[i].until) {
 		s.kept[i].until = until
 	}
 	s.mu.Unlock()
@@ -159,7 +167,7 @@ func (s *spools) find(handle, principal string) (*spool, position, error) {
 		return nil, position{}, expired("the handle has expired, or was not given to this caller by this server")
 	}
 	if said[0] != s.name {
-		e := expired("the result is kept by another server, which has the same key")
+		e := expired("the result is kept by another server, which has the same key, or was by one that has ended")
 		e.Next = "send the call to the server that gave the handle, or run the statement again with read_data"
 		return nil, position{}, e
 	}
@@ -210,12 +218,32 @@ func (s *spools) create() (*os.File, error) {
 	return file, err
 }
 
-// close drops all that is kept. Nothing is added or read any more.
+// dropOf lets go of the rows of a database that is not served any more. That
+// there were some is known until their handles expire.
+func (s *spools) dropOf(d *database) {
+	var victims []*spool
+	s.mu.Lock()
+	for _, k := range s.kept {
+		if k.database == d {
+			k.bytes = 0
+			victims = append(victims, k.spool)
+		}
+	}
+	s.mu.Unlock()
+	drop(victims)
+}
+
+// close counts out a server, and drops all that is kept if there is no other.
+// Then nothing is added or read any more.
 func (s *spools) close() error {
+	if s.users.Add(-1) > 0 {
+		return nil
+	}
 	s.mu.Lock()
 	kept := s.kept
-	s.kept = nil
+	s.kept, s.closed = nil, true
 	s.mu.Unlock()
+	s.work.Wait()
 	for _, k := range kept {
 		k.timer.Stop()
 		k.drop()

@@ -99,6 +99,12 @@ func modernError(e *rpc.Error) *rpc.Error {
 	return &rpc.Error{Code: code, Message: e.Message, Data: e.Data}
 }
 
+// poolClosed reports whether a call was not made because its pool had been closed:
+// another may have taken its place.
+func poolClosed(err error) bool {
+	return errors.Is(err, mcpool.ErrPoolClosed) && mcpool.SafeToRetry(err)
+}
+
 // httpStatus is the HTTP status of an error that answers a request. To legacy
 // clients an error of a method is an answer like any other: 200. Modern ones
 // are told by the status as well (MCP 2026-07-28, basic/index and
@@ -129,7 +135,7 @@ func overloaded(err error) int {
 		return http.StatusTooManyRequests
 	case errors.As(err, &limit) && limit.server == "":
 		return http.StatusTooManyRequests
-	case errors.As(err, &limit), errors.Is(err, mcpool.ErrQueueFull), errors.Is(err, errClosed):
+	case errors.As(err, &limit), errors.Is(err, mcpool.ErrQueueFull), errors.Is(err, errClosed), poolClosed(err):
 		return http.StatusServiceUnavailable
 	}
 	return 0

@@ -35,6 +35,7 @@ import (
 
 	"github.com/mcpool-dev/mcpool/internal/jsonrpc"
 	"github.com/mcpool-dev/mcpool/internal/mirror"
+	"github.com/mcpool-dev/mcpool/internal/repeats"
 	"github.com/mcpool-dev/mcpool/internal/seal"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
@@ -76,6 +77,9 @@ type backend struct {
 	silent  atomic.Pointer[time.Time] // when a client waited for it in vain; nil if it has answered since
 	headers paramHeaders
 	counts  counts
+
+	unheard  repeats.Failure        // what it can
+	unlisted [kinds]repeats.Failure // to list
 }
 
 func newBackend(s *Server) *backend {

@@ -75,10 +75,12 @@ func (q *request) helloOf(ctx context.Context, s *backend) json.RawMessage {
 	defer cancel()
 	answer, err := q.askFor(bounded, s, methodDiscover, nil)
 	if err == nil {
+		s.unheard.Over()
 		s.modern.Store(saysModern(answer.Bytes()))
 		return answer.Bytes()
 	}
 	if e := (*rpc.Error)(nil); errors.As(err, &e) && e.Code == rpc.CodeMethodNotFound {
+		s.unheard.Over()
 		said, _ = jsonrpc.Set(nil, toolsOnly, "capabilities")
 		return said
 	}
@@ -86,7 +88,7 @@ func (q *request) helloOf(ctx context.Context, s *backend) json.RawMessage {
 		now := time.Now()
 		s.silent.Store(&now)
 	}
-	q.logger().Warn("a client began without a server", logServer, s.Name, logError, err)
+	s.unheard.Happened(q.logger(), "a client began without a server", logServer, s.Name, logError, err)
 	return said
 }
 

@@ -31,17 +31,21 @@ const (
 
 // A listKind is one of the four lists that a server has.
 type listKind struct {
+	place  int // among all kinds
 	method string
 	member string // of the result, an array
 	key    string // of an element: what it is called
 }
 
 var (
-	tools     = listKind{"tools/list", "tools", "name"}
-	prompts   = listKind{"prompts/list", "prompts", "name"}
-	resources = listKind{"resources/list", "resources", "uri"}
-	templates = listKind{"resources/templates/list", "resourceTemplates", "uriTemplate"}
+	tools     = listKind{0, "tools/list", "tools", "name"}
+	prompts   = listKind{1, "prompts/list", "prompts", "name"}
+	resources = listKind{2, "resources/list", "resources", "uri"}
+	templates = listKind{3, "resources/templates/list", "resourceTemplates", "uriTemplate"}
 )
+
+// kinds is how many kinds of lists there are.
+const kinds = 4
 
 // listKinds has them by method.
 var listKinds = map[string]*listKind{
@@ -209,7 +213,7 @@ func (q *request) all(ctx context.Context, s *backend, kind *listKind) ([]item, 
 // known returns the whole list of one of several servers, or if it does not
 // answer in time the last one that it gave.
 func (q *request) known(ctx context.Context, s *backend, kind *listKind) ([]item, error) {
-	key := q.listKey(s, kind)
+	key, failure := q.listKey(s, kind), &s.unlisted[kind.place]
 	last, isKnown := q.gateway.lists.get(key)
 	wait := listWaitFirst
 	if isKnown {
@@ -224,6 +228,7 @@ func (q *request) known(ctx context.Context, s *backend, kind *listKind) ([]item
 		items, err = q.all(bounded, s, kind)
 	}
 	if err == nil {
+		failure.Over()
 		q.gateway.lists.put(key, items)
 		return items, nil
 	}
@@ -232,10 +237,10 @@ func (q *request) known(ctx context.Context, s *backend, kind *listKind) ([]item
 	}
 	q.gateway.lists.failed(s.Name, q.caller.Principal, err)
 	if isKnown {
-		q.logger().Warn("a server did not list: its last list is shown", logServer, s.Name, "method", kind.method, logError, err)
+		failure.Happened(q.logger(), "a server did not list: its last list is shown", logServer, s.Name, "method", kind.method, logError, err)
 		return last, nil
 	}
-	q.logger().Warn("a server is left out of a list", logServer, s.Name, "method", kind.method, logError, err)
+	failure.Happened(q.logger(), "a server is left out of a list", logServer, s.Name, "method", kind.method, logError, err)
 	return nil, err
 }
 

@@ -176,6 +176,24 @@ func (g *Gateway) newRequest(e *endpoint, era era, principal string, s *session,
 	return q
 }
 
+// reroute has the request begin anew with the servers that have taken the place of
+// those that it was begun with. It reports false where none have.
+func (q *request) reroute() bool {
+	select {
+	case <-q.routes.replaced:
+	default:
+		return false
+	}
+	if q.left {
+		return false
+	}
+	q.routes.leave()
+	q.routes, q.asked = q.gateway.enter(), nil
+	q.rights = q.routes.rights(q.caller.Principal)
+	q.endpoint = q.routes.at(q.endpoint.name).visibleTo(q.rights)
+	return true
+}
+
 // leave says that the request needs the servers of its endpoint no more. It may
 // be called again, by the same goroutine.
 func (q *request) leave() {
@@ -217,10 +235,18 @@ func (q *request) reply(ctx context.Context) (json.RawMessage, error) {
 		}
 	}
 	answer, err := q.dispatch(ctx)
+	for poolClosed(err) && q.reroute() {
+		answer, err = q.dispatch(ctx)
+	}
 	if err != nil {
-		cause := context.Cause(ctx)
-		if !isAnswer(err) && (cause == errCancelled || cause == errAborted) {
+		switch cause := context.Cause(ctx); {
+		case isAnswer(err):
+		case cause == errCancelled:
 			err = cause // rather than what the handler made of it
+		case poolClosed(err), cause == errAborted && mcpool.SafeToRetry(err):
+			err = errClosed
+		case cause == errAborted:
+			err = cause
 		}
 		return nil, err
 	}

@@ -136,7 +136,8 @@ func (g *Gateway) now() *routes {
 // rights replaces Options.Rights, at the same time; nil keeps what there was.
 //
 // left is closed when no request uses what was replaced: then the handlers that
-// are not among servers can be closed.
+// are not among servers can be closed. A [mcpool.Pool] can be closed before: the
+// calls that wait in it begin anew with the new servers, for none of them was made.
 func (g *Gateway) Change(servers []Server, rights func(principal string) Rights) (left <-chan struct{}, err error) {
 	g.changing.Lock()
 	defer g.changing.Unlock()

@@ -21,6 +21,7 @@ import (
 type assembly struct {
 	units     []*unit
 	telemetry *telemetry.Telemetry // of the pools; nil for none
+	paused    []string             // the names of servers that begin paused
 }
 
 // A unit is what a server is made into: its pool, and the database server behind
@@ -32,11 +33,12 @@ type unit struct {
 	hooks mcpool.Hooks
 }
 
-// assemble makes the pools. The key is that which clients' sessions are sealed
-// with; it seals what they hold of databases, too. It does no I/O, so nothing
-// has to be undone but what an error leaves half made.
-func assemble(servers []config.Server, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*assembly, error) {
-	next, err := (&assembly{telemetry: record}).become(servers, key, log)
+// assemble makes the pools; those of the servers that paused names are paused. The
+// key is that which clients' sessions are sealed with; it seals what they hold of
+// databases, too. It does no I/O, so nothing has to be undone but what an error
+// leaves half made.
+func assemble(servers []config.Server, paused []string, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*assembly, error) {
+	next, err := (&assembly{telemetry: record, paused: paused}).become(servers, key, log)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +73,7 @@ func (a *assembly) become(servers []config.Server, key []byte, log *slog.Logger)
 			s.settled = append(s.settled, next)
 		default:
 			var err error
-			if next, err = newUnit(conf, key, a.telemetry, log); err != nil {
+			if next, err = newUnit(conf, old, slices.Contains(a.paused, conf.Name), key, a.telemetry, log); err != nil {
 				return nil, errors.Join(err, closeUnits(context.Background(), s.made))
 			}
 			s.made = append(s.made, next)
@@ -107,7 +109,9 @@ func (a *assembly) named(name string) *unit {
 	return nil
 }
 
-func newUnit(conf config.Server, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*unit, error) {
+// newUnit makes a unit, paused or not. Of the one that it replaces, nil for none, it
+// keeps the databases that are as they were, and that it is paused.
+func newUnit(conf config.Server, old *unit, paused bool, key []byte, record *telemetry.Telemetry, log *slog.Logger) (*unit, error) {
 	u := &unit{conf: conf, hooks: conf.Pool.Hooks}
 	if record != nil {
 		u.hooks = record.Pool(conf.Server)
@@ -116,18 +120,32 @@ func newUnit(conf config.Server, key []byte, record *telemetry.Telemetry, log *s
 	if conf.Databases != nil {
 		options := *conf.Databases
 		options.Key = key
-		if u.db, err = newDatabases(options, log.With("server", conf.Name)); err != nil {
+		options = ready(options, log.With("server", conf.Name))
+		if old != nil && old.db != nil {
+			u.db, err = old.db.Next(options, conf.SameDatabases(&old.conf))
+		} else {
+			u.db, err = dbserver.New(options)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
-	if u.pool, err = mcpool.New(u.terms(log)); err != nil {
+	paused = paused || old != nil && old.paused()
+	server, settings := u.terms(log)
+	settings.LazyInitialization = settings.LazyInitialization || paused // the server may be away for that time
+	if u.pool, err = mcpool.New(server, settings); err != nil {
 		if u.db != nil {
 			err = errors.Join(err, u.db.Close())
 		}
 		return nil, err
 	}
+	if paused {
+		_ = u.pool.Pause(context.Background()) // there is no call to wait for
+	}
 	return u, nil
 }
+
+func (u *unit) paused() bool { return u.pool.Stats().Paused }
 
 // terms are what the pool is made with.
 func (u *unit) terms(log *slog.Logger) (mcpool.Server, *mcpool.Config) {
@@ -200,6 +218,12 @@ func closeUnits(ctx context.Context, units []*unit) error {
 // newDatabases makes a database server. A database itself is opened, and the
 // sample made, by the first call.
 func newDatabases(options dbserver.Options, log *slog.Logger) (*dbserver.Server, error) {
+	return dbserver.New(ready(options, log))
+}
+
+// ready returns the options of a database server with its log, and with what
+// makes the sample.
+func ready(options dbserver.Options, log *slog.Logger) dbserver.Options {
 	options.Log = log
 	options.Databases = slices.Clone(options.Databases)
 	for i := range options.Databases {
@@ -208,7 +232,7 @@ func newDatabases(options dbserver.Options, log *slog.Logger) (*dbserver.Server,
 			d.Prepare = func(ctx context.Context) (string, error) { return dbserver.Sample(ctx, cacheFolder()) }
 		}
 	}
-	return dbserver.New(options)
+	return options
 }
 
 // sample is the sample database alone.

@@ -583,6 +583,7 @@ func TestCredentialsAreNotInWhatServeShows(t *testing.T) {
 			note(c.begin(t, path, "Authorization", "Bearer "+secret))
 			note(c.begin(t, path, "Authorization", "Bearer "+secret, "Authorization", secret))
 			note(c.begin(t, path, "Authorization", secret))
+			note(c.begin(t, path, "Authorization", "Bearer "+secret+"!"))
 		}
 		for _, page := range []string{"/status", "/metrics", "/healthz"} {
 			note(sendAll(t, http.MethodGet, c.url+page, "", "Authorization", "Bearer "+secret))

@@ -167,6 +167,10 @@ func (i *importer) take(file *clientFile) {
 			i.tellOf(file, name, "stays: it is no server")
 			continue
 		}
+		if off := file.client.off; off != nil && off(file, name) {
+			i.tellOf(file, name, "stays: it is disabled")
+			continue
+		}
 		ours, err := file.client.ours(name, entry, i.to)
 		if err == nil {
 			i.secrets = append(i.secrets, secretsOf(ours)...)

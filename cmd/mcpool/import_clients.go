@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,7 +22,10 @@ type importClient struct {
 	toml    bool   // else JSON, with comments or without
 	// expand makes of a string one in which ${} means the same to us; nil where it
 	// does already.
-	expand func(string) string
+	expand func(string) (string, error)
+	// off reports whether the file says elsewhere that a server is not used; nil
+	// where that stands in its entry.
+	off func(file *clientFile, name string) bool
 	// convert changes the keys of an entry to ours; nil where they are.
 	convert func(entry map[string]any) (map[string]any, error)
 	// gateway is the entry that leads to the pool.
@@ -89,14 +96,16 @@ var importClients = []importClient{
 		gateway: func(to target) map[string]any { return map[string]any{"type": "http", "url": to.url} },
 	},
 	{
-		// geminicli.com, "MCP servers with the Gemini CLI".
+		// @google/gemini-cli 0.61.0: its settings schema, and what gemini mcp add writes.
 		name: "gemini-cli", title: "Gemini CLI", section: "mcpServers",
-		path:   func(at place) string { return at.join(at.home, ".gemini", "settings.json") },
-		expand: dollars, convert: fromGemini,
-		gateway: func(to target) map[string]any { return map[string]any{"httpUrl": to.url} },
+		path: func(at place) string {
+			return at.join(cmp.Or(at.getenv("GEMINI_CLI_HOME"), at.home), ".gemini", "settings.json")
+		},
+		expand: dollars, convert: fromGemini, off: offInGemini,
+		gateway: func(to target) map[string]any { return map[string]any{"type": "http", "url": to.url} },
 	},
 	{
-		// developers.openai.com, "Codex: Model Context Protocol".
+		// RawMcpServerConfig in codex-rs/config/src/mcp_types.rs; @openai/codex 0.169.0.
 		name: "codex", title: "Codex", section: "mcp_servers", toml: true,
 		path: func(at place) string {
 			if folder := at.getenv("CODEX_HOME"); folder != "" {
@@ -118,29 +127,55 @@ func clientNames() []string {
 }
 
 // literally is for clients that do not look into strings.
-func literally(text string) string { return strings.ReplaceAll(text, "${", "$${") }
+func literally(text string) (string, error) { return strings.ReplaceAll(text, "${", "$${"), nil }
 
 // bareDollar is a variable without braces.
 var bareDollar = regexp.MustCompile(`\$([A-Za-z_][A-Za-z0-9_]*)`)
 
 // dollars is for clients to which $NAME means ${NAME}.
-func dollars(text string) string { return bareDollar.ReplaceAllString(text, "$${$1}") }
+func dollars(text string) (string, error) {
+	if strings.Contains(text, "$$") {
+		return "", errors.New("has $$, which means another thing here")
+	}
+	return bareDollar.ReplaceAllString(text, "$${$1}"), nil
+}
 
 // expanded applies a func to all strings in a value.
-func expanded(value any, by func(string) string) any {
+func expanded(value any, by func(string) (string, error)) (any, error) {
+	var err error
 	switch v := value.(type) {
 	case string:
 		return by(v)
 	case []any:
 		for i := range v {
-			v[i] = expanded(v[i], by)
+			if v[i], err = expanded(v[i], by); err != nil {
+				return nil, err
+			}
 		}
 	case map[string]any:
 		for key := range v {
-			v[key] = expanded(v[key], by)
+			if v[key], err = expanded(v[key], by); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return value
+	return value, nil
+}
+
+// plain makes patterns of names.
+var plain = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
+
+// exactly makes the names of tools below some keys, which are meant to the
+// letter, patterns.
+func exactly(entry map[string]any, keys ...string) {
+	for _, key := range keys {
+		names, _ := entry[key].([]any)
+		for i := range names {
+			if name, is := names[i].(string); is {
+				names[i] = plain.Replace(name)
+			}
+		}
+	}
 }
 
 // renamed gives keys other names.
@@ -160,10 +195,65 @@ func renamed(entry map[string]any, names map[string]string) (map[string]any, err
 }
 
 func fromGemini(entry map[string]any) (map[string]any, error) {
+	if entry["httpUrl"] != nil {
+		delete(entry, "type") // it is about url
+	}
+	if timeout, is := entry["timeout"].(json.Number); is {
+		milliseconds, err := timeout.Float64()
+		if err != nil {
+			return nil, errors.New("timeout is no number of milliseconds")
+		}
+		entry["pool"] = map[string]any{"call_timeout": milliseconds / 1000}
+		delete(entry, "timeout")
+	}
+	exactly(entry, "includeTools", "excludeTools")
 	return renamed(entry, map[string]string{"httpUrl": "url", "includeTools": "allow", "excludeTools": "deny"})
 }
 
+// offInGemini reports whether a server is not among mcp.allowed, or is among
+// mcp.excluded, or was switched off (gemini mcp disable), which stands in a file
+// beside the settings.
+func offInGemini(file *clientFile, name string) bool {
+	same := func(other any) bool {
+		text, is := other.(string)
+		return is && strings.EqualFold(strings.TrimSpace(text), strings.TrimSpace(name))
+	}
+	settings, _ := file.all["mcp"].(map[string]any)
+	allowed, some := settings["allowed"].([]any)
+	excluded, _ := settings["excluded"].([]any)
+	if some && !slices.ContainsFunc(allowed, same) || slices.ContainsFunc(excluded, same) {
+		return true
+	}
+	var switched map[string]struct{ Enabled *bool }
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(file.path), "mcp-server-enablement.json"))
+	if err != nil || json.Unmarshal(text, &switched) != nil {
+		return false // as Gemini CLI has it
+	}
+	for other, is := range switched {
+		if same(other) && is.Enabled != nil && !*is.Enabled {
+			return true
+		}
+	}
+	return false
+}
+
+// asks reports whether Codex asks its user before each call of a server, or of
+// some.
+func asks(entry map[string]any) bool {
+	modes := []any{entry["default_tools_approval_mode"]}
+	tools, _ := entry["tools"].(map[string]any)
+	for _, tool := range tools {
+		t, _ := tool.(map[string]any)
+		modes = append(modes, t["approval_mode"])
+	}
+	return slices.ContainsFunc(modes, func(mode any) bool { return mode != nil && mode != "auto" && mode != "approve" })
+}
+
 func fromCodex(entry map[string]any) (map[string]any, error) {
+	if asks(entry) {
+		return nil, errors.New("its tools are called after its user was asked, who would not be for those of the pool")
+	}
+	exactly(entry, "enabled_tools", "disabled_tools")
 	if entry["enabled"] == false {
 		entry["disabled"] = true
 	}
@@ -186,6 +276,7 @@ func fromCodex(entry map[string]any) (map[string]any, error) {
 	for _, key := range []string{
 		"enabled", "bearer_token_env_var", "tool_timeout_sec", "env_http_headers",
 		"startup_timeout_sec", "startup_timeout_ms", "required", // what Codex does while it waits
+		"default_tools_approval_mode", "tools", "supports_parallel_tool_calls", "name", // what it does with its tools, and calls it
 		"env_vars", // our processes have the whole environment
 	} {
 		delete(entry, key)
@@ -204,7 +295,9 @@ func (c *importClient) ours(name string, entry map[string]any, to target) (map[s
 	}
 	entry = maps.Clone(entry)
 	if c.expand != nil {
-		expanded(entry, c.expand)
+		if _, err := expanded(entry, c.expand); err != nil {
+			return nil, err
+		}
 	}
 	if c.convert != nil {
 		var err error

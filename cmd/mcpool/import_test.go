@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/BurntSushi/toml"
 	"github.com/tailscale/hujson"
@@ -31,6 +32,7 @@ func machine(t *testing.T) (home string, files map[string]string) {
 	t.Setenv("APPDATA", filepath.Join(home, "AppData", "Roaming"))
 	t.Setenv("XDG_CONFIG_HOME", "")
 	t.Setenv("CODEX_HOME", "")
+	t.Setenv("GEMINI_CLI_HOME", "")
 	t.Setenv("CODEX_TOKEN", "of-codex")
 	at := place{runtime.GOOS, home, os.Getenv}
 	files = map[string]string{}
@@ -118,12 +120,16 @@ func TestImportWrites(t *testing.T) {
 			}
 		case "remote":
 			home, _ := os.LookupEnv("HOME")
-			if s.Header.Get("X-Token") != home || !slices.Equal(s.Allow, []string{"read_*"}) || !slices.Equal(s.Deny, []string{"read_all"}) {
-				t.Errorf("of Gemini CLI came %v, %q, %q", s.Header, s.Allow, s.Deny)
+			if s.Header.Get("X-Token") != home || !slices.Equal(s.Allow, []string{"read_all", `read_\*`}) || !slices.Equal(s.Deny, []string{"read_all"}) || s.CallTimeout != 5500*time.Millisecond {
+				t.Errorf("of Gemini CLI came %v, %q, %q, %v", s.Header, s.Allow, s.Deny, s.CallTimeout)
+			}
+		case "older", "Newer":
+			if s.SSE != (s.Name == "older") {
+				t.Errorf("of Gemini CLI came %s with SSE %v", s.Name, s.SSE)
 			}
 		case "remote-codex":
-			if s.Auth == nil || s.CallTimeout.Seconds() != 45 || !slices.Equal(s.Allow, []string{"look"}) {
-				t.Errorf("of Codex came %v, %v, %q", s.Auth, s.CallTimeout, s.Allow)
+			if s.Auth == nil || s.CallTimeout.Seconds() != 45 || !slices.Equal(s.Allow, []string{"look"}) || s.Header.Get("X-Home") != os.Getenv("HOME") {
+				t.Errorf("of Codex came %v, %v, %q, %v", s.Auth, s.CallTimeout, s.Allow, s.Header)
 			}
 		case "docs":
 			if !slices.Equal(s.Env, []string{"DOCS_KEY=docs-secret"}) {
@@ -131,7 +137,7 @@ func TestImportWrites(t *testing.T) {
 			}
 		}
 	}
-	if want := []string{"filesystem", "My-GitHub", "search", "filesystem-cursor", "played", "remote", "older", "docs", "remote-codex"}; !slices.Equal(names, want) {
+	if want := []string{"filesystem", "My-GitHub", "search", "filesystem-cursor", "played", "remote", "older", "Newer", "docs", "remote-codex"}; !slices.Equal(names, want) {
 		t.Errorf("servers %q, want %q", names, want)
 	}
 	if info, err := os.Stat(ours); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
@@ -189,6 +195,29 @@ func TestImportWritesWhatClientsWant(t *testing.T) {
 		}
 		if got := map[string]any{c.section: map[string]any{"mcpool": c.gateway(to)}}; err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: written is %v, its page says %v (%v)", c.name, got, want, err)
+		}
+	}
+}
+
+// TestImportLeavesWhatIsSwitchedOff holds that a server that Gemini CLI has been
+// told not to use is not taken, as far as the files say so.
+func TestImportLeavesWhatIsSwitchedOff(t *testing.T) {
+	_, files := machine(t)
+	switched := filepath.Join(filepath.Dir(files["gemini-cli"]), "mcp-server-enablement.json")
+	for text, off := range map[string]bool{
+		`{"remote": {"enabled": false}}`:  true,
+		`{" REMOTE": {"enabled": false}}`: true,
+		`{"remote": {"enabled": true}}`:   false,
+		`{"remote": {}}`:                  false,
+		`{"other": {"enabled": false}}`:   false,
+		`not JSON`:                        false,
+	} {
+		if err := os.WriteFile(switched, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		status, out, stderr := finish(t, "import", "--clients", "gemini-cli")
+		if status != 0 || strings.Contains(out, "remote stays: it is disabled") != off || strings.Contains(out, "remote is taken") == off {
+			t.Errorf("%s: status %d: %s%s", text, status, out, stderr)
 		}
 	}
 }

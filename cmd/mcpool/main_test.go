@@ -373,7 +373,8 @@ type poolStatus struct {
 	Server string
 	Stats  struct {
 		Opened, Opening, Connections int
-		Calls, Errors                int
+		Calls, Errors, Waiting       int
+		Paused                       bool
 		ReuseRatio                   float64 `json:"reuse_ratio"`
 	}
 	Connections []struct {

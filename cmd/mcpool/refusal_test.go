@@ -316,6 +316,8 @@ func TestCommandLinesThatMakeNoSenseAreRefused(t *testing.T) {
 		{[]string{"db"}, 2, []string{"--dsn is missing: name a SQLite file, the URL of a database, or sample"}},
 		{[]string{"db", "--dsn", "a.db", "--dsn", "b=b.db"}, 2, []string{"with several databases each is written NAME=DSN"}},
 		{[]string{"db", "--dsn", "a.db", "--config", "b"}, 2, []string{"--config and --dsn: want one of them"}},
+		{[]string{"db", "--config", "b", "--audit", "a"}, 2, []string{"--audit: with --config the file says so"}},
+		{[]string{"db", "--config", "b", "--mode", "read_only", "--password-file", "p", "--allow-unsafe-role"}, 2, []string{"--mode, --password-file, --allow-unsafe-role: with --config"}},
 		{[]string{"db", "setup-sql"}, 2, []string{"which engine? postgres, mysql or sqlserver", "hint: mcpool db setup-sql --help tells more"}},
 		{[]string{"db", "setup-sql", "oracle", "--database", "a"}, 2, []string{`engine "oracle": want postgres, mysql or sqlserver`}},
 		{[]string{"db", "setup-sql", "sqlite", "--database", "a"}, 2, []string{"a SQLite file has no roles"}},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -39,8 +40,10 @@ type opened struct {
 	token   atomic.Pointer[admin.Token]        // nil for none
 	shown   atomic.Pointer[[]config.Setting]   // those in force
 
-	reloading sync.Mutex    // held by take
+	reloading sync.Mutex    // held while the configuration is read and taken; guards what follows
 	asked     *auth.Options // what who was made of
+	tried     []byte        // what the file had that was taken, or refused, last
+	closed    bool          // nothing is taken any more
 
 	leaving sync.WaitGroup // units that were replaced, and what waits for their end
 	life    context.Context
@@ -53,11 +56,25 @@ func (o *opened) pools() []*mcpool.Pool { return o.now.Load().pools() }
 // databases are the servers of databases there are now.
 func (o *opened) databases() []*dbserver.Server { return o.now.Load().databases() }
 
+// paused are the names of the servers that are paused now.
+func (o *opened) paused() []string {
+	var names []string
+	for _, p := range o.pools() {
+		if p.Stats().Paused {
+			names = append(names, p.Name())
+		}
+	}
+	return names
+}
+
 // close ends all pools, and what is told of them. Those that were replaced, and whose calls still run, have
 // no more time than the others.
 func (o *opened) close(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { o.end(context.Cause(ctx)) })
 	defer stop()
+	o.reloading.Lock()
+	o.closed = true
+	o.reloading.Unlock()
 	err := closeUnits(ctx, o.now.Load().units)
 	o.leaving.Wait()
 	closeTelemetry(ctx, o.now.Load().telemetry)
@@ -68,18 +85,37 @@ func (o *opened) close(ctx context.Context) error {
 // reload has the configuration read again. An error says why it was not taken;
 // then nothing has changed.
 func (o *opened) reload(context.Context) error {
-	return o.change(func() ([]byte, error) { return readConfiguration(o.service.file) })
+	o.reloading.Lock()
+	defer o.reloading.Unlock()
+	return o.changeLocked()
 }
 
-// change takes the configuration that is read, tells systemd meanwhile, and logs
-// why it was not taken.
-func (o *opened) change(read func() ([]byte, error)) error {
+// settled has the configuration read again that the file has had for a while,
+// unless that was tried already. It reports false if the file has it no more.
+func (o *opened) settled(text []byte) bool {
+	o.reloading.Lock()
+	defer o.reloading.Unlock()
+	if bytes.Equal(text, o.tried) {
+		return true
+	}
+	now, err := readConfiguration(o.service.file)
+	if err != nil || !bytes.Equal(now, text) {
+		return false
+	}
+	_ = o.changeLocked() // it is logged
+	return true
+}
+
+// changeLocked reads the configuration and takes it, tells systemd meanwhile, and
+// logs why it was not taken.
+func (o *opened) changeLocked() error {
 	log := o.service.log.Logger
 	tellSystemd(log, reloading()...)
 	defer tellSystemd(log, "READY=1")
-	text, err := read()
+	text, err := readConfiguration(o.service.file)
 	if err == nil {
-		err = o.take(text)
+		o.tried = text
+		err = o.takeLocked(text)
 	}
 	if err != nil {
 		log.Error("the configuration was not reloaded, and nothing has changed", "error", err)
@@ -87,11 +123,12 @@ func (o *opened) change(read func() ([]byte, error)) error {
 	return err
 }
 
-// take makes a configuration that of the service. Only what differs cycles, and
-// no call is disturbed.
-func (o *opened) take(text []byte) error {
-	o.reloading.Lock()
-	defer o.reloading.Unlock()
+// takeLocked makes a configuration that of the service. Only what differs cycles,
+// and no call is disturbed.
+func (o *opened) takeLocked(text []byte) error {
+	if o.closed {
+		return errors.New("the gateway is shutting down")
+	}
 	s := o.service
 	conf, err := config.Parse(text, s.file, s.settings)
 	if err != nil {
@@ -115,16 +152,12 @@ func (o *opened) take(text []byte) error {
 	o.now.Store(next.assembly)
 	o.admit(entry)
 	err = next.settle(s.log.Logger)
-	if len(next.gone) > 0 {
-		o.leaving.Go(func() {
-			select {
-			case <-left:
-			case <-o.life.Done():
-			}
-			if err := closeUnits(o.life, next.gone); err != nil {
-				s.log.Warn("a server that was replaced did not end in time", "error", err)
-			}
-		})
+	for _, u := range next.gone {
+		if u.paused() { // nothing ends that: who waits in it has to go on to the next
+			o.retire(u, nil)
+		} else {
+			o.retire(u, left)
+		}
 	}
 	waits := append(entry.restart, s.restart(conf)...)
 	for _, what := range waits {
@@ -137,6 +170,32 @@ func (o *opened) take(text []byte) error {
 	added, removed, changed := next.differences(before)
 	s.log.Info("configuration reloaded", "added", added, "removed", removed, "changed", changed)
 	return err
+}
+
+// turnAway refuses the calls that wait for servers that are paused, and those that
+// come: nobody can resume those any more. None of them was made.
+func (o *opened) turnAway() {
+	for _, u := range o.now.Load().units {
+		if u.paused() {
+			o.retire(u, nil)
+		}
+	}
+}
+
+// retire closes a unit that is served no more: after left, nil for at once. A call
+// that waits in it then is not made.
+func (o *opened) retire(u *unit, left <-chan struct{}) {
+	o.leaving.Go(func() {
+		if left != nil {
+			select {
+			case <-left:
+			case <-o.life.Done():
+			}
+		}
+		if err := closeUnits(o.life, []*unit{u}); err != nil {
+			o.service.log.Warn("a server that was replaced did not end in time", "error", err)
+		}
+	})
 }
 
 // An entry is who may come in, and how, by one configuration.
@@ -238,8 +297,9 @@ func readConfiguration(file string) ([]byte, error) {
 
 // watch has each other content of the file taken that has lasted for settleTime,
 // until ctx ends. taken is what it had before. A file that is not there, or
-// cannot be read, has no content: who replaces it may delete it first.
-func watch(ctx context.Context, read func() ([]byte, error), taken []byte, take func([]byte)) {
+// cannot be read, has no content: who replaces it may delete it first. take
+// reports whether it has seen to the content; else it is taken if it lasts.
+func watch(ctx context.Context, read func() ([]byte, error), taken []byte, take func([]byte) bool) {
 	tick := time.NewTicker(lookTime)
 	defer tick.Stop()
 	seen, since := sha256.Sum256(taken), time.Now()
@@ -257,9 +317,8 @@ func watch(ctx context.Context, read func() ([]byte, error), taken []byte, take 
 		}
 		if now := sha256.Sum256(text); now != seen {
 			seen, since = now, time.Now()
-		} else if now != last && time.Since(since) >= settleTime {
+		} else if now != last && time.Since(since) >= settleTime && take(text) {
 			last = now
-			take(text)
 		}
 	}
 }

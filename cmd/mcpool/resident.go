@@ -27,6 +27,7 @@ type resident struct {
 // inherited is what a process was started with.
 type inherited struct {
 	listener net.Listener // nil for none
+	paused   []string     // the servers that were paused
 	ready    func()       // tells who has started this process that it serves
 }
 
@@ -46,6 +47,7 @@ func (s *service) reside(ctx context.Context, addr *net.TCPAddr, text []byte) er
 	if err != nil {
 		return err
 	}
+	s.paused = given.paused
 	if r.opened, err = s.open(text); err != nil {
 		return err
 	}
@@ -63,9 +65,7 @@ func (s *service) reside(ctx context.Context, addr *net.TCPAddr, text []byte) er
 	work.Go(func() { r.keepWatchdog(alive) })
 	if s.file != "" {
 		work.Go(func() {
-			watch(ctx, func() ([]byte, error) { return readConfiguration(s.file) }, text, func(text []byte) {
-				_ = r.opened.change(func() ([]byte, error) { return text, nil }) // it is logged
-			})
+			watch(ctx, func() ([]byte, error) { return readConfiguration(s.file) }, text, r.opened.settled)
 		})
 	}
 	work.Go(func() { r.heed(ctx, signals, stop) })
@@ -87,6 +87,7 @@ func (r *resident) leave(ctx context.Context, server *serving.Server) {
 	// The rest of the time is for calls that take longer.
 	within, cancel := context.WithTimeout(ctx, *r.listen.drainTimeout/2)
 	defer cancel()
+	r.opened.turnAway()
 	r.opened.gateway.Leave()
 	server.Leave(within)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -19,8 +20,10 @@ const (
 	// inheritVariable in the environment says that this process was started by
 	// another to take its place: it has the socket and the pipe.
 	inheritVariable = "MCPOOL_INHERIT"
-	inheritSocket   = 3
-	inheritPipe     = 4 // takes a byte when this process serves
+	// pausedVariable then names the servers that are paused, divided by commas.
+	pausedVariable = "MCPOOL_PAUSED"
+	inheritSocket  = 3
+	inheritPipe    = 4 // takes a byte when this process serves
 	// restartTime is how long the other process may take to serve.
 	restartTime = 60 * time.Second
 )
@@ -92,7 +95,7 @@ func (r *resident) restart(ctx context.Context) (pid int, err error) {
 	defer served.Close()
 	cmd := exec.Command(path, os.Args[1:]...) // #nosec G204,G702 -- this program, as it was started
 	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), inheritVariable+"=1")
+	cmd.Env = append(os.Environ(), inheritVariable+"=1", pausedVariable+"="+strings.Join(r.opened.paused(), ","))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{socket, serves}
 	err = cmd.Start()
@@ -118,16 +121,18 @@ func (r *resident) restart(ctx context.Context) (pid int, err error) {
 func inherit() (inherited, error) {
 	if os.Getenv(inheritVariable) == "" {
 		l, err := systemd.Listener()
-		return inherited{l, func() {}}, err
+		return inherited{listener: l, ready: func() {}}, err
 	}
+	paused := strings.Split(os.Getenv(pausedVariable), ",")
 	os.Unsetenv(inheritVariable)
+	os.Unsetenv(pausedVariable)
 	syscall.CloseOnExec(inheritPipe)
 	pipe := os.NewFile(inheritPipe, "pipe")
 	l, err := systemd.ListenerOf(inheritSocket)
 	if err != nil {
 		return inherited{}, err
 	}
-	return inherited{l, func() {
+	return inherited{l, paused, func() {
 		_, _ = pipe.Write([]byte{1}) // who started this has ended, if it fails
 		_ = pipe.Close()
 	}}, nil

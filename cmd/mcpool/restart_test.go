@@ -370,6 +370,54 @@ func TestARestartEndsStreamsAndFinishesCalls(t *testing.T) {
 	}
 }
 
+// TestARestartWhilePaused has the next process begin with the server paused. Who
+// waits is told at once that nothing was done, or goes on there.
+func TestARestartWhilePaused(t *testing.T) {
+	server := &mcptest.Server{}
+	file := configure(t, "mcp.json", `{"mcpServers": {"one": {"url": %q}, "two": {"url": %q}}}`, upstream(t, server), upstream(t, &mcptest.Server{}))
+	addr := freeAddr(t)
+	p := startChild(t, "serve", "--listen", addr, "--drain-timeout", "600", "--config", file).greeted(t)
+	stays := join(t, addr, "--config", file)
+	callers := []caller{callerOf(t, web(t), p.url+"/mcp/one", false), callerOf(t, web(t), p.url+"/mcp/one", true)}
+	p.operate(t, "pause", "one")
+	answers := make(chan error, len(callers))
+	for i, call := range callers {
+		go func() {
+			_, err := call(t.Context(), "write", fmt.Sprint("over HTTP ", i))
+			answers <- err
+		}()
+	}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := stays.at("one")(t.Context(), "write", "over stdio")
+		answered <- err
+	}()
+	p.awaitWaiting(t, len(callers)+1, "one")
+
+	p.restarted(t, p.process.Pid, 1)
+	for range callers {
+		if err := <-answers; err == nil || !strings.Contains(err.Error(), "503") || !strings.Contains(err.Error(), "the call was not made") {
+			t.Errorf("who waited is told: %v", err)
+		}
+	}
+	p.times(t, "msg=stopped", 1)
+	p.awaitWaiting(t, 1, "one")
+	if p.pool(t, "two").Stats.Paused || !p.pool(t, "one").Stats.Paused {
+		t.Error("the next process has not the same servers paused")
+	}
+	p.operate(t, "resume", "one")
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	if ran := server.Executions(); len(ran) != 1 || ran["over stdio"] != 1 {
+		t.Errorf("there ran %v", ran)
+	}
+	stays.stop()
+	stays.end(t)
+	p.stop()
+	p.end(t)
+}
+
 // A program that cannot start leaves the one there is where it is.
 func TestARestartThatFailsChangesNothing(t *testing.T) {
 	server := &mcptest.Server{}

@@ -105,7 +105,8 @@ type service struct {
 	token      *admin.Token // that it begins with; nil for none
 	listen     *listenFlags
 	drainDelay *time.Duration
-	silent     bool // it sends no telemetry
+	paused     []string // the servers that the process whose place this one takes had paused
+	silent     bool     // it sends no telemetry
 	log        *logger
 	returns    bool // it is started again when it has ended
 	std        stdio
@@ -122,12 +123,12 @@ func (s *service) open(text []byte) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := assemble(s.conf.Servers, s.key, record, s.log.Logger)
+	a, err := assemble(s.conf.Servers, s.paused, s.key, record, s.log.Logger)
 	if err != nil {
 		closeTelemetry(context.Background(), record)
 		return nil, err
 	}
-	o := &opened{service: s, asked: s.conf.Auth}
+	o := &opened{service: s, asked: s.conf.Auth, tried: text}
 	o.who.Store(who)
 	o.token.Store(s.token)
 	o.conf.Store(s.conf)
@@ -204,6 +205,7 @@ func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, l
 	return serveUntil(ctx, listener, handler, s.listen, s.log.Logger, func(ctx context.Context, server *serving.Server) error {
 		draining.Store(true)
 		leave(ctx, server)
+		o.turnAway()
 		// The listener stays: a client that answers what a server asks during a
 		// call, or comes back to a stream, may do it on a new connection.
 		return o.gateway.Close(ctx)

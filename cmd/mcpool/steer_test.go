@@ -163,10 +163,38 @@ func (p *program) steer(t testing.TB, pid int, signal syscall.Signal) {
 	}
 }
 
+// reconfigure has a program read a file again that has another text, and waits
+// for that. The file may be read without a signal as well, before or after.
+func (p *program) reconfigure(t testing.TB, file, text string) {
+	t.Helper()
+	const done = `msg="configuration reloaded"`
+	replace(t, file, text)
+	before := strings.Count(p.err.String(), done)
+	p.steer(t, p.process.Pid, syscall.SIGHUP)
+	p.times(t, done, before+1)
+}
+
 // times waits until something was logged so many times.
 func (p *program) times(t testing.TB, what string, n int) {
 	t.Helper()
 	p.await(t, &p.err, fmt.Sprintf(`(?s)(%s.*){%d}`, what, n))
+}
+
+// awaitWaiting waits until so many callers wait in the pools of servers.
+func (p *program) awaitWaiting(t testing.TB, n int, servers ...string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		waiting := 0
+		for _, server := range servers {
+			waiting += p.pool(t, server).Stats.Waiting
+		}
+		if waiting == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d callers wait, want %d", waiting, n)
+		}
+	}
 }
 
 // awaitEnds waits until so many children have ended.
@@ -205,9 +233,7 @@ func TestReloadUnderLoadFailsNoCall(t *testing.T) {
 		strings.Replace(calm(at, there, child), `{"mcpServers": {`, `{"limits": {"max_connections": 500}, "mcpServers": {`, 1),      // others all
 		strings.Replace(calm(at, there, child), `"mcpServers": {`, `"mcpServers": {"fresh": {"url": "`+elsewhere+`"}, `, 1),         // all again, and one more
 	} {
-		replace(t, file, next)
-		p.steer(t, p.process.Pid, syscall.SIGHUP)
-		p.times(t, `msg="configuration reloaded"`, round+1)
+		p.reconfigure(t, file, next)
 		l.goOn()
 		if round == 2 {
 			if s := p.pool(t, "principal").Stats; s.Opened != opened {
@@ -218,8 +244,20 @@ func TestReloadUnderLoadFailsNoCall(t *testing.T) {
 	if moved.Sessions() == 0 {
 		t.Error("no call was made where the server is now")
 	}
+	// All others while they are paused: who waits goes to those, and is served when
+	// these are resumed.
+	p.operate(t, "pause", "--all")
+	p.awaitWaiting(t, steered, "shared", "principal", "stdio")
+	p.reconfigure(t, file, calm(elsewhere, there, strings.Replace(child, `"env": {`, `"env": {"ROUND": "6", `, 1)))
+	p.awaitWaiting(t, steered, "shared", "principal", "stdio")
+	calls := l.calls.Load()
+	p.operate(t, "resume", "--all")
+	if now := l.calls.Load(); now > calls+steered {
+		t.Errorf("%d calls ended while all was paused", now-calls)
+	}
+	l.goOn()
 	l.end()
-	t.Logf("%d calls in 5 reloads", l.calls.Load())
+	t.Logf("%d calls in 6 reloads", l.calls.Load())
 	p.stop()
 	p.end(t)
 	w.awaitEnds(t, w.started())
@@ -266,9 +304,7 @@ func TestReloadUnderLoadOfPrincipals(t *testing.T) {
 		config(elsewhere, "", strings.Replace(child, `"env": {`, `"env": {"ROUND": "2", `, 1)), // other children
 		config(at, "", child), // all as at first
 	} {
-		replace(t, file, next)
-		p.steer(t, p.process.Pid, syscall.SIGHUP)
-		p.times(t, `msg="configuration reloaded"`, round+1)
+		p.reconfigure(t, file, next)
 		l.goOn()
 		if n := first.Deletes(); round == 0 && n != 0 {
 			t.Errorf("other settings ended %d sessions", n)

@@ -7,9 +7,10 @@ import (
 	"testing"
 )
 
-// maxSize is how large the program may be, stripped. It was 32.3 MiB for Linux on
-// amd64 when this was written; most of it is the four engines of databases.
-const maxSize = 64 << 20
+// maxSize is how large the program may be, stripped. It was 38.4 MiB for Linux on
+// amd64 when this was written; most of it is the four engines of databases. With
+// text/template, by which the linker keeps all methods, it was 43.4 MiB.
+const maxSize = 42 << 20
 
 func TestTheProgramIsStatic(t *testing.T) {
 	if runtime.GOOS != "linux" {

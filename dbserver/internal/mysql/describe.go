@@ -18,7 +18,7 @@ func (d *Database) Describe(ctx context.Context, who engine.Caller, n engine.Nam
 		if err != nil {
 			return err
 		}
-		for _, read := range []func(*conn, *engine.Description) error{d.readColumns, readKeys, readIndexes, readChecks} {
+		for _, read := range []func(*conn, *engine.Description) error{d.readColumns, d.readKeys, readIndexes, readChecks} {
 			if err := read(c, t); err != nil {
 				return err
 			}
@@ -131,24 +131,29 @@ func enumValues(typ string) []string {
 }
 
 // readKeys reads the foreign keys of a table, and those that refer to it.
-func readKeys(c *conn, t *engine.Description) error {
+func (d *Database) readKeys(c *conn, t *engine.Description) error {
 	read := func(to *[]engine.Key, where, other string) error {
-		last := ""
+		last, shown := "", false
 		all, err := c.queryWithin(keysTime, `table_schema, table_name, constraint_name, column_name, referenced_table_schema, referenced_table_name,
 				referenced_column_name
 			FROM information_schema.key_column_usage
 			WHERE `+where+` AND referenced_table_name IS NOT NULL ORDER BY table_schema, table_name, constraint_name, ordinal_position`,
 			[]any{t.Schema, t.Name}, func(row []driver.Value) error {
-				schema, table := text(row[0]), text(row[1])
-				if key := schema + "." + table + "." + text(row[2]); key != last {
+				n := engine.Name{Schema: text(row[0]), Table: text(row[1])}
+				if key := n.String() + "." + text(row[2]); key != last {
 					last = key
 					if other == "referenced" {
-						schema, table = text(row[4]), text(row[5])
+						n = engine.Name{Schema: text(row[4]), Table: text(row[5])}
 					}
-					if schema != t.Schema {
-						table = schema + "." + table
+					if shown = d.options.Policy.Readable(n); shown {
+						if n.Schema == t.Schema {
+							n.Schema = ""
+						}
+						*to = append(*to, engine.Key{Table: n.String(), Columns: []string{}, Referenced: []string{}})
 					}
-					*to = append(*to, engine.Key{Table: table, Columns: []string{}, Referenced: []string{}})
+				}
+				if !shown {
+					return nil
 				}
 				k := &(*to)[len(*to)-1]
 				k.Columns, k.Referenced = append(k.Columns, text(row[3])), append(k.Referenced, text(row[6]))
@@ -212,7 +217,7 @@ const (
 // readSamples reads some values of each column that is not masked and not
 // binary.
 func (d *Database) readSamples(ctx context.Context, c *conn, t *engine.Description, samples int) error {
-	if t.Type == "view" && d.options.Policy.Restricts() {
+	if t.Type == "view" && d.options.Policy.Restricts() || systemSchemas[strings.ToLower(t.Schema)] {
 		return nil // what it reads may not be for everybody
 	}
 	for i := range t.Columns {

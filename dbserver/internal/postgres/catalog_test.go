@@ -130,6 +130,10 @@ func TestDescribeOfAnUnknownTable(t *testing.T) {
 	if told, _ := err.(*engine.Error); told == nil || told.Code != engine.UnknownObject || slices.Contains(told.DidYouMean, "public.users") {
 		t.Errorf("of a table that is denied got %+v", err)
 	}
+	orders, err := hidden.Describe(t.Context(), someone, engine.Name{Table: "orders"}, 0)
+	if err != nil || len(orders.ForeignKeys) != 0 {
+		t.Errorf("a key tells of a table that is denied: %+v, %v", orders, err)
+	}
 }
 
 func TestExplain(t *testing.T) {
@@ -181,7 +185,7 @@ func TestInfo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Engine != "postgres" || info.Status != "ready" || info.Place != "127.0.0.1:"+p.Port+"/"+p.database || info.Size == 0 || info.Version == "" {
+	if info.Engine != "postgres" || info.Status != "ready" || info.Place != "127.0.0.1:"+p.Port+"/"+p.database || info.Size == 0 || info.Version == "" || info.MaxConnections < 10 {
 		t.Errorf("got %+v", info)
 	}
 	if !info.Proof.Verified || len(info.Proof.Role) != 8 || len(info.Proof.Warnings) != 1 || !strings.Contains(info.Proof.Warnings[0], "owner_touch") {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
 )
 
 // Describe describes a table or view. A name without a schema is one that
@@ -134,8 +135,8 @@ func (d *Database) describe(t *tx, oid string) (*engine.Description, error) {
 			LEFT JOIN pg_catalog.pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
 			WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`,
 			func(v [][]byte) error { return d.column(about, v) }},
-		{keysQuery("conrelid", "confrelid", "conkey", "confkey"), func(v [][]byte) error { return addKey(&about.ForeignKeys, about, v) }},
-		{keysQuery("confrelid", "conrelid", "confkey", "conkey"), func(v [][]byte) error { return addKey(&about.ReferencedBy, about, v) }},
+		{keysQuery("conrelid", "confrelid", "conkey", "confkey"), func(v [][]byte) error { return d.addKey(&about.ForeignKeys, about, v) }},
+		{keysQuery("confrelid", "conrelid", "confkey", "conkey"), func(v [][]byte) error { return d.addKey(&about.ReferencedBy, about, v) }},
 		{`SELECT c.relname, i.indisunique, i.indpred IS NOT NULL, (SELECT json_agg(a.attname ORDER BY k.n)
 				FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
 				LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum > 0 WHERE k.n <= i.indnkeyatts)
@@ -215,11 +216,15 @@ func keysQuery(ours, theirs, ourKey, theirKey string) string {
 		columns("conrelid", "conkey"), columns("confrelid", "confkey"), theirs, ours)
 }
 
-func addKey(to *[]engine.Key, about *engine.Description, v [][]byte) error {
-	k := engine.Key{Table: string(v[1])}
-	if schema := string(v[0]); schema != about.Schema {
-		k.Table = schema + "." + k.Table
+func (d *Database) addKey(to *[]engine.Key, about *engine.Description, v [][]byte) error {
+	other := engine.Name{Schema: string(v[0]), Table: string(v[1])}
+	if !d.options.Policy.Readable(other) {
+		return nil
 	}
+	if other.Schema == about.Schema {
+		other.Schema = ""
+	}
+	k := engine.Key{Table: other.String()}
 	err := errors.Join(json.Unmarshal(v[2], &k.Columns), json.Unmarshal(v[3], &k.Referenced))
 	*to = append(*to, k)
 	return err
@@ -233,24 +238,38 @@ const (
 	sampleTime   = 2 * time.Second
 )
 
-// sample adds values of each column that no policy hides. A table that is too
-// slow, or of which the role may not read all, goes without.
+// sample adds values of each column that no policy hides, neither itself nor
+// what it comes from. A table that is too slow, or of which not all may be read,
+// goes without.
 func (d *Database) sample(ctx context.Context, who engine.Caller, about *engine.Description, most int) error {
-	var texts []string
 	var columns []*engine.Column
+	var names []string
 	for i := range about.Columns {
 		if c := &about.Columns[i]; c.Policy == "" {
-			columns = append(columns, c)
-			texts = append(texts, fmt.Sprintf("pg_catalog.left(%s::pg_catalog.text, %d)", quoteName(c.Name), sampleLength))
+			columns, names = append(columns, c), append(names, quoteName(c.Name))
 		}
 	}
 	if len(columns) == 0 {
 		return nil
 	}
-	q := query{sql: fmt.Sprintf("SELECT %s FROM %s.%s LIMIT %d", strings.Join(texts, ", "), quoteName(about.Schema), quoteName(about.Name), sampledRows)}
+	from := fmt.Sprintf(" FROM %s.%s LIMIT %d", quoteName(about.Schema), quoteName(about.Name), sampledRows)
+	all := &reading{sql: "SELECT " + strings.Join(names, ", ") + from, calls: &calls{}}
+	all.planOf = all.sql
 	err := d.run(ctx, d.reads, who, sampleTime, func(_ context.Context, t *tx) error {
-		return t.rows(q, func(v [][]byte) error {
-			for i, c := range columns {
+		hidden, err := all.permit(d, t)
+		if err != nil {
+			return err
+		}
+		var shown []*engine.Column
+		var texts []string
+		for i, c := range columns {
+			if i >= len(hidden) || hidden[i] == result.Unmasked {
+				shown = append(shown, c)
+				texts = append(texts, fmt.Sprintf("pg_catalog.left(%s::pg_catalog.text, %d)", names[i], sampleLength))
+			}
+		}
+		return t.rows(query{sql: "SELECT " + strings.Join(texts, ", ") + from}, func(v [][]byte) error {
+			for i, c := range shown {
 				if s := string(v[i]); v[i] != nil && len(c.Samples) < most && !slices.Contains(c.Samples, s) {
 					c.Samples = append(c.Samples, s)
 				}

@@ -1,13 +1,16 @@
 package sqlite
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"modernc.org/sqlite"
 
@@ -40,36 +43,6 @@ func corpus(t testing.TB, name, dir string) []dbtest.Case {
 	return list
 }
 
-// snapshot is the content of every file of a directory.
-func snapshot(t testing.TB, dir string) map[string][]byte {
-	t.Helper()
-	files := map[string][]byte{}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[e.Name()] = data
-	}
-	return files
-}
-
-func sameFiles(a, b map[string][]byte) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for name, data := range a {
-		if other, ok := b[name]; !ok || !bytes.Equal(data, other) {
-			return false
-		}
-	}
-	return true
-}
-
 // rows reads and returns the rows as JSON.
 func rows(t testing.TB, d *Database, sql string, params ...any) (string, error) {
 	t.Helper()
@@ -91,26 +64,23 @@ func code(err error) string {
 // write to it: what keeps it as it is are this package and SQLite.
 func TestAttacksChangeNothing(t *testing.T) {
 	file, dir := attacked(t)
-	before := snapshot(t, dir)
 	// One connection: what an attack changes in it, the next reader sees.
 	d := newEngine(t, engine.Options{DSN: file})
-	const session = `SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM docs), (SELECT count(*) FROM boxes), (SELECT count(*) FROM sqlite_temp_schema),
-		(SELECT group_concat(name) FROM pragma_table_list WHERE schema <> 'main')`
-	clean, err := rows(t, d, session)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range corpus(t, "sqlite-attack.txt", dir) {
-		_, err := rows(t, d, c.SQL)
-		if code(err) != c.Want {
-			t.Errorf("line %d: %s: got %v, want %s", c.Line, c.SQL, err, c.Want)
+	dbtest.Attack(t, corpora+"sqlite-attack.txt", dir, attacker(t, d), func() string {
+		got, err := rows(t, d, `SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM docs), (SELECT count(*) FROM boxes), (SELECT count(*) FROM sqlite_temp_schema),
+			(SELECT group_concat(name) FROM pragma_table_list WHERE schema <> 'main')`)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if !sameFiles(before, snapshot(t, dir)) {
-			t.Fatalf("line %d: %s changed the files", c.Line, c.SQL)
-		}
-		if got, err := rows(t, d, session); got != clean || err != nil {
-			t.Fatalf("after line %d, %s, the next reader gets %s, %v", c.Line, c.SQL, got, err)
-		}
+		return got
+	})
+}
+
+// attacker runs statements for [dbtest.Attack].
+func attacker(t *testing.T, d *Database) func(sql string) (code, said string) {
+	return func(sql string) (string, string) {
+		_, err := rows(t, d, sql)
+		return code(err), fmt.Sprint(err)
 	}
 }
 
@@ -118,7 +88,7 @@ func TestAttacksChangeNothing(t *testing.T) {
 // lines behind it keep the files as they are.
 func TestEachLineHoldsAlone(t *testing.T) {
 	file, dir := attacked(t)
-	before := snapshot(t, dir)
+	before := dbtest.Files(t, dir)
 	d := newEngine(t, engine.Options{DSN: file})
 	for _, c := range corpus(t, "sqlite-attack.txt", dir) {
 		if strings.Contains(strings.ToLower(c.SQL), "query_only") || strings.Contains(c.SQL, "_directory") || strings.Contains(c.SQL, "heap_limit") {
@@ -144,7 +114,7 @@ func TestEachLineHoldsAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !sameFiles(before, snapshot(t, dir)) {
+		if !maps.Equal(before, dbtest.Files(t, dir)) {
 			t.Fatalf("line %d: %s changed the files", c.Line, c.SQL)
 		}
 	}
@@ -152,16 +122,14 @@ func TestEachLineHoldsAlone(t *testing.T) {
 
 func TestReadingIsAllowed(t *testing.T) {
 	file, dir := attacked(t)
-	before := snapshot(t, dir)
 	d := newEngine(t, engine.Options{DSN: file})
-	for _, c := range corpus(t, "sqlite-allow.txt", dir) {
-		if got, err := rows(t, d, c.SQL); err != nil || c.Want != "" && got != c.Want {
-			t.Errorf("line %d: %s: got %s, %v, want %s", c.Line, c.SQL, got, err, c.Want)
+	dbtest.Allow(t, corpora+"sqlite-allow.txt", dir, func(sql string) (got, refused string) {
+		got, err := rows(t, d, sql)
+		if err != nil {
+			refused = err.Error()
 		}
-	}
-	if !sameFiles(before, snapshot(t, dir)) {
-		t.Error("reading changed the files")
-	}
+		return got, refused
+	})
 }
 
 // FuzzReadOnly holds that whatever passes leaves the files as they are.
@@ -172,15 +140,88 @@ func FuzzReadOnly(f *testing.F) {
 			f.Add(c.SQL)
 		}
 	}
-	before := snapshot(f, dir)
+	before := dbtest.Files(f, dir)
 	d := newEngine(f, engine.Options{DSN: file, StatementTimeout: 200_000_000})
 	f.Fuzz(func(t *testing.T, sql string) {
 		_, err := rows(t, d, strings.ReplaceAll(sql, "{dir}", dir))
-		if !sameFiles(before, snapshot(t, dir)) {
+		if !maps.Equal(before, dbtest.Files(t, dir)) {
 			t.Fatalf("%q changed the files: %v", sql, err)
 		}
 		if got, err := rows(t, d, "SELECT count(*), (SELECT count(*) FROM sqlite_temp_schema) FROM users"); got != "[[2,0]]" {
 			t.Fatalf("after %q the next reader gets %s, %v", sql, got, err)
+		}
+	})
+}
+
+// TestWritesThatAttackChangeAndTellNothing runs the attacks by writing, which
+// their corpus says more of.
+func TestWritesThatAttackChangeAndTellNothing(t *testing.T) {
+	schema, err := os.ReadFile(corpora + "sqlite-write-attacked.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := newDatabase(t, string(schema))
+	dir := filepath.Dir(file)
+	open := newEngine(t, engine.Options{DSN: file, Write: true})
+	hidden := newEngine(t, engine.Options{DSN: file, Write: true, Policy: engine.Policy{DenyTables: []string{"secret"}, Masks: []engine.Mask{
+		{Columns: []string{"users.email", "contacts.email", "mails.email"}, With: engine.WithNull}, {Columns: []string{"ssn"}, With: engine.WithRefuse}}}})
+	settings := map[string]struct {
+		d *Database
+		w engine.Write
+	}{
+		"rows":   {open, engine.Write{RequireWhere: true, MaxRows: 10}},
+		"ddl":    {open, engine.Write{RequireWhere: true, MaxRows: 10, DDL: true}},
+		"hidden": {hidden, engine.Write{DDL: true}},
+	}
+	secret := regexp.MustCompile("hidden[-0-9 ]")
+	before := dbtest.Files(t, dir)
+	for _, c := range corpus(t, "sqlite-write-attack.txt", dir) {
+		name, want, _ := strings.Cut(c.Want, " ")
+		s, ok := settings[name]
+		if !ok {
+			t.Fatalf("line %d: run with %q", c.Line, name)
+		}
+		for _, s.w.Commit = range []bool{false, true} {
+			if want == "preview" && s.w.Commit {
+				break
+			}
+			written, got, err := write(t, s.d, c.SQL, s.w)
+			if code(err) != strings.TrimPrefix(want, "preview") {
+				t.Errorf("line %d: %s (commit %t): got %+v, %v, want %s", c.Line, c.SQL, s.w.Commit, written, err, want)
+			}
+			if told := fmt.Sprint(got, err); name == "hidden" && secret.MatchString(strings.ReplaceAll(told, c.SQL, "")) {
+				t.Errorf("line %d: %s: told %s", c.Line, c.SQL, told)
+			}
+			if !maps.Equal(before, dbtest.Files(t, dir)) {
+				t.Fatalf("line %d: %s (commit %t) changed the files", c.Line, c.SQL, s.w.Commit)
+			}
+		}
+	}
+}
+
+// FuzzPreview holds that whatever a preview runs leaves the files as they are,
+// also where everything is allowed.
+func FuzzPreview(f *testing.F) {
+	schema, err := os.ReadFile(corpora + "sqlite-write-attacked.sql")
+	if err != nil {
+		f.Fatal(err)
+	}
+	file := newDatabase(f, string(schema))
+	dir := filepath.Dir(file)
+	for _, name := range []string{"sqlite-write-attack.txt", "sqlite-attack.txt"} {
+		for _, c := range corpus(f, name, "{dir}") {
+			f.Add(c.SQL)
+		}
+	}
+	before := dbtest.Files(f, dir)
+	d := newEngine(f, engine.Options{DSN: file, Write: true, StatementTimeout: time.Second})
+	f.Fuzz(func(t *testing.T, sql string) {
+		_, _, err := write(t, d, strings.ReplaceAll(sql, "{dir}", dir), engine.Write{DDL: true})
+		if !maps.Equal(before, dbtest.Files(t, dir)) {
+			t.Fatalf("%q changed the files: %v", sql, err)
+		}
+		if written, _, err := write(t, d, "DELETE FROM audited WHERE id = 1", engine.Write{}); err != nil || written.Affected != 1 {
+			t.Fatalf("after %q the next writer gets %+v, %v", sql, written, err)
 		}
 	})
 }

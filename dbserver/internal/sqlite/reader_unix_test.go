@@ -74,20 +74,10 @@ func attackAsReader(t *testing.T, home string) {
 	if err := os.WriteFile(filepath.Join(dir, "x"), nil, 0o600); err == nil {
 		t.Fatal("the directory can be written to")
 	}
-	before := snapshot(t, dir)
 	d := newEngine(t, engine.Options{DSN: filepath.Join(dir, "test.db")})
-	cases := dbtest.Corpus(t, filepath.Join(home, "sqlite-attack.txt"))
-	if len(cases) < 300 {
-		t.Fatalf("there are %d attacks", len(cases))
-	}
-	for _, c := range cases {
-		sql := strings.ReplaceAll(c.SQL, "{dir}", dir)
-		if _, err := rows(t, d, sql); code(err) != c.Want {
-			t.Errorf("line %d: %s: got %v, want %s", c.Line, sql, err, c.Want)
-		}
-		if !sameFiles(before, snapshot(t, dir)) {
-			t.Fatalf("line %d: %s changed the files", c.Line, sql)
-		}
+	n := dbtest.Attack(t, filepath.Join(home, "sqlite-attack.txt"), dir, attacker(t, d), func() string { return "" })
+	if n < 300 {
+		t.Fatalf("there are %d attacks", n)
 	}
 }
 

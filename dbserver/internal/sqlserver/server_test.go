@@ -36,8 +36,9 @@ var testSchema = []string{
 
 // A server is a SQL Server that the tests may fill.
 type server struct {
-	admin *sql.DB
-	url   *url.URL
+	admin    *sql.DB
+	url      *url.URL
+	safeRole *Database
 }
 
 // newServer makes the test database on the server that MCPOOL_TEST_SQLSERVER
@@ -165,166 +166,201 @@ func (s *server) busy(t *testing.T) string {
 // TestOnSQLServer runs on a real server.
 func TestOnSQLServer(t *testing.T) {
 	s := newServer(t)
-	role := url.UserPassword(testRole, testPassword)
-	safeRole := s.start(t, role, func(*engine.Options) {})
-	unsafeRole := s.start(t, s.url.User, func(o *engine.Options) { o.AllowUnsafeRole = true })
-	read := func(d *Database, sql string, params ...any) (string, error) {
-		out := newWriter()
-		err := d.Read(t.Context(), who, engine.Statement{SQL: sql, Params: params}, out)
-		return string(out.Page().Rows), err
+	s.safeRole = s.start(t, testUser, func(*engine.Options) {})
+	for _, test := range []struct {
+		name string
+		run  func(*server, *testing.T)
+	}{
+		{"the role is clean", (*server).cleanRole},
+		{"attacks change nothing", (*server).attacks},
+		{"reads pass", (*server).reads},
+		{"values and params", (*server).values},
+		{"masks", (*server).masks},
+		{"another session's commit is seen", (*server).freshness},
+		{"settings of one caller are not those of the next", (*server).settings},
+		{"ctx ends a statement in the server", (*server).cancel},
+		{"enough rows end a statement", (*server).enoughRows},
+		{"a killed session", (*server).killedSession},
+		{"many callers", (*server).manyCallers},
+		{"a preview and a commit", (*server).writing},
+		{"the catalog", (*server).catalog},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(s, t) })
 	}
-	t.Run("the role is clean", func(t *testing.T) {
-		info, err := safeRole.Info(t.Context(), who)
-		if err != nil || info.Status != "ready" || !info.Proof.Verified {
-			t.Fatalf("got %+v, %v", info, err)
+}
+
+var testUser = url.UserPassword(testRole, testPassword)
+
+func readOn(t *testing.T, d *Database, sql string, params ...any) (string, error) {
+	t.Helper()
+	out := newWriter()
+	err := d.Read(t.Context(), who, engine.Statement{SQL: sql, Params: params}, out)
+	return string(out.Page().Rows), err
+}
+
+func (s *server) cleanRole(t *testing.T) {
+	info, err := s.safeRole.Info(t.Context(), who)
+	if err != nil || info.Status != "ready" || !info.Proof.Verified {
+		t.Fatalf("got %+v, %v", info, err)
+	}
+	for _, c := range info.Proof.Role {
+		if !c.OK {
+			t.Errorf("%s: %s", c.Name, c.Detail)
 		}
-		for _, c := range info.Proof.Role {
-			if !c.OK {
-				t.Errorf("%s: %s", c.Name, c.Detail)
+	}
+	d := s.start(t, s.url.User, func(*engine.Options) {})
+	if _, err := readOn(t, d, "SELECT 1"); code(err) != engine.RoleUnsafe {
+		t.Errorf("got %v", err)
+	}
+}
+
+func (s *server) attacks(t *testing.T) {
+	for _, d := range []*Database{s.safeRole, s.start(t, s.url.User, func(o *engine.Options) { o.AllowUnsafeRole = true })} {
+		for _, e := range corpus(t, "sqlserver-attack.txt") {
+			before := s.state(t)
+			_, err := readOn(t, d, e.sql)
+			// A server without the linked server of the corpus does not know it.
+			if got := code(err); got != e.code && !(got == engine.UnknownObject && strings.Contains(e.sql, "far.")) {
+				t.Errorf("%q: got %v, want %s", e.sql, err, e.code)
+			}
+			if after := s.state(t); after != before {
+				t.Fatalf("%q changed %s into %s", e.sql, before, after)
+			}
+			if busy := s.busy(t); busy != "" {
+				t.Errorf("%q left %s", e.sql, busy)
 			}
 		}
-		d := s.start(t, s.url.User, func(*engine.Options) {})
-		if _, err := read(d, "SELECT 1"); code(err) != engine.RoleUnsafe {
-			t.Errorf("got %v", err)
+	}
+}
+
+func (s *server) reads(t *testing.T) {
+	for _, e := range corpus(t, "sqlserver-allow.txt") {
+		if _, err := readOn(t, s.safeRole, e.sql); err != nil {
+			t.Errorf("%q: %v", e.sql, err)
 		}
+	}
+}
+
+func (s *server) values(t *testing.T) {
+	got, err := readOn(t, s.safeRole, "SELECT @p1, @p2, @p3, @p4, CAST(1.5 AS money), CAST('6F9619FF-8B86-D011-B42D-00C04FC964FF' AS uniqueidentifier)",
+		json.Number("9007199254740993"), json.Number("12.50"), "ä", nil)
+	if want := `["9007199254740993","12.50","ä",null,"1.5000","6F9619FF-8B86-D011-B42D-00C04FC964FF"]`; err != nil || got != want {
+		t.Errorf("got %s, %v", got, err)
+	}
+}
+
+func (s *server) masks(t *testing.T) {
+	d := s.start(t, testUser, func(o *engine.Options) {
+		o.Policy.Masks = []engine.Mask{{Columns: []string{"users.email"}, With: engine.WithNull}}
 	})
-	t.Run("attacks change nothing", func(t *testing.T) {
-		for _, d := range []*Database{safeRole, unsafeRole} {
-			for _, e := range corpus(t, "sqlserver-attack.txt") {
-				before := s.state(t)
-				_, err := read(d, e.sql)
-				// A server without the linked server of the corpus does not know it.
-				if got := code(err); got != e.code && !(got == engine.UnknownObject && strings.Contains(e.sql, "far.")) {
-					t.Errorf("%q: got %v, want %s", e.sql, err, e.code)
-				}
-				if after := s.state(t); after != before {
-					t.Fatalf("%q changed %s into %s", e.sql, before, after)
-				}
-				if busy := s.busy(t); busy != "" {
-					t.Errorf("%q left %s", e.sql, busy)
-				}
+	for _, sql := range []string{"SELECT * FROM users", "SELECT id FROM users WHERE email LIKE 'a%'", "SELECT id FROM users ORDER BY email", "SELECT MAX(email) FROM users"} {
+		if _, err := readOn(t, d, sql); code(err) != engine.ColumnMasked {
+			t.Errorf("%s: got %v", sql, err)
+		}
+	}
+	if _, err := readOn(t, d, "SELECT name FROM users"); err != nil {
+		t.Error(err)
+	}
+}
+
+func (s *server) freshness(t *testing.T) {
+	if _, err := readOn(t, s.safeRole, "SELECT COUNT(*) FROM users"); err != nil {
+		t.Fatal(err)
+	}
+	s.exec(t, "UPDATE dbo.users SET name = N'Eve' WHERE id = 2")
+	if got, err := readOn(t, s.safeRole, "SELECT name FROM users WHERE id = 2"); err != nil || got != `["Eve"]` {
+		t.Errorf("got %s, %v", got, err)
+	}
+}
+
+func (s *server) settings(t *testing.T) {
+	d := s.start(t, testUser, func(o *engine.Options) { o.Pool.MaxOpen, o.Identity.Setting = 1, "app.user" })
+	for _, name := range []string{"ada", "bob"} {
+		out := newWriter()
+		if err := d.Read(t.Context(), engine.Caller{Principal: name}, engine.Statement{SQL: "SELECT SESSION_CONTEXT(N'app.user'), @@LOCK_TIMEOUT"}, out); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(out.Page().Rows); got != `["`+name+`",2000]` {
+			t.Errorf("got %s", got)
+		}
+	}
+}
+
+func (s *server) cancel(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("gone")
+	time.AfterFunc(time.Second, func() { cancel(gone) })
+	err := s.safeRole.Read(ctx, who, engine.Statement{SQL: "SELECT COUNT_BIG(*) FROM sys.all_columns a, sys.all_columns b, sys.all_columns c, sys.all_columns d"}, newWriter())
+	if err != gone {
+		t.Errorf("got %v", err)
+	}
+	late := time.Now().Add(time.Second)
+	for busy := s.busy(t); busy != ""; busy = s.busy(t) {
+		if time.Now().After(late) {
+			t.Fatalf("after a second: %s", busy)
+		}
+	}
+}
+
+func (s *server) enoughRows(t *testing.T) {
+	start := time.Now()
+	if _, err := readOn(t, s.safeRole, "SELECT a.name FROM sys.all_columns a, sys.all_columns b, sys.all_columns c"); err != nil || time.Since(start) > 5*time.Second {
+		t.Errorf("got %v after %v", err, time.Since(start))
+	}
+}
+
+func (s *server) killedSession(t *testing.T) {
+	if _, err := readOn(t, s.safeRole, "SELECT 1"); err != nil {
+		t.Fatal(err)
+	}
+	var kill string
+	if err := s.admin.QueryRowContext(t.Context(), "SELECT STRING_AGG(CONCAT('KILL ', session_id), ' ') FROM sys.dm_exec_sessions WHERE program_name = 'mcpool'").Scan(&kill); err != nil {
+		t.Fatal(err)
+	}
+	s.exec(t, kill)
+	if _, err := readOn(t, s.safeRole, "SELECT 1"); err != nil {
+		t.Error(err)
+	}
+}
+
+func (s *server) manyCallers(t *testing.T) {
+	d := s.start(t, testUser, func(o *engine.Options) { o.Pool.MaxOpen, o.Pool.AcquireTimeout = 8, 30*time.Second })
+	var callers sync.WaitGroup
+	for range 200 {
+		callers.Go(func() {
+			if _, err := readOn(t, d, "SELECT id FROM users"); err != nil {
+				t.Error(err)
 			}
-		}
-	})
-	t.Run("reads pass", func(t *testing.T) {
-		for _, e := range corpus(t, "sqlserver-allow.txt") {
-			if _, err := read(safeRole, e.sql); err != nil {
-				t.Errorf("%q: %v", e.sql, err)
-			}
-		}
-	})
-	t.Run("values and params", func(t *testing.T) {
-		got, err := read(safeRole, "SELECT @p1, @p2, @p3, @p4, CAST(1.5 AS money), CAST('6F9619FF-8B86-D011-B42D-00C04FC964FF' AS uniqueidentifier)",
-			json.Number("9007199254740993"), json.Number("12.50"), "ä", nil)
-		if want := `["9007199254740993","12.50","ä",null,"1.5000","6F9619FF-8B86-D011-B42D-00C04FC964FF"]`; err != nil || got != want {
-			t.Errorf("got %s, %v", got, err)
-		}
-	})
-	t.Run("masks", func(t *testing.T) {
-		d := s.start(t, role, func(o *engine.Options) {
-			o.Policy.Masks = []engine.Mask{{Columns: []string{"users.email"}, With: engine.WithNull}}
 		})
-		for _, sql := range []string{"SELECT * FROM users", "SELECT id FROM users WHERE email LIKE 'a%'", "SELECT id FROM users ORDER BY email", "SELECT MAX(email) FROM users"} {
-			if _, err := read(d, sql); code(err) != engine.ColumnMasked {
-				t.Errorf("%s: got %v", sql, err)
-			}
-		}
-		if _, err := read(d, "SELECT name FROM users"); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("another session's commit is seen", func(t *testing.T) {
-		if _, err := read(safeRole, "SELECT COUNT(*) FROM users"); err != nil {
-			t.Fatal(err)
-		}
-		s.exec(t, "UPDATE dbo.users SET name = N'Eve' WHERE id = 2")
-		if got, err := read(safeRole, "SELECT name FROM users WHERE id = 2"); err != nil || got != `["Eve"]` {
-			t.Errorf("got %s, %v", got, err)
-		}
-	})
-	t.Run("settings of one caller are not those of the next", func(t *testing.T) {
-		d := s.start(t, role, func(o *engine.Options) { o.Pool.MaxOpen, o.Identity.Setting = 1, "app.user" })
-		for _, name := range []string{"ada", "bob"} {
-			out := newWriter()
-			if err := d.Read(t.Context(), engine.Caller{Principal: name}, engine.Statement{SQL: "SELECT SESSION_CONTEXT(N'app.user'), @@LOCK_TIMEOUT"}, out); err != nil {
-				t.Fatal(err)
-			}
-			if got := string(out.Page().Rows); got != `["`+name+`",2000]` {
-				t.Errorf("got %s", got)
-			}
-		}
-	})
-	t.Run("ctx ends a statement in the server", func(t *testing.T) {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		gone := errors.New("gone")
-		time.AfterFunc(time.Second, func() { cancel(gone) })
-		err := safeRole.Read(ctx, who, engine.Statement{SQL: "SELECT COUNT_BIG(*) FROM sys.all_columns a, sys.all_columns b, sys.all_columns c, sys.all_columns d"}, newWriter())
-		if err != gone {
-			t.Errorf("got %v", err)
-		}
-		late := time.Now().Add(time.Second)
-		for busy := s.busy(t); busy != ""; busy = s.busy(t) {
-			if time.Now().After(late) {
-				t.Fatalf("after a second: %s", busy)
-			}
-		}
-	})
-	t.Run("enough rows end a statement", func(t *testing.T) {
-		start := time.Now()
-		if _, err := read(safeRole, "SELECT a.name FROM sys.all_columns a, sys.all_columns b, sys.all_columns c"); err != nil || time.Since(start) > 5*time.Second {
-			t.Errorf("got %v after %v", err, time.Since(start))
-		}
-	})
-	t.Run("a killed session", func(t *testing.T) {
-		if _, err := read(safeRole, "SELECT 1"); err != nil {
-			t.Fatal(err)
-		}
-		var kill string
-		if err := s.admin.QueryRowContext(t.Context(), "SELECT STRING_AGG(CONCAT('KILL ', session_id), ' ') FROM sys.dm_exec_sessions WHERE program_name = 'mcpool'").Scan(&kill); err != nil {
-			t.Fatal(err)
-		}
-		s.exec(t, kill)
-		if _, err := read(safeRole, "SELECT 1"); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("many callers", func(t *testing.T) {
-		d := s.start(t, role, func(o *engine.Options) { o.Pool.MaxOpen, o.Pool.AcquireTimeout = 8, 30*time.Second })
-		var callers sync.WaitGroup
-		for range 200 {
-			callers.Go(func() {
-				if _, err := read(d, "SELECT id FROM users"); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		callers.Wait()
-		if busy := s.busy(t); busy != "" {
-			t.Error(busy)
-		}
-	})
-	t.Run("a preview and a commit", func(t *testing.T) {
-		d := s.start(t, role, func(o *engine.Options) { o.Write, o.WriteDSN = true, s.dsn(s.url.User) })
-		before := s.state(t)
-		stmt := engine.Statement{SQL: "UPDATE users SET name = @p1 WHERE id = 1", Params: []any{"Grace"}}
-		if got, err := d.Write(t.Context(), who, stmt, engine.Write{}, newWriter()); err != nil || got.Affected != 1 || s.state(t) != before {
-			t.Errorf("got %+v, %v", got, err)
-		}
-		if got, err := d.Write(t.Context(), who, stmt, engine.Write{Commit: true}, newWriter()); err != nil || got.Affected != 1 || s.state(t) == before {
-			t.Errorf("got %+v, %v", got, err)
-		}
-	})
-	t.Run("the catalog", func(t *testing.T) {
-		list, err := safeRole.Tables(t.Context(), who, engine.Filter{Limit: 10, Detail: engine.Full})
-		if err != nil || len(list.Tables) != 3 {
-			t.Errorf("got %+v, %v", list, err)
-		}
-		told, err := safeRole.Describe(t.Context(), who, engine.Name{Table: "orders"}, 3)
-		if err != nil || len(told.Columns) != 5 || len(told.ForeignKeys) != 1 || told.ForeignKeys[0].Table != "users" {
-			t.Errorf("got %+v, %v", told, err)
-		}
-		if plan, err := safeRole.Explain(t.Context(), who, engine.Statement{SQL: "SELECT * FROM users"}); err != nil || !strings.Contains(plan.Text, "dbo.users") {
-			t.Errorf("got %+v, %v", plan, err)
-		}
-	})
+	}
+	callers.Wait()
+	if busy := s.busy(t); busy != "" {
+		t.Error(busy)
+	}
+}
+
+func (s *server) writing(t *testing.T) {
+	d := s.start(t, testUser, func(o *engine.Options) { o.Write, o.WriteDSN = true, s.dsn(s.url.User) })
+	before := s.state(t)
+	stmt := engine.Statement{SQL: "UPDATE users SET name = @p1 WHERE id = 1", Params: []any{"Grace"}}
+	if got, err := d.Write(t.Context(), who, stmt, engine.Write{}, newWriter()); err != nil || got.Affected != 1 || s.state(t) != before {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if got, err := d.Write(t.Context(), who, stmt, engine.Write{Commit: true}, newWriter()); err != nil || got.Affected != 1 || s.state(t) == before {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func (s *server) catalog(t *testing.T) {
+	list, err := s.safeRole.Tables(t.Context(), who, engine.Filter{Limit: 10, Detail: engine.Full})
+	if err != nil || len(list.Tables) != 3 {
+		t.Errorf("got %+v, %v", list, err)
+	}
+	told, err := s.safeRole.Describe(t.Context(), who, engine.Name{Table: "orders"}, 3)
+	if err != nil || len(told.Columns) != 5 || len(told.ForeignKeys) != 1 || told.ForeignKeys[0].Table != "users" {
+		t.Errorf("got %+v, %v", told, err)
+	}
+	if plan, err := s.safeRole.Explain(t.Context(), who, engine.Statement{SQL: "SELECT * FROM users"}); err != nil || !strings.Contains(plan.Text, "dbo.users") {
+		t.Errorf("got %+v, %v", plan, err)
+	}
 }
