@@ -294,3 +294,36 @@ func TestAnAdminTokenIsWanted(t *testing.T) {
 		t.Errorf("with the variable: status %d, %s", status, err)
 	}
 }
+
+// TestWhatIsShownIsInForce shows what settings come to where nothing is said, and a
+// server that cannot be connected to as one, wherever it is shown.
+func TestWhatIsShownIsInForce(t *testing.T) {
+	t.Setenv("OTEL_TRACES_SAMPLER", "")
+	addr := freeAddr(t)
+	p := serve(t, "--config", configure(t, "mcp.json", `{"mcpServers": {
+		"web": {"url": %q, "pool": {"connection_timeout": 1}}, "stdio": {"command": "none"},
+		"said": {"url": %[1]q, "pool": {"sharing": "shared", "calls_per_connection": 3, "max_connections": 100}}}}`, "http://"+addr+"/mcp"))
+	config := p.operate(t, "show", "config")
+	for _, want := range []string{
+		"web max_connections_total 64 default", "web calls_per_connection 8 default", "web sharing principal default",
+		"stdio calls_per_connection 1 default", "stdio sharing session default",
+		"said max_connections_total 100 default", "said calls_per_connection 3", "said sharing shared", `- telemetry_sample_ratio 1 default`,
+	} {
+		if !regexp.MustCompile(`(?m)^` + strings.ReplaceAll(want, " ", " +") + `\b`).MatchString(config) {
+			t.Errorf("%q is not shown:\n%s", want, config)
+		}
+	}
+	if _, err := connect(t, web(t), p.url+"/mcp/web").call(t.Context(), "echo", "x"); err == nil {
+		t.Fatal("a server that is not there answers")
+	}
+	for _, what := range []string{"pools", "servers"} { // it is away where all this takes 10 s
+		if got := p.operate(t, "show", what); !regexp.MustCompile(`(?m)^web +(failing|away) `).MatchString(got) {
+			t.Errorf("show %s: got\n%s", what, got)
+		}
+	}
+	for _, pool := range p.list(t, "pools") {
+		if got := topPoolState(topPool{Breaker: fmt.Sprint(pool["breaker"]), Health: fmt.Sprint(pool["health"])}); pool["server"] == "web" && got == "ok" {
+			t.Errorf("top shows it as %q", got)
+		}
+	}
+}
