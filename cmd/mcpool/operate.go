@@ -38,7 +38,16 @@ type operator struct {
 	base  *url.URL
 	token string // "" for none
 	http  http.Client
+	wait  time.Duration // that the gateway is asked to wait when it does something
 }
+
+const (
+	// answerTime is how long a gateway may take to begin its answer, besides what it
+	// is asked to wait.
+	answerTime = 5 * time.Second
+	// verbWait is how long the gateway waits where it is not told.
+	verbWait = 30 * time.Second
+)
 
 // gatewayURL is where commands look for the gateway if they are not told: where
 // MCP_POOL_LISTEN has it listen, and if that is everywhere, on loopback.
@@ -94,7 +103,7 @@ func (f *flags) operator() func() (*operator, error) {
 }
 
 func newOperator(base *url.URL) *operator {
-	o := &operator{base: base}
+	o := &operator{base: base, wait: verbWait}
 	o.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return o
 }
@@ -135,7 +144,20 @@ func (o *operator) send(ctx context.Context, method string, path ...string) (*ht
 	if o.token != "" {
 		request.Header.Set("Authorization", "Bearer "+o.token)
 	}
-	return o.http.Do(request) // #nosec G704 -- likewise
+	return o.answering(method).Do(request) // #nosec G704 -- likewise
+}
+
+// answering is the client that a request is made with: one that hangs is waited for
+// no longer than it may take.
+func (o *operator) answering(method string) *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.ResponseHeaderTimeout = answerTime
+	if method == http.MethodPost {
+		transport.ResponseHeaderTimeout += o.wait
+	}
+	client := o.http
+	client.Transport = transport
+	return &client
 }
 
 // ask sends a request and reads its answer.
@@ -174,6 +196,9 @@ func (o *operator) unreached(ctx context.Context, err error) error {
 	err = fmt.Errorf("no answer of the gateway at %s: %w", o.base.Redacted(), err)
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return hinted{err, "is it running? " + self() + " serve starts it, and --url says where it is"}
+	}
+	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
+		return hinted{err, "it may hang, or be overloaded: its log says more"}
 	}
 	if doubt := (*tls.CertificateVerificationError)(nil); errors.As(err, &doubt) {
 		return hinted{err, "--url wants a name that its certificate is for, and SSL_CERT_FILE names a file of authorities to trust in place of the system's"}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"regexp"
 	"strconv"
 	"strings"
@@ -325,5 +326,65 @@ func TestWhatIsShownIsInForce(t *testing.T) {
 		if got := topPoolState(topPool{Breaker: fmt.Sprint(pool["breaker"]), Health: fmt.Sprint(pool["health"])}); pool["server"] == "web" && got == "ok" {
 			t.Errorf("top shows it as %q", got)
 		}
+	}
+}
+
+// TestAPauseThatEndsEarlySaysHowItStands has one resumed by another operator, and one
+// interrupted.
+func TestAPauseThatEndsEarlySaysHowItStands(t *testing.T) {
+	gate, server := newGate(t), &mcptest.Server{}
+	server.Fault = gate.fault
+	p := serve(t, "--config", behind(t, upstream(t, server)))
+	c := connect(t, web(t), p.url+"/mcp")
+	answered := make(chan error, 1)
+	go func() {
+		_, err := c.call(t.Context(), "echo", "x")
+		answered <- err
+	}()
+	gate.await(t)
+
+	resumed := start(t, "pause", "one", "--url", p.url)
+	resumed.want = 1
+	resumed.await(t, &resumed.err, `mcpool: pausing: 1 call in flight\n`)
+	p.operate(t, "resume", "one")
+	resumed.end(t)
+	if got := resumed.err.String(); !strings.Contains(got, "pausing pool one: resumed meanwhile\n") || !strings.Contains(got, "hint: somebody has resumed it: ") {
+		t.Errorf("it says %s", got)
+	}
+
+	interrupted := start(t, "pause", "--all", "--url", p.url)
+	interrupted.want = 1
+	interrupted.await(t, &interrupted.err, `mcpool: pausing: 1 call in flight\n`)
+	interrupted.stop()
+	interrupted.end(t)
+	if got := interrupted.err.String(); !strings.Contains(got, "hint: what is paused stays so: ") || !strings.Contains(got, " resume --all ends that\n") {
+		t.Errorf("it says %s", got)
+	}
+	if !p.pool(t, "one").Stats.Paused {
+		t.Error("it is not paused")
+	}
+	p.operate(t, "resume", "--all")
+	gate.open()
+	if err := <-answered; err != nil {
+		t.Errorf("the call: %v", err)
+	}
+}
+
+// TestAGatewayThatHangsIsNotWaitedFor has one that accepts and never answers.
+func TestAGatewayThatHangsIsNotWaitedFor(t *testing.T) {
+	listener, err := net.Listen("tcp", somewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, command := range [][]string{{"show", "pools"}, {"pause", "one", "--timeout", "1ms"}} {
+		all.Go(func() {
+			status, _, err := finish(t, append(command, "--url", "http://"+listener.Addr().String())...)
+			if status != 1 || !strings.Contains(err, "mcpool: error: no answer of the gateway at ") || !strings.Contains(err, "hint: it may hang") {
+				t.Errorf("%v: status %d: %s", command, status, err)
+			}
+		})
 	}
 }
