@@ -25,6 +25,11 @@ type About struct {
 	// Sharing is who shares a connection, with the default of this server where
 	// Config does not say.
 	Sharing Sharing
+	// MaxConnectionsTotal and CallsPerConnection are those of Config, with their
+	// defaults for this server where it does not say.
+	MaxConnectionsTotal, CallsPerConnection int
+	// Failing says that the last opening of a connection has failed.
+	Failing bool
 	// Trouble is the last failure to open a connection, to check one, or to have
 	// a call answered, and TroubleAt when it was; nil for none.
 	Trouble   error
@@ -35,7 +40,8 @@ type About struct {
 func (p *Pool) About() About {
 	t := p.terms.Load()
 	peer := t.known.now.Load().Peer
-	a := About{Era: peer.Era.String(), ProtocolVersion: peer.Protocol, Sharing: t.sharing()}
+	a := About{Era: peer.Era.String(), ProtocolVersion: peer.Protocol, Sharing: t.sharing(),
+		MaxConnectionsTotal: t.config.total(), CallsPerConnection: t.callsPerConnection(), Failing: p.unopened.Lasts()}
 	switch s := &t.server; {
 	case s.Handler != nil:
 		a.Transport, a.Era = "in process", "in process"

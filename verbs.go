@@ -10,15 +10,18 @@ import (
 
 // The verbs of PgBouncer's console, on one pool.
 
+// ErrResumed: a Pause was ended by Resume before no call was in flight.
+var ErrResumed = errors.New("resumed meanwhile")
+
 // Pause lends nothing more and waits until no call is in flight, or ctx ends;
 // the pool stays paused either way. Callers wait meanwhile, at most
 // ConnectionTimeout, and none of them is lost when [Pool.Resume] comes in time.
-// Where Resume comes first that is an error, too. Connections stay open. Leases count as calls in flight until they are
-// released.
+// Where Resume comes first the error is [ErrResumed]. Connections stay open. Leases
+// count as calls in flight until they are released.
 func (p *Pool) Pause(ctx context.Context) error {
 	switch err := p.slots.Pause(ctx); {
 	case errors.Is(err, slots.ErrResumed):
-		return fmt.Errorf("pausing pool %s: %w", p.name, err)
+		return fmt.Errorf("pausing pool %s: %w", p.name, ErrResumed)
 	case err != nil:
 		return fmt.Errorf("pausing pool %s: calls are still in flight: %w", p.name, err)
 	}

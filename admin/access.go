@@ -56,31 +56,32 @@ func (t *Token) matches(token string) bool {
 // no form or link of a web page sends it.
 const headerAdmin = "X-Mcpool-Admin"
 
-// admit says why a request may not use the API; nil if it may. What the caller
-// needs to do better is in the header of w then.
-func (a *Admin) admit(w http.ResponseWriter, r *http.Request) *apiError {
+// admit says who makes a request, if Authorize does, and why it may not use the
+// API; nil if it may. What the caller needs to do better is in the header of w then.
+func (a *Admin) admit(w http.ResponseWriter, r *http.Request) (principal string, _ *apiError) {
 	if foreign(r) {
-		return &apiError{http.StatusForbidden, "a web page of another origin may not use this", "open the page of this gateway itself"}
+		return principal, &apiError{http.StatusForbidden, "a web page of another origin may not use this", "open the page of this gateway itself"}
 	}
 	bearer, shown := bearerOf(r)
 	switch {
 	case shown && a.Token().matches(bearer):
-		return nil
+		return "", nil
 	case a.Authorize != nil:
-		if err := a.Authorize(r); err != nil {
-			return unauthorized(w, err)
+		var err error
+		if principal, err = a.Authorize(r); err != nil {
+			return principal, unauthorized(w, err)
 		}
 	case shown:
-		return &apiError{http.StatusUnauthorized, "this is not the gateway's admin token", "see admin.token_file in its configuration"}
+		return principal, &apiError{http.StatusUnauthorized, "this is not the gateway's admin token", "see admin.token_file in its configuration"}
 	case !a.Local:
-		return &apiError{http.StatusUnauthorized, "this wants a token", "show the token of the gateway's admin.token_file; mcpool does with --token-file"}
+		return principal, &apiError{http.StatusUnauthorized, "this wants a token", "show the token of the gateway's admin.token_file; mcpool does with --token-file"}
 	case !local(r):
-		return &apiError{http.StatusForbidden, "without a token this is for programs on the gateway's machine alone", "give the gateway an admin.token_file, and show that token"}
+		return principal, &apiError{http.StatusForbidden, "without a token this is for programs on the gateway's machine alone", "give the gateway an admin.token_file, and show that token"}
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && !shown && r.Header.Get(headerAdmin) != "1" {
-		return &apiError{http.StatusForbidden, "a request that changes something wants the header " + headerAdmin, "send " + headerAdmin + ": 1"}
+		return principal, &apiError{http.StatusForbidden, "a request that changes something wants the header " + headerAdmin, "send " + headerAdmin + ": 1"}
 	}
-	return nil
+	return principal, nil
 }
 
 // unauthorized makes an error of Options.Authorize that of a request.

@@ -18,11 +18,11 @@ func TestWhoMayUseTheAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	who := func(r *http.Request) error {
+	who := func(r *http.Request) (string, error) {
 		if r.Header.Get("Authorization") == "Bearer alice" {
-			return nil
+			return "alice", nil
 		}
-		return errors.New("nobody that is known")
+		return "", errors.New("nobody that is known")
 	}
 	open, closed := admin.Options{Local: true}, admin.Options{}
 	shows := func() *admin.Token { return token }
@@ -107,15 +107,15 @@ func TestRefusalsSayWhatIsWrong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := func(r *http.Request) error {
-		_, err := who.Admin(r)
-		return err
+	keys := func(r *http.Request) (string, error) {
+		principal, err := who.Admin(r)
+		return principal.Name, err
 	}
-	away := func(*http.Request) error {
-		return fmt.Errorf("looking: %w", &auth.Error{Status: 503, Header: http.Header{"Retry-After": {"5"}}})
+	away := func(*http.Request) (string, error) {
+		return "", fmt.Errorf("looking: %w", &auth.Error{Status: 503, Header: http.Header{"Retry-After": {"5"}}})
 	}
 	for name, test := range map[string]struct {
-		authorize func(*http.Request) error
+		authorize func(*http.Request) (string, error)
 		headers   []string
 		status    int
 		header    string

@@ -61,11 +61,11 @@ type Options struct {
 	// Token returns what lets whoever shows it, as a bearer token, use the API; nil
 	// for none. It is asked each time, by several at once. Nil for none always.
 	Token func() *Token
-	// Authorize says why who makes a request may not use the API; nil means that
+	// Authorize says who makes a request, for logs, and why they may not use the API; nil means that
 	// they may. It is asked where Token is not shown, and in place of Local. Nil
 	// to ask nobody. The error is told to the caller, with status 401, or with the
 	// status and the header that an [github.com/mcpool-dev/mcpool/auth.Error] has.
-	Authorize func(*http.Request) error
+	Authorize func(*http.Request) (principal string, err error)
 
 	// Log receives what is done by the API; nil for nothing.
 	Log *slog.Logger
@@ -122,6 +122,15 @@ func New(options Options) *Admin {
 		say(w, http.StatusNotFound, "not found; there are "+strings.Join(paths, ", "))
 	})
 	return a
+}
+
+// Serves reports whether a path is one of those of the package, or below that of the API.
+func Serves(path string) bool {
+	switch path {
+	case "/healthz", "/readyz", "/status", "/metrics":
+		return true
+	}
+	return IsPage(path)
 }
 
 // ServeHTTP answers a request.

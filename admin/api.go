@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool"
+	"github.com/mcpool-dev/mcpool/gateway"
 )
 
 //go:embed openapi.yaml
@@ -61,7 +63,7 @@ func (a *Admin) api() http.Handler {
 			}
 			answer, err := route.answer(a, r)
 			if route.method == http.MethodPost {
-				a.Log.Info("steered by the admin API", "path", r.URL.Path, "from", r.RemoteAddr, "error", err)
+				a.steered(r, err)
 			}
 			if err != nil {
 				fail(w, err)
@@ -76,15 +78,30 @@ func (a *Admin) api() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if err := a.admit(w, r); err != nil {
+		principal, err := a.admit(w, r)
+		gateway.NotePrincipal(w, principal)
+		if err != nil {
 			if err.status == http.StatusUnauthorized && w.Header().Get("WWW-Authenticate") == "" {
 				w.Header().Set("WWW-Authenticate", "Bearer")
 			}
 			fail(w, err)
 			return
 		}
-		mux.ServeHTTP(w, r)
+		mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey{}, principal)))
 	})
+}
+
+// principalKey is that of who makes a request, in its context.
+type principalKey struct{}
+
+// steered logs what an operator has done.
+func (a *Admin) steered(r *http.Request, err error) {
+	log := a.Log.With("path", r.URL.Path, "principal", r.Context().Value(principalKey{}), "from", r.RemoteAddr)
+	if err != nil {
+		log.Warn("the admin API did not do what it was told", "error", err)
+		return
+	}
+	log.Info("steered by the admin API")
 }
 
 // An apiError is what a caller of the API is told, and what to do about it.

@@ -63,7 +63,7 @@ func (a *Admin) serveEvents(w http.ResponseWriter, r *http.Request) {
 		}
 		// Who would not be let in any more is told so when they come back; that
 		// nobody can say who they are is no refusal.
-		if err := a.admit(w, r); err != nil && err.status < http.StatusInternalServerError || !a.Ready() {
+		if _, err := a.admit(w, r); err != nil && err.status < http.StatusInternalServerError || !a.Ready() {
 			return
 		}
 	}

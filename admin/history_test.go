@@ -251,11 +251,11 @@ func TestEventsEndWithTheAdmin(t *testing.T) {
 				var ready, known atomic.Bool
 				ready.Store(true)
 				known.Store(true)
-				a := admin.New(admin.Options{Ready: ready.Load, Authorize: func(*http.Request) error {
+				a := admin.New(admin.Options{Ready: ready.Load, Authorize: func(*http.Request) (string, error) {
 					if known.Load() {
-						return nil
+						return "", nil
 					}
-					return errors.New("nobody that is known")
+					return "", errors.New("nobody that is known")
 				}})
 				ctx, stop := context.WithCancel(t.Context())
 				defer stop()

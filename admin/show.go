@@ -13,6 +13,7 @@ type poolView struct {
 	Server        string         `json:"server"`
 	Paused        bool           `json:"paused"`
 	Breaker       mcpool.Breaker `json:"breaker"`
+	Health        string         `json:"health"`
 	Connections   int            `json:"connections"`
 	InUse         int            `json:"in_use"`
 	Idle          int            `json:"idle"`
@@ -61,7 +62,10 @@ func (a *Admin) getPools(*http.Request) (any, error) { return poolViews{a.poolVi
 func (a *Admin) poolViews() []poolView {
 	views := []poolView{}
 	for _, p := range a.Pools() {
-		views = append(views, poolViewOf(p.Stats()))
+		stats := p.Stats()
+		view := poolViewOf(stats)
+		view.Health = healthOf(stats, p.About())
+		views = append(views, view)
 	}
 	return views
 }
@@ -180,7 +184,7 @@ func (a *Admin) getServers(*http.Request) (any, error) {
 		view := serverView{
 			Server: p.Name(), Transport: about.Transport, Target: about.Target,
 			Era: about.Era, ProtocolVersion: about.ProtocolVersion, Sharing: about.Sharing,
-			Health: healthOf(p.Stats()),
+			Health: healthOf(p.Stats(), about),
 		}
 		if about.Trouble != nil {
 			view.LastError = &troubleView{about.TroubleAt.UTC(), about.Trouble.Error()}
@@ -193,15 +197,15 @@ func (a *Admin) getServers(*http.Request) (any, error) {
 }
 
 // healthOf says how a server is: "up" while a connection to it is open, "away"
-// while callers are told at once that it is, "failing" where the last openings
-// have failed, and "unused" while there is nothing to tell by.
-func healthOf(s mcpool.Stats) string {
+// while callers are told at once that it is, "failing" where the last opening
+// has failed, and "unused" while there is nothing to tell by.
+func healthOf(s mcpool.Stats, about mcpool.About) string {
 	switch {
 	case s.Breaker != mcpool.BreakerClosed:
 		return "away"
 	case s.Connections > 0:
 		return "up"
-	case s.OpenFailuresTotal() > 0 && s.Waiting > 0, s.OpenFailuresTotal() > s.Opened:
+	case about.Failing:
 		return "failing"
 	}
 	return "unused"

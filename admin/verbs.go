@@ -69,6 +69,9 @@ func (a *Admin) waiting(r *http.Request, hint string, do func(ctx context.Contex
 	if ctx.Err() != nil {
 		status = http.StatusGatewayTimeout
 	}
+	if errors.Is(err, mcpool.ErrResumed) {
+		hint = "somebody has resumed it: pause it again if it is to be paused"
+	}
 	return nil, &apiError{status, strings.ReplaceAll(err.Error(), "\n", "; "), hint}
 }
 

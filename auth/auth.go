@@ -160,7 +160,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 }
 
 // Admin is Authenticate for the admin API: others than its admins are refused
-// with status 403.
+// with status 403, and returned all the same.
 func (a *Authenticator) Admin(r *http.Request) (Principal, error) {
 	who, err := a.Authenticate(r)
 	if err != nil || who.Admin {
@@ -170,7 +170,7 @@ func (a *Authenticator) Admin(r *http.Request) (Principal, error) {
 	if a.tokens != nil {
 		e.scope = a.tokens.AdminScope
 	}
-	return Principal{}, a.refuse(r, e)
+	return who, a.refuse(r, e)
 }
 
 // An Error is why a request is refused. Its text has nothing that the request

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"os"
 	"strconv"
 	"strings"
 
@@ -95,7 +96,9 @@ func (c *Config) Settings() []Setting {
 	all("auth.jwt", jwtValues(who.JWT)...)
 	all("auth.client_certificates", c.TLS.ClientCAFile, string(who.Certificates))
 	all("tls", c.TLS.CertFile, c.TLS.KeyFile)
-	all("telemetry", c.Telemetry.Endpoint, c.Telemetry.HeadersFile, number(c.Telemetry.SampleRatio), c.Telemetry.ServiceName)
+	// As the SDK of OpenTelemetry has it where nothing is said here.
+	ratio := cmp.Or(number(c.Telemetry.SampleRatio), os.Getenv("OTEL_TRACES_SAMPLER"), "1")
+	all("telemetry", c.Telemetry.Endpoint, c.Telemetry.HeadersFile, ratio, c.Telemetry.ServiceName)
 	l := new(mcpool.Limits)
 	if len(c.Servers) > 0 { // the same for all
 		l = cmp.Or(c.Servers[0].Pool.Limits, l)

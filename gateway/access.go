@@ -30,7 +30,7 @@ type Access struct {
 	RequestID string
 	// Method is that of HTTP.
 	Method string
-	// Path is that of the endpoint, "" where nothing is served.
+	// Path is that of the URL, at most 128 characters; "" where nothing is served.
 	Path string
 	// Call is the method of MCP, "" for none; at most 128 characters.
 	Call string
@@ -40,8 +40,11 @@ type Access struct {
 	// Tool is the tool that was called, as the client calls it, where a server
 	// was asked for it; at most 128 characters.
 	Tool string
-	// Principal is on whose behalf it was made; "" for that of the pools.
+	// Principal is on whose behalf it was made; "" for that of the pools, and where
+	// that is not known.
 	Principal string
+	// From is the address and port that it came from, as of http.Request.RemoteAddr.
+	From string
 	// Status is that of HTTP. 0 says that nothing could be answered.
 	Status int
 	// Bytes are those of the body of the answer.
@@ -58,10 +61,40 @@ type record struct {
 	began time.Time
 }
 
-// record names a request, and has its answer written down.
-func (g *Gateway) record(w http.ResponseWriter, r *http.Request) *record {
+// Record returns a handler that names requests as a [Gateway] does and does what h
+// does, and tells of each as Options.Access is told: for what is served beside one.
+// serves says at which paths that is.
+func Record(h http.Handler, serves func(path string) bool, tell func(Access)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := newRecord(w, r)
+		if serves(r.URL.Path) {
+			rec.Path = brief(r.URL.Path)
+		}
+		defer rec.end(tell)
+		h.ServeHTTP(rec, r)
+	})
+}
+
+// NotePrincipal says on whose behalf a request is made that is answered by w, if
+// that is of [Record].
+func NotePrincipal(w http.ResponseWriter, principal string) {
+	for {
+		switch of := w.(type) {
+		case *record:
+			of.Principal = principal
+			return
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = of.Unwrap()
+		default:
+			return
+		}
+	}
+}
+
+// newRecord names a request, and has its answer written down.
+func newRecord(w http.ResponseWriter, r *http.Request) *record {
 	rec := &record{ResponseWriter: w, began: time.Now()}
-	rec.Method = r.Method
+	rec.Method, rec.From = r.Method, r.RemoteAddr
 	if given := r.Header.Get(headerRequestID); isRequestID(given) {
 		rec.RequestID = given
 	} else {

@@ -29,10 +29,10 @@ func TestEachRequestIsWrittenDownOnce(t *testing.T) {
 		}
 		a := got[0]
 		got = nil
-		if a.Duration <= 0 || a.RequestID == "" {
+		if a.Duration <= 0 || a.RequestID == "" || a.From != "192.0.2.1:1234" { // as httptest has it
 			t.Errorf("got %+v", a)
 		}
-		a.Duration, a.RequestID = 0, ""
+		a.Duration, a.RequestID, a.From = 0, "", ""
 		return a
 	}
 	session := initializeWith(t, g, "/mcp/a", `{}`, "X-Principal", "p")
@@ -72,6 +72,10 @@ func TestEachRequestIsWrittenDownOnce(t *testing.T) {
 		"a path of nothing": {
 			func() response { return do(g, "GET", "/mcp/secret?secret", "") },
 			Access{Method: "GET", Status: 404},
+		},
+		"nobody that is known": {
+			func() response { return do(g, "POST", "/mcp", "{}", "X-Principal", "nobody") },
+			Access{Method: "POST", Path: "/mcp", Status: 401},
 		},
 		"the end of a session": {
 			func() response { return do(g, "DELETE", "/mcp/a", "", session...) },

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/rpc"
 )
 
@@ -201,6 +202,58 @@ func TestCloseCancelsCallsWhenItsTimeIsUp(t *testing.T) {
 		}
 		if err := g.Close(t.Context()); err != nil {
 			t.Errorf("again: %v", err)
+		}
+	})
+}
+
+// TestACallThatWaitsIsNotMadeWhenTimeIsUp: what has no slot yet was sent nowhere.
+func TestACallThatWaitsIsNotMadeWhenTimeIsUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateway(t, nil, one(handler(func(ctx context.Context, _ rpc.Call) (rpc.Answer, error) {
+			<-ctx.Done()
+			return rpc.Answer{}, &mcpool.Error{Server: "one", Err: context.Cause(ctx)}
+		})))
+		answered := make(chan response, 1)
+		go func() { answered <- callModern(g, "/mcp", "x", "") }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		_ = g.Close(ctx)
+		if r := <-answered; r.status != 503 || !strings.Contains(r.body, errClosed.Error()) {
+			t.Errorf("got %s", r)
+		}
+	})
+}
+
+// TestACallOfAClosedPoolBeginsAnew has the pool that a call waits in replaced and
+// closed, and then closed alone.
+func TestACallOfAClosedPoolBeginsAnew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		closed := make(chan struct{})
+		waits := handler(func(context.Context, rpc.Call) (rpc.Answer, error) {
+			<-closed
+			return rpc.Answer{}, &mcpool.Error{Server: "one", Err: mcpool.ErrPoolClosed}
+		})
+		g := newGateway(t, nil, one(waits))
+		answered := make(chan response, 1)
+		go func() { answered <- callModern(g, "/mcp/one", "echo", "") }()
+		synctest.Wait()
+		left, err := g.Change([]Server{one(polite(handler(demo)))}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		close(closed)
+		if r := <-answered; r.status != 200 || r.code(t) != 0 {
+			t.Errorf("got %s", r)
+		}
+		<-left
+		if _, err := g.Change([]Server{one(polite(waits))}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if r := callModern(g, "/mcp/one", "echo", ""); r.status != 503 || !strings.Contains(r.body, errClosed.Error()) {
+			t.Errorf("without another pool: got %s", r)
 		}
 	})
 }

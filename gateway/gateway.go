@@ -383,7 +383,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// of its body, for the sake of the next one.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTime)) // not every writer has one
 	}
-	rec := g.record(w, r)
+	rec := newRecord(w, r)
 	defer rec.end(g.access)
 	g.handler.ServeHTTP(rec, r)
 }

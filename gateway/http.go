@@ -35,6 +35,11 @@ type visit struct {
 // route finds the endpoint of a request's path and what its method is for.
 func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 	v := &visit{w: w, record: w.(*record), r: r, accepts: parseAccept(r.Header.Values("Accept"))}
+	routes := g.now()
+	var older bool // HTTP+SSE
+	if v.endpoint, older = routes.endpoint(r.URL.Path); v.endpoint != nil {
+		v.record.Path, v.record.Server = r.URL.Path, v.endpoint.name
+	}
 	var err error
 	// First of all: who is nobody here is not told what there is, either.
 	if v.principal, err = g.principal(r); err != nil {
@@ -42,10 +47,8 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v.record.Principal = v.principal
-	routes := g.now()
 	rights := routes.rights(v.principal)
-	var older bool // HTTP+SSE
-	if v.endpoint, older = routes.endpoint(r.URL.Path); v.endpoint == nil {
+	if v.endpoint == nil {
 		var names []string
 		for _, s := range routes.all.visibleTo(rights).servers {
 			names = append(names, s.Name)
@@ -54,7 +57,6 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 			"nothing is served at %s: there are /mcp and /mcp/NAME, where NAME is one of %s", r.URL.Path, strings.Join(names, ", ")))
 		return
 	}
-	v.record.Path, v.record.Server = r.URL.Path, v.endpoint.name
 	if v.endpoint = v.endpoint.visibleTo(rights); len(v.endpoint.servers) == 0 {
 		refuse(w, http.StatusForbidden, rpc.Errorf(rpc.CodeInvalidRequest, "nothing at %s is served to %s", r.URL.Path, v.principal))
 		return

@@ -541,6 +541,7 @@ function drawMarks(marks, pool) {
   if (pool.paused) wanted.push(["pause", "paused"]);
   if (pool.breaker === "open") wanted.push(["bad", "server away"]);
   if (pool.breaker === "half-open") wanted.push(["bad", "server away, being tried"]);
+  if (pool.health === "failing") wanted.push(["bad", "cannot connect"]);
   const key = JSON.stringify(wanted);
   if (marks.dataset.key === key) return;
   marks.dataset.key = key;

@@ -394,11 +394,11 @@ func locked(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = pool.Close(context.Background()) })
-	authorize := func(r *http.Request) error {
+	authorize := func(r *http.Request) (string, error) {
 		if r.Header.Get("Authorization") == "Bearer "+noAdmin {
-			return fmt.Errorf("%s is no admin%w", noAdmin, &auth.Error{Status: http.StatusForbidden})
+			return "", fmt.Errorf("%s is no admin%w", noAdmin, &auth.Error{Status: http.StatusForbidden})
 		}
-		return errors.New("nobody that is known")
+		return "", errors.New("nobody that is known")
 	}
 	s := httptest.NewServer(admin.New(admin.Options{Token: func() *admin.Token { return token }, Authorize: authorize, Pools: func() []*mcpool.Pool { return []*mcpool.Pool{pool} }}))
 	t.Cleanup(s.Close)

@@ -6,8 +6,10 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/mcpool-dev/mcpool"
 	"github.com/mcpool-dev/mcpool/admin"
 	"github.com/mcpool-dev/mcpool/config"
 )
@@ -65,10 +67,25 @@ func (o *opened) shows(settings []config.Setting, waits []string) {
 	o.shown.Store(&settings)
 }
 
-// settings are those in force as the API shows them.
+// settings are those in force as the API shows them. What a pool settles itself,
+// where nothing is said, is as it has settled it now.
 func (o *opened) settings() []admin.Setting {
+	settled := map[string]mcpool.About{}
+	for _, p := range o.pools() {
+		settled[p.Name()] = p.About()
+	}
 	shown := slices.Clone(o.service.own)
 	for _, one := range *o.shown.Load() {
+		if about, is := settled[one.Server]; is {
+			switch one.Name {
+			case "sharing":
+				one.Value = string(about.Sharing)
+			case "max_connections_total":
+				one.Value = strconv.Itoa(about.MaxConnectionsTotal)
+			case "calls_per_connection":
+				one.Value = strconv.Itoa(about.CallsPerConnection)
+			}
+		}
 		shown = append(shown, admin.Setting(one))
 	}
 	return shown

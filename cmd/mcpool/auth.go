@@ -44,6 +44,12 @@ func rightsOf(who *auth.Authenticator) func(principal string) gateway.Rights {
 	}
 }
 
+// servesBeside reports whether a path is one of those beside.
+func servesBeside(path string) bool { return admin.Serves(path) || auth.ServesMetadata(path) }
+
+// isProbe reports whether a path is one that balancers and supervisors look at.
+func isProbe(path string) bool { return path == "/healthz" || path == "/readyz" }
+
 // beside serves what is beside the gateway. Where it is asked who calls, of what
 // asks returns then, all of it is for admins, but for what says how to log in, and what balancers and
 // supervisors look at.
@@ -58,9 +64,11 @@ func beside(status http.Handler, asks func() *auth.Authenticator) http.Handler {
 		case auth.ServesMetadata(r.URL.Path):
 			who.Metadata(w, r)
 			return
-		case r.URL.Path == "/healthz", r.URL.Path == "/readyz", admin.IsPage(r.URL.Path):
+		case isProbe(r.URL.Path), admin.IsPage(r.URL.Path):
 		default:
-			if _, err := who.Admin(r); err != nil {
+			principal, err := who.Admin(r)
+			gateway.NotePrincipal(w, principal.Name)
+			if err != nil {
 				auth.Refuse(w, err)
 				return
 			}

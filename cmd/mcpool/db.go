@@ -110,7 +110,7 @@ func serveDatabases(ctx context.Context, db *dbserver.Server, fronts []gateway.S
 	}
 	var handler http.Handler = g
 	if who != nil {
-		public := gateway.Guard(http.HandlerFunc(who.Metadata), options.AllowedHosts, options.AllowedOrigins)
+		public := gateway.Record(gateway.Guard(http.HandlerFunc(who.Metadata), options.AllowedHosts, options.AllowedOrigins), auth.ServesMetadata, options.Access)
 		handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if auth.ServesMetadata(r.URL.Path) {
 				public.ServeHTTP(w, r)

@@ -66,15 +66,16 @@ func (p gatewayPlace) whole() string {
 	return socketURL(p.socket) + p.EscapedPath()
 }
 
-// transport is nil for the usual one.
-func (p gatewayPlace) transport() http.RoundTripper {
-	if p.socket == "" {
-		return nil
+// transport goes to the gateway, also through a socket.
+func (p gatewayPlace) transport() *http.Transport {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if p.socket != "" {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", p.socket)
+		}
 	}
-	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", p.socket)
-	}}
+	return transport
 }
 
 func socketURL(socket string) string { return unixScheme + url.PathEscape(socket) }

@@ -42,12 +42,15 @@ func (l *logger) set(conf config.Log) {
 func (l *logger) request(a gateway.Access) {
 	share := *l.share.Load()
 	failed := a.Status < http.StatusContinue || a.Status >= http.StatusBadRequest
+	if !failed && isProbe(a.Path) { // every few seconds, and of no use
+		return
+	}
 	if share == 0 || !failed && share < 1 && rand.Float64() >= share { // #nosec G404 -- a sample
 		return
 	}
 	l.LogAttrs(context.Background(), slog.LevelInfo, "request",
 		slog.String("request_id", a.RequestID), slog.String("method", a.Method), slog.String("path", a.Path), slog.String("call", a.Call),
-		slog.String("server", a.Server), slog.String("tool", a.Tool), slog.String("principal", a.Principal),
+		slog.String("server", a.Server), slog.String("tool", a.Tool), slog.String("principal", a.Principal), slog.String("from", a.From),
 		slog.Int("status", a.Status), slog.Int64("bytes", a.Bytes), slog.Duration("duration", a.Duration.Round(time.Microsecond)))
 }
 

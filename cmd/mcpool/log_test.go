@@ -84,5 +84,38 @@ func TestARequestIsFoundInTheLog(t *testing.T) {
 	if got := resp.Header.Get("X-Request-Id"); got != "trace-1" {
 		t.Errorf("the client is told %q", got)
 	}
-	p.await(t, &p.err, `level=INFO msg=request request_id=trace-1 method=POST path=/mcp/one call=initialize server=one tool="" principal="" status=200 bytes=\d+ duration=\S+\n`)
+	p.await(t, &p.err, `level=INFO msg=request request_id=trace-1 method=POST path=/mcp/one call=initialize server=one tool="" principal="" from=127\.0\.0\.1:\d+ status=200 bytes=\d+ duration=\S+\n`)
+}
+
+// TestWhatIsBesideTheGatewayIsLogged has an admin, another, and nobody use what is
+// beside /mcp, and steer.
+func TestWhatIsBesideTheGatewayIsLogged(t *testing.T) {
+	ann, lineOfAnn := issueKey(t, "ann")
+	root, lineOfRoot := issueKey(t, "root", "--admin")
+	keys := configure(t, "keys", "%s\n%s\n", lineOfAnn, lineOfRoot)
+	p := serve(t, "--log-access", "all", "--auth-key-file", keys, "--config", behind(t, upstream(t, &mcptest.Server{})))
+	for _, test := range []struct{ method, path, key, says string }{
+		{"GET", "/status", "", `path=/status call="" server="" tool="" principal="" from=127\.0\.0\.1:\d+ status=401 `},
+		{"GET", "/metrics", ann, `path=/metrics [^\n]*principal=ann from=127\.0\.0\.1:\d+ status=403 `},
+		{"GET", "/metrics", root, `path=/metrics [^\n]*principal=root from=127\.0\.0\.1:\d+ status=200 `},
+		{"GET", "/", "", `path=/ [^\n]*principal="" from=127\.0\.0\.1:\d+ status=200 `},
+		{"GET", "/admin/v1/pools", ann, `path=/admin/v1/pools [^\n]*principal=ann from=127\.0\.0\.1:\d+ status=403 `},
+		{"POST", "/mcp", "x", `path=/mcp [^\n]*principal="" from=127\.0\.0\.1:\d+ status=401 `},
+		{"POST", "/admin/v1/pools/one/pause", root, `level=INFO msg="steered by the admin API" path=/admin/v1/pools/one/pause principal=root from=127\.0\.0\.1:\d+\n`},
+		{"POST", "/admin/v1/pools/two/pause", root, `level=WARN msg="the admin API did not do what it was told" path=/admin/v1/pools/two/pause principal=root from=\S+ error="there is no server`},
+		{"POST", "/admin/v1/pools/one/resume", root, `path=/admin/v1/pools/one/resume [^\n]*principal=root from=\S+ status=200 `},
+	} {
+		headers := []string{"X-Mcpool-Admin", "1"}
+		if test.key != "" {
+			headers = append(headers, "Authorization", "Bearer "+test.key)
+		}
+		sendAll(t, test.method, p.url+test.path, "", headers...)
+		p.await(t, &p.err, test.says)
+	}
+	sendAll(t, "GET", p.url+"/healthz", "")
+	p.stop()
+	p.end(t)
+	if strings.Contains(p.err.String(), "healthz") {
+		t.Error("a probe has a line")
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -37,7 +38,16 @@ type operator struct {
 	base  gatewayPlace
 	token string // "" for none
 	http  http.Client
+	wait  time.Duration // that the gateway is asked to wait when it does something
 }
+
+const (
+	// answerTime is how long a gateway may take to begin its answer, besides what it
+	// is asked to wait.
+	answerTime = 5 * time.Second
+	// verbWait is how long the gateway waits where it is not told.
+	verbWait = 30 * time.Second
+)
 
 // operator adds the flags that say which gateway to operate, and returns a func
 // that makes the operator.
@@ -64,7 +74,7 @@ func (f *flags) operator() func() (*operator, error) {
 }
 
 func newOperator(base gatewayPlace) *operator {
-	o := &operator{base: base, http: http.Client{Transport: base.transport()}}
+	o := &operator{base: base, wait: verbWait}
 	o.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return o
 }
@@ -105,7 +115,20 @@ func (o *operator) send(ctx context.Context, method string, path ...string) (*ht
 	if o.token != "" {
 		request.Header.Set("Authorization", "Bearer "+o.token)
 	}
-	return o.http.Do(request) // #nosec G704 -- likewise
+	return o.answering(method).Do(request) // #nosec G704 -- likewise
+}
+
+// answering is the client that a request is made with: one that hangs is waited for
+// no longer than it may take.
+func (o *operator) answering(method string) *http.Client {
+	transport := o.base.transport()
+	transport.ResponseHeaderTimeout = answerTime
+	if method == http.MethodPost {
+		transport.ResponseHeaderTimeout += o.wait
+	}
+	client := o.http
+	client.Transport = transport
+	return &client
 }
 
 // ask sends a request and reads its answer.
@@ -147,6 +170,9 @@ func (o *operator) unreached(ctx context.Context, err error) error {
 	}
 	if invalid := (x509.CertificateInvalidError{}); errors.As(err, &invalid) && invalid.Reason == x509.Expired {
 		return hinted{err, "renew the certificate that tls.cert_file of the gateway names, or correct the clock of this machine"}
+	}
+	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
+		return hinted{err, "it may hang, or be overloaded: its log says more"}
 	}
 	if doubt := (*tls.CertificateVerificationError)(nil); errors.As(err, &doubt) {
 		return hinted{err, "--url wants a name that its certificate is for, and SSL_CERT_FILE names a file of authorities to trust in place of the system's"}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"regexp"
 	"strconv"
 	"strings"
@@ -310,5 +311,98 @@ func TestWhatComesFromElsewhereSteersNoTerminal(t *testing.T) {
 	_, out, _ := finish(t, "doctor", "--config", behind(t, server))
 	if !strings.Contains(out, "evil") || strings.ContainsAny(out, "\u202e\x1b") {
 		t.Errorf("doctor prints %q", out)
+	}
+}
+
+// TestWhatIsShownIsInForce shows what settings come to where nothing is said, and a
+// server that cannot be connected to as one, wherever it is shown.
+func TestWhatIsShownIsInForce(t *testing.T) {
+	t.Setenv("OTEL_TRACES_SAMPLER", "")
+	addr := freeAddr(t)
+	p := serve(t, "--config", configure(t, "mcp.json", `{"mcpServers": {
+		"web": {"url": %q, "pool": {"connection_timeout": 1}}, "stdio": {"command": "none"},
+		"said": {"url": %[1]q, "pool": {"sharing": "shared", "calls_per_connection": 3, "max_connections": 100}}}}`, "http://"+addr+"/mcp"))
+	config := p.operate(t, "show", "config")
+	for _, want := range []string{
+		"web max_connections_total 64 default", "web calls_per_connection 8 default", "web sharing principal default",
+		"stdio calls_per_connection 1 default", "stdio sharing session default",
+		"said max_connections_total 100 default", "said calls_per_connection 3", "said sharing shared", `- telemetry_sample_ratio 1 default`,
+	} {
+		if !regexp.MustCompile(`(?m)^` + strings.ReplaceAll(want, " ", " +") + `\b`).MatchString(config) {
+			t.Errorf("%q is not shown:\n%s", want, config)
+		}
+	}
+	if _, err := connect(t, web(t), p.url+"/mcp/web").call(t.Context(), "echo", "x"); err == nil {
+		t.Fatal("a server that is not there answers")
+	}
+	for _, what := range []string{"pools", "servers"} { // it is away where all this takes 10 s
+		if got := p.operate(t, "show", what); !regexp.MustCompile(`(?m)^web +(failing|away) `).MatchString(got) {
+			t.Errorf("show %s: got\n%s", what, got)
+		}
+	}
+	for _, pool := range p.list(t, "pools") {
+		if got := topPoolState(topPool{Breaker: fmt.Sprint(pool["breaker"]), Health: fmt.Sprint(pool["health"])}); pool["server"] == "web" && got == "ok" {
+			t.Errorf("top shows it as %q", got)
+		}
+	}
+}
+
+// TestAPauseThatEndsEarlySaysHowItStands has one resumed by another operator, and one
+// interrupted.
+func TestAPauseThatEndsEarlySaysHowItStands(t *testing.T) {
+	gate, server := newGate(t), &mcptest.Server{}
+	server.Fault = gate.fault
+	p := serve(t, "--config", behind(t, upstream(t, server)))
+	c := connect(t, web(t), p.url+"/mcp")
+	answered := make(chan error, 1)
+	go func() {
+		_, err := c.call(t.Context(), "echo", "x")
+		answered <- err
+	}()
+	gate.await(t)
+
+	resumed := start(t, "pause", "one", "--url", p.url)
+	resumed.want = 1
+	resumed.await(t, &resumed.err, `mcpool: pausing: 1 call in flight\n`)
+	p.operate(t, "resume", "one")
+	resumed.end(t)
+	if got := resumed.err.String(); !strings.Contains(got, "pausing pool one: resumed meanwhile\n") || !strings.Contains(got, "hint: somebody has resumed it: ") {
+		t.Errorf("it says %s", got)
+	}
+
+	interrupted := start(t, "pause", "--all", "--url", p.url)
+	interrupted.want = 1
+	interrupted.await(t, &interrupted.err, `mcpool: pausing: 1 call in flight\n`)
+	interrupted.stop()
+	interrupted.end(t)
+	if got := interrupted.err.String(); !strings.Contains(got, "hint: what is paused stays so: ") || !strings.Contains(got, " resume --all ends that\n") {
+		t.Errorf("it says %s", got)
+	}
+	if !p.pool(t, "one").Stats.Paused {
+		t.Error("it is not paused")
+	}
+	p.operate(t, "resume", "--all")
+	gate.open()
+	if err := <-answered; err != nil {
+		t.Errorf("the call: %v", err)
+	}
+}
+
+// TestAGatewayThatHangsIsNotWaitedFor has one that accepts and never answers.
+func TestAGatewayThatHangsIsNotWaitedFor(t *testing.T) {
+	listener, err := net.Listen("tcp", somewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, command := range [][]string{{"show", "pools"}, {"pause", "one", "--timeout", "1ms"}} {
+		all.Go(func() {
+			status, _, err := finish(t, append(command, "--url", "http://"+listener.Addr().String())...)
+			if status != 1 || !strings.Contains(err, "mcpool: error: no answer of the gateway at ") || !strings.Contains(err, "hint: it may hang") {
+				t.Errorf("%v: status %d: %s", command, status, err)
+			}
+		})
 	}
 }

@@ -169,11 +169,11 @@ func (s *service) check(ctx context.Context) error {
 // new clients have been told to go elsewhere, and before calls are refused.
 func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, leave func(context.Context, *serving.Server)) error {
 	var draining atomic.Bool
-	var authorize func(*http.Request) error
+	var authorize func(*http.Request) (string, error)
 	if o.who.Load() != nil {
-		authorize = func(r *http.Request) error {
-			_, err := o.who.Load().Admin(r)
-			return err
+		authorize = func(r *http.Request) (string, error) {
+			principal, err := o.who.Load().Admin(r)
+			return principal.Name, err
 		}
 	}
 	requests := admin.NewRequests()
@@ -193,7 +193,8 @@ func (s *service) serve(ctx context.Context, o *opened, listener net.Listener, l
 	if limit := serving.LimitMemory(); limit > 0 {
 		s.log.Info("memory is limited by the control group", "bytes", limit)
 	}
-	rest := requests.Count("admin", gateway.Guard(beside(status, o.who.Load), *s.listen.allowedHosts, *s.listen.allowedOrigins))
+	guarded := gateway.Guard(beside(status, o.who.Load), *s.listen.allowedHosts, *s.listen.allowedOrigins)
+	rest := requests.Count("admin", gateway.Record(guarded, servesBeside, s.log.request))
 	clients := requests.Count("mcp", o.gateway)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if gateway.Serves(r.URL.Path) {

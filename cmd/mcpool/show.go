@@ -285,6 +285,8 @@ func poolState(r row, _ time.Time) string {
 		return "paused"
 	case breaker != "closed":
 		return "away"
+	case r["health"] == "failing":
+		return "failing"
 	}
 	return "ok"
 }

@@ -36,7 +36,7 @@ func runVerb(ctx context.Context, name string, args []string, std stdio) error {
 	all := f.Bool("all", false, "of all servers")
 	var timeout *time.Duration
 	if verb.waits {
-		timeout = f.period("timeout", 30*time.Second, "how long to wait for calls in flight, at most an hour")
+		timeout = f.period("timeout", verbWait, "how long to wait for calls in flight, at most an hour")
 	}
 	if err := f.parse(args, 1); err != nil {
 		return err
@@ -64,11 +64,21 @@ func runVerb(ctx context.Context, name string, args []string, std stdio) error {
 	if err != nil {
 		return err
 	}
+	if verb.waits {
+		gateway.wait = *timeout
+	}
 	var said *answer
 	err = patiently(ctx, std, func() string { return verb.doing + gateway.inFlight(ctx, server) }, func(ctx context.Context) (err error) {
 		said, err = gateway.ask(ctx, "POST", path...)
 		return err
 	})
+	if err != nil && ctx.Err() != nil && name == "pause" {
+		which := server
+		if *all {
+			which = "--all"
+		}
+		return hinted{err, "what is paused stays so: " + self() + " resume " + which + " ends that"}
+	}
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ type topPool struct {
 	Server        string
 	Paused        bool
 	Breaker       string
+	Health        string
 	Connections   int
 	InUse         int `json:"in_use"`
 	Idle, Opening int

@@ -221,6 +221,8 @@ func topPoolState(p topPool) string {
 		return "paused"
 	case p.Breaker != "closed":
 		return "away"
+	case p.Health == "failing":
+		return "failing"
 	}
 	return "ok"
 }

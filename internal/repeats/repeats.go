@@ -37,6 +37,13 @@ func (f *Failure) Happened(log *slog.Logger, what string, attrs ...any) {
 	log.Log(context.Background(), level, what, attrs...)
 }
 
+// Lasts reports whether it has happened, and is not over.
+func (f *Failure) Lasts() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lasts
+}
+
 // Over says that all is well: the next time is the first.
 func (f *Failure) Over() {
 	f.mu.Lock()
