@@ -417,7 +417,7 @@ func TestFailingTokenSource(t *testing.T) {
 			}
 		}
 		refused("before the first connection")
-		if stats := p.Stats(); stats.OpenFailures != 0 || s.Sessions() != 0 {
+		if stats := p.Stats(); stats.OpenFailuresTotal() != 0 || s.Sessions() != 0 {
 			t.Errorf("it cost connections: %+v", stats)
 		}
 		i.set(func() { i.fail = nil })

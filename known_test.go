@@ -150,8 +150,8 @@ func TestKnownServerThatIsAway(t *testing.T) {
 			answered <- err
 		}()
 		time.Sleep(5 * time.Second)
-		if now := p.Stats(); now.Opened != 2 || now.OpenFailures < 5 {
-			t.Errorf("%d connections and %d failures to open while the server is away, want the one it had, one more and some failures", now.Opened, now.OpenFailures)
+		if now := p.Stats(); now.Opened != 2 || now.OpenFailuresTotal() < 5 {
+			t.Errorf("%d connections and %d failures to open while the server is away, want the one it had, one more and some failures", now.Opened, now.OpenFailuresTotal())
 		}
 		s.network.SetDown(false)
 		if err := <-answered; err != nil {

@@ -211,7 +211,7 @@ func (p *public) Counts() pooltest.Counts {
 		Waiting: s.Waiting, InFlight: s.CallsInFlight, Slots: s.Slots,
 		Ready: s.Connections, InUse: s.InUse, Idle: s.Idle, Opening: s.Opening, Retired: s.Retired,
 		Acquired: s.Acquires[mcpool.AcquireOK], Released: s.Released, Waited: s.Waited,
-		Opened: s.Opened, OpenFailures: s.OpenFailures, Elided: s.OpensElided, LateBinds: s.LateBinds, Closed: s.ClosedTotal(),
+		Opened: s.Opened, OpenFailures: s.OpenFailuresTotal(), Elided: s.OpensElided, LateBinds: s.LateBinds, Closed: s.ClosedTotal(),
 		Checks: s.HealthChecks, ChecksFailed: s.HealthFailures, WaitTime: s.WaitTime,
 		Total: p.config.MaxConnectionsTotal, MaxWaiting: p.config.MaxWaiting,
 	}

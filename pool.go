@@ -258,8 +258,8 @@ func (p *Pool) Stats() Stats {
 		Pinned: now.Owned + now.Whole, MaxOpening: now.MaxOpening,
 		Slots: now.Slots, CallsInFlight: now.InFlight, Settling: int(p.settling.Load()), Waiting: now.Waiting, OldestWait: now.OldestWait,
 		Paused: now.Paused, Breaker: Breaker(now.Breaker),
-		Opened: now.Opened, OpenFailures: now.OpenFailures, OpensElided: now.Elided, SparesUsed: now.Inherited,
-		Opens: map[OpenReason]uint64{}, Closed: map[CloseReason]uint64{}, Retries: p.retries.counts(),
+		Opened: now.Opened, OpensElided: now.Elided, SparesUsed: now.Inherited,
+		Opens: map[OpenReason]uint64{}, OpenFailures: map[OpenReason]uint64{}, Closed: map[CloseReason]uint64{}, Retries: p.retries.counts(),
 		Acquires: map[AcquireResult]uint64{}, Released: now.Released, Waited: now.Waited, WaitTime: now.WaitTime,
 		LateBinds: now.LateBinds,
 		Pins:      map[PinReason]uint64{PinnedSession: now.Pinned, PinnedLease: p.pinnedLease.Load(), PinnedCall: p.pinnedCall.Load()},
@@ -275,6 +275,7 @@ func (p *Pool) Stats() Stats {
 	s.Acquires[AcquireOK] = now.Acquired
 	for _, why := range OpenReasons() {
 		s.Opens[why] = now.Opens[slots.Cause(why)]
+		s.OpenFailures[why] = now.OpenFailures[slots.Cause(why)]
 	}
 	for _, why := range CloseReasons() {
 		s.Closed[why] = now.Closed[slots.Reason(why)]

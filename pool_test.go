@@ -1070,6 +1070,7 @@ func TestNoCallIsLostOrCrossed(t *testing.T) {
 				t.Errorf("call %s ran %d times", id, n)
 			}
 		}
+		time.Sleep(10 * time.Second) // so long may the slot of a call that was cancelled last not be free
 		stats := p.Stats()
 		if len(answered)+cancelled != 5000 || cancelled == 0 || stats.Closed[mcpool.ClosedLost] < 10 || stats.CallsInFlight != 0 {
 			t.Errorf("%d answered, %d cancelled, %+v", len(answered), cancelled, stats)
@@ -1119,7 +1120,11 @@ func TestAServerThatIsAwayIsLoggedOnceAMinute(t *testing.T) {
 				_, _ = call(t.Context(), p, nobody, "echo", "x") // it is back by the end
 			}
 		}
-		lines, tries := strings.Count(log.String(), "level=WARN msg=\"connection not opened\""), p.Stats().OpenFailures
+		var tries uint64
+		for _, failed := range p.Stats().OpenFailures {
+			tries += failed
+		}
+		lines := strings.Count(log.String(), "level=WARN msg=\"connection not opened\"")
 		if lines < 4 || lines > 6 || tries < 10*uint64(lines) || !strings.Contains(log.String(), " times=") {
 			t.Errorf("%d lines for %d tries:\n%s", lines, tries, log.String())
 		}

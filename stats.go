@@ -30,9 +30,9 @@ type Stats struct {
 
 	Opened       uint64
 	Opens        map[OpenReason]uint64 // openings begun
-	OpenFailures uint64
-	OpensElided  uint64 // openings that were not needed any more when they were to begin
-	SparesUsed   uint64 // connections that were ready for the session that took them
+	OpenFailures map[OpenReason]uint64 // connections that could not be opened
+	OpensElided  uint64                // openings that were not needed any more when they were to begin
+	SparesUsed   uint64                // connections that were ready for the session that took them
 	Closed       map[CloseReason]uint64
 
 	Acquires  map[AcquireResult]uint64 // slots and whole connections asked for, by what came of it
@@ -75,6 +75,16 @@ type Stats struct {
 func (s *Stats) ClosedTotal() uint64 {
 	var n uint64
 	for _, c := range s.Closed {
+		n += c
+	}
+	return n
+}
+
+// OpenFailuresTotal is the number of connections that could not be opened, for
+// all reasons.
+func (s *Stats) OpenFailuresTotal() uint64 {
+	var n uint64
+	for _, c := range s.OpenFailures {
 		n += c
 	}
 	return n

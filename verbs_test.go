@@ -160,8 +160,8 @@ func TestBreakerTellsCallersAtOnce(t *testing.T) {
 		if told != 1000 {
 			t.Errorf("%d of 1000 callers were told at once", told)
 		}
-		if n := p.Stats().OpenFailures; n > 250 {
-			t.Errorf("%d tries to connect in 45 s", n)
+		if stats := p.Stats(); stats.OpenFailuresTotal() > 250 {
+			t.Errorf("%d tries to connect in 45 s", stats.OpenFailuresTotal())
 		}
 		s.network.SetDown(false)
 		time.Sleep(30 * time.Second)

@@ -97,6 +97,7 @@ var counts = []counted{
 	by("pins", "Times that a connection came to be one caller's, by reason.", "reason", mcpool.PinReasons(), func(s *mcpool.Stats) map[mcpool.PinReason]uint64 { return s.Pins }),
 	by("retries", "Times that a call was sent again, by reason.", "reason", mcpool.RetryReasons(), func(s *mcpool.Stats) map[mcpool.RetryReason]uint64 { return s.Retries }),
 	by("opens", "Openings begun, by reason.", "reason", mcpool.OpenReasons(), func(s *mcpool.Stats) map[mcpool.OpenReason]uint64 { return s.Opens }),
+	by("open_failures", "Connections that could not be opened, by the reason to open them.", "reason", mcpool.OpenReasons(), func(s *mcpool.Stats) map[mcpool.OpenReason]uint64 { return s.OpenFailures }),
 	by("closed", "Connections closed, by reason.", "reason", mcpool.CloseReasons(), func(s *mcpool.Stats) map[mcpool.CloseReason]uint64 { return s.Closed }),
 }
 
@@ -137,7 +138,6 @@ var metrics = []metric{
 	counter("opens_elided", "Openings not needed any more when they were to begin.", func(s *mcpool.Stats) uint64 { return s.OpensElided }),
 	counter("spares_used", "Connections that were ready for the session that took them.", func(s *mcpool.Stats) uint64 { return s.SparesUsed }),
 	counter("leaked", "Leases found to be held for too long.", func(s *mcpool.Stats) uint64 { return s.Leaked }),
-	counter("open_failures", "Connections that could not be opened.", func(s *mcpool.Stats) uint64 { return s.OpenFailures }),
 	counter("released", "Slots and whole connections given back.", func(s *mcpool.Stats) uint64 { return s.Released }),
 	counter("waited", "Slots and whole connections lent that had to be waited for.", func(s *mcpool.Stats) uint64 { return s.Waited }),
 	counter("wait_time_seconds", "Time that callers have waited.", func(s *mcpool.Stats) float64 { return s.WaitTime.Seconds() }),

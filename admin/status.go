@@ -68,7 +68,7 @@ type statsStatus struct {
 
 	Opened       uint64                        `json:"opened"`
 	Opens        map[mcpool.OpenReason]uint64  `json:"opens"`
-	OpenFailures uint64                        `json:"open_failures"`
+	OpenFailures map[mcpool.OpenReason]uint64  `json:"open_failures"`
 	OpensElided  uint64                        `json:"opens_elided"`
 	SparesUsed   uint64                        `json:"spares_used"`
 	Closed       map[mcpool.CloseReason]uint64 `json:"closed"`

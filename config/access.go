@@ -39,6 +39,9 @@ func (r *reader) access(authNode, tlsNode *node) (*auth.Options, TLS) {
 	var tls TLS
 	before := len(r.errs)
 	said := authNode != nil && authNode.kind != null
+	if authNode != nil && !said { // somebody meant to say something, and all could call
+		r.refuse(authNode, "it is empty: want keys, a key file, jwt or client certificates, or no auth")
+	}
 	if said {
 		r.authOf(authNode, &options, &tls)
 	}

@@ -104,78 +104,10 @@ func (r *reader) database(entry *node, taken map[string]*node) dbserver.Database
 		case "dsn_file":
 			sources++
 			d.DSN = r.content(n)
-		case "password_file":
-			path := r.file(n)
-			d.Password = PasswordFile(path)
-			if r.passwordFiles == nil {
-				r.passwordFiles = make(map[string]string)
+		default:
+			if !r.way(n, &d) && !r.rules(n, &d) {
+				r.bounds(n, &d)
 			}
-			r.passwordFiles[d.Name] = path
-		case "engine":
-			d.Engine = r.oneOf(n, dbserver.SQLite, dbserver.Postgres, dbserver.MySQL, dbserver.SQLServer)
-		case "description":
-			d.Description = r.text(n)
-		case "tls_mode":
-			d.TLSMode = r.oneOf(n, "disable", "require", "verify-ca", "verify-full")
-		case "ca_file":
-			d.CAFile = r.file(n)
-		case "cert_file":
-			d.CertFile = r.file(n)
-		case "key_file":
-			d.KeyFile = r.file(n)
-		case "mode":
-			d.Mode = r.oneOf(n, dbserver.ReadOnly, dbserver.Write)
-		case "write_dsn":
-			d.WriteDSN = r.text(n)
-		case "require_where":
-			required := r.truth(n)
-			d.RequireWhere = &required
-		case "max_affected":
-			d.MaxAffected = int64(r.count(n, mostRows, "the default"))
-		case "allow_ddl":
-			d.AllowDDL = r.truth(n)
-		case "allow_unsafe_role":
-			d.AllowUnsafeRole = r.truth(n)
-		case "role":
-			d.Role = r.text(n)
-		case "principal_setting":
-			d.PrincipalSetting = r.text(n)
-		case "schemas":
-			d.Schemas = r.texts(n)
-		case "deny_tables":
-			d.DenyTables = r.texts(n)
-		case "allow_functions":
-			d.AllowFunctions = r.texts(n)
-		case "masks":
-			d.Masks = r.masks(n)
-		case "max_connections":
-			d.MaxConnections = r.count(n, 10_000, "the default")
-		case "max_idle_time":
-			d.MaxIdleTime = r.period(n)
-		case "max_lifetime":
-			d.MaxLifetime = r.period(n)
-		case "acquire_timeout":
-			d.AcquireTimeout = r.period(n)
-		case "connect_timeout":
-			d.ConnectTimeout = r.period(n)
-		case "max_rows":
-			d.MaxRows = r.count(n, mostRows, "the default")
-		case "max_bytes":
-			d.MaxBytes = r.count(n, mostBytes, "the default")
-		case "max_cell_bytes":
-			d.MaxCellBytes = r.count(n, mostBytes, "the default")
-		case "spool_rows":
-			if n.text == "none" {
-				d.SpoolRows = -1
-			} else {
-				d.SpoolRows = r.count(n, mostRows, "the default")
-			}
-		case "spool_bytes":
-			d.SpoolBytes = r.count(n, mostBytes, "the default")
-		case "timeout":
-			d.Timeout = r.period(n)
-		case "lock_timeout":
-			d.LockTimeout = r.period(n)
 		}
 	}
 	if len(r.errs) > before {
@@ -185,6 +117,104 @@ func (r *reader) database(entry *node, taken map[string]*node) dbserver.Database
 		r.refuse(entry, "want a dsn or a dsn_file, such as postgres://user@host/name, a SQLite file, or %q", Sample)
 	}
 	return d
+}
+
+// way reads a key that says what a database is and how it is reached. It reports
+// false of another.
+func (r *reader) way(n *node, d *dbserver.Database) bool {
+	switch n.key {
+	case "password_file":
+		path := r.file(n)
+		d.Password = PasswordFile(path)
+		if r.passwordFiles == nil {
+			r.passwordFiles = make(map[string]string)
+		}
+		r.passwordFiles[d.Name] = path
+	case "engine":
+		d.Engine = r.oneOf(n, dbserver.SQLite, dbserver.Postgres, dbserver.MySQL, dbserver.SQLServer)
+	case "description":
+		d.Description = r.text(n)
+	case "tls_mode":
+		d.TLSMode = r.oneOf(n, "disable", "require", "verify-ca", "verify-full")
+	case "ca_file":
+		d.CAFile = r.file(n)
+	case "cert_file":
+		d.CertFile = r.file(n)
+	case "key_file":
+		d.KeyFile = r.file(n)
+	case "role":
+		d.Role = r.text(n)
+	case "principal_setting":
+		d.PrincipalSetting = r.text(n)
+	default:
+		return false
+	}
+	return true
+}
+
+// rules reads a key that says what may be done with a database, and what is
+// hidden in it. It reports false of another.
+func (r *reader) rules(n *node, d *dbserver.Database) bool {
+	switch n.key {
+	case "mode":
+		d.Mode = r.oneOf(n, dbserver.ReadOnly, dbserver.Write)
+	case "write_dsn":
+		d.WriteDSN = r.text(n)
+	case "require_where":
+		required := r.truth(n)
+		d.RequireWhere = &required
+	case "max_affected":
+		d.MaxAffected = int64(r.count(n, mostRows, "the default"))
+	case "allow_ddl":
+		d.AllowDDL = r.truth(n)
+	case "allow_unsafe_role":
+		d.AllowUnsafeRole = r.truth(n)
+	case "schemas":
+		d.Schemas = r.texts(n)
+	case "deny_tables":
+		d.DenyTables = r.texts(n)
+	case "allow_functions":
+		d.AllowFunctions = r.texts(n)
+	case "masks":
+		d.Masks = r.masks(n)
+	default:
+		return false
+	}
+	return true
+}
+
+// bounds reads a key that bounds connections, time, or what an answer has.
+func (r *reader) bounds(n *node, d *dbserver.Database) {
+	switch n.key {
+	case "max_connections":
+		d.MaxConnections = r.count(n, 10_000, "the default")
+	case "max_idle_time":
+		d.MaxIdleTime = r.period(n)
+	case "max_lifetime":
+		d.MaxLifetime = r.period(n)
+	case "acquire_timeout":
+		d.AcquireTimeout = r.period(n)
+	case "connect_timeout":
+		d.ConnectTimeout = r.period(n)
+	case "max_rows":
+		d.MaxRows = r.count(n, mostRows, "the default")
+	case "max_bytes":
+		d.MaxBytes = r.count(n, mostBytes, "the default")
+	case "max_cell_bytes":
+		d.MaxCellBytes = r.count(n, mostBytes, "the default")
+	case "spool_rows":
+		if n.text == "none" {
+			d.SpoolRows = -1
+		} else {
+			d.SpoolRows = r.count(n, mostRows, "the default")
+		}
+	case "spool_bytes":
+		d.SpoolBytes = r.count(n, mostBytes, "the default")
+	case "timeout":
+		d.Timeout = r.period(n)
+	case "lock_timeout":
+		d.LockTimeout = r.period(n)
+	}
 }
 
 // oneOf returns a word that is one of some.

@@ -145,6 +145,8 @@ var bad = map[string]struct {
 	"two session keys":            {"gateway: {session_key: " + strings.Repeat("00", 32) + ", session_key_file: a}", []string{"mcp:1: gateway.session_key_file: beside the other one of session_key and session_key_file: want one of them"}},
 
 	"auth of nobody":           {"auth: {}", []string{"auth: nobody could call: want keys, a key file, jwt or client certificates"}},
+	"auth of nothing at all":   {"auth:", []string{"mcp:1: auth: it is empty: want keys"}},
+	"auth of null":             {"auth: null", []string{"mcp:1: auth: it is empty: want keys"}},
 	"key in place of a hash":   {"auth: {keys: [{name: a, sha256: s3cret}]}", []string{"mcp:1: auth.keys[0].sha256: want sha256: and 64 hex digits"}},
 	"key without a name":       {"auth: {keys: [{sha256: " + strings.Repeat("00", 32) + "}]}", []string{"auth.keys[0]: want a name, and the sha256 of the key"}},
 	"two keys of one name":     {"auth: {keys: [{name: a, sha256: " + strings.Repeat("00", 32) + "}, {name: a, sha256: " + strings.Repeat("01", 32) + "}]}", []string{"auth: two keys have the name a"}},

@@ -32,6 +32,11 @@
 //	reference SQLite        yes     yes       yes   -       -      -        -     -
 //	reference PostgreSQL    -       -         yes   -       -      -        -     -
 //
+// Supabase and MssqlMcp were not run, one being a service and the other needing
+// SQL Server: what is known of both is from their sources. MCP Toolbox, DBHub,
+// Postgres MCP Pro and the reference servers were run, and what they answered is
+// replayed by the tests.
+//
 // Behind a gateway that serves several servers, tools are called NAME__TOOL;
 // DBHub with several sources calls them TOOL_ID. Both are understood, see
 // Options.Server and Options.Database.

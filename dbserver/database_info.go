@@ -62,6 +62,11 @@ func (d *database) info(ctx context.Context, who engine.Caller) (*databaseInfo, 
 	if err != nil {
 		return nil, err
 	}
+	if most := told.MaxConnections; most > 0 && d.opens > most {
+		told.Findings = append(slices.Clone(told.Findings), engine.Finding{Severity: "warning",
+			Message: fmt.Sprintf("the server takes %d connections, and the pools of the databases on it may have %d", most, d.opens),
+			Fix:     "lower max_connections of the databases here, or raise it on the server"})
+	}
 	return &databaseInfo{Database: d.Name, Description: d.Description, Engine: told.Engine, Version: told.Version,
 		Place: told.Place, Size: told.Size, Mode: d.Mode, Status: told.Status, LastError: told.LastError,
 		ReadOnly: told.Proof, Limits: d.limitInfo(), Pool: told.Pool, Findings: told.Findings}, nil

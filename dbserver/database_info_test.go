@@ -3,6 +3,7 @@ package dbserver
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -98,4 +99,44 @@ func TestInfoAsksDatabasesAtOnce(t *testing.T) {
 			t.Error("the caller's own end was taken for that of the database")
 		}
 	})
+}
+
+// TestMoreConnectionsThanTheServerTakesAreFound is about databases of one
+// server, whose connections count together.
+func TestMoreConnectionsThanTheServerTakesAreFound(t *testing.T) {
+	info := func(context.Context) (engine.Info, error) {
+		return engine.Info{Status: "ready", MaxConnections: 20, Pool: map[string]int64{}}, nil
+	}
+	shop, crm := "mysql://a:b@db.example:3306/shop", "mariadb://c:d@DB.example:3306/crm"
+	for _, c := range []struct {
+		databases []Database
+		opens     int // zero for no finding
+	}{
+		{[]Database{{DSN: shop}}, 0},
+		{[]Database{{DSN: shop, MaxConnections: 18}}, 0},
+		{[]Database{{DSN: shop, MaxConnections: 19}}, 21},
+		{[]Database{{DSN: shop, MaxConnections: 10, Mode: Write}}, 22},
+		{[]Database{{Name: "a", DSN: shop}, {Name: "b", DSN: crm}}, 0},
+		{[]Database{{Name: "a", DSN: shop, MaxConnections: 9}, {Name: "b", DSN: crm}}, 21},
+		{[]Database{{Name: "a", DSN: shop, MaxConnections: 9}, {Name: "b", DSN: "mysql://a:b@other.example:3306/shop"}}, 0},
+		{[]Database{{Name: "a", DSN: shop, MaxConnections: 9}, {Name: "b", DSN: "x.db"}}, 0},
+	} {
+		var fakes []*fakeEngine
+		for range c.databases {
+			fakes = append(fakes, &fakeEngine{info: info})
+		}
+		s := serveFakes(t, Options{Databases: c.databases}, fakes...)
+		var told databaseInfo
+		args := object{}
+		if len(c.databases) > 1 {
+			args["database"] = "a"
+		}
+		if err := json.Unmarshal(call(t, s, "database_info", args).structured, &told); err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("the server takes 20 connections, and the pools of the databases on it may have %d", c.opens)
+		if found := len(told.Findings) == 1 && told.Findings[0].Message == want; found != (c.opens > 0) || !found && len(told.Findings) > 0 {
+			t.Errorf("%+v: got %+v", c.databases, told.Findings)
+		}
+	}
 }

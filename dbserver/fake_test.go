@@ -38,7 +38,9 @@ func serveFake(t testing.TB, o Options, d Database, read func(ctx context.Contex
 func serveFakes(t testing.TB, o Options, fakes ...*fakeEngine) *Server {
 	t.Helper()
 	for i := range o.Databases {
-		o.Databases[i].DSN = "fake.db"
+		if o.Databases[i].DSN == "" {
+			o.Databases[i].DSN = "fake.db"
+		}
 	}
 	s, err := New(o)
 	if err != nil {

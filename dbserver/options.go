@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -19,7 +20,7 @@ import (
 
 // What Options and a Database leave at zero.
 const (
-	DefaultMaxCallsPerPrincipal = 4
+	DefaultMaxCallsPerPrincipal = 4 // half of DefaultMaxConnections: where callers have no names they are one principal, and are not to be kept from most
 	DefaultHandleTTL            = 5 * time.Minute
 
 	DefaultName           = "main"
@@ -294,6 +295,26 @@ func engineOf(dsn string) (string, error) {
 		return "", fmt.Errorf("scheme %q is not supported: want a SQLite file, or a URL that begins with postgres://, mysql://, mariadb:// or sqlserver://", scheme)
 	}
 	return SQLite, nil
+}
+
+// server is the server that a database is on, as its DSN names it, empty for
+// none and where nobody knows.
+func (d *Database) server() string {
+	u, err := url.Parse(d.DSN)
+	if err != nil || u.Host == "" || d.Engine == SQLite {
+		return ""
+	}
+	return d.Engine + " " + strings.ToLower(u.Host)
+}
+
+// mayOpen is how many connections the pools of a database may have at a time:
+// those that read, those that write, and two that look up names and end
+// statements.
+func (d *Database) mayOpen() int {
+	if d.Mode == Write {
+		return 2*d.MaxConnections + 2
+	}
+	return d.MaxConnections + 2
 }
 
 // newEngine makes the database of an engine. It does no I/O.

@@ -55,6 +55,7 @@ type database struct {
 	Database
 	engine  engine.Database
 	turns   *turns // of engine
+	opens   int    // connections that it and the databases of the same server may have
 	ended   results
 	spooled atomic.Uint64               // rows that were kept behind pages
 	known   atomic.Pointer[engine.Info] // of when it was ready last; nil for never
@@ -95,6 +96,11 @@ func (s *Server) begun(options Options, shared []*database) (*Server, error) {
 	connections := 0
 	for _, d := range s.databases {
 		connections += d.MaxConnections
+		for _, other := range s.databases {
+			if d == other || d.server() != "" && d.server() == other.server() {
+				d.opens += other.mayOpen()
+			}
+		}
 	}
 	s.readers = newReaders(connections, s.life.Done(), &s.work)
 	s.tools = newToolset(s.databases)

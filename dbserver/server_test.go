@@ -338,6 +338,12 @@ func TestNewRefusesWhatMakesNoSense(t *testing.T) {
 		{DSN: "x.db", SpoolBytes: 1 << 30},
 		{DSN: "x.db", Timeout: -1},
 		{DSN: "x.db", MaxConnections: -1},
+		{DSN: "x.db", Role: "reader"},
+		{DSN: "x.db", PrincipalSetting: "app.user"},
+		{DSN: "x.db", TLSMode: "verify-full"},
+		{DSN: "x.db", CAFile: "ca.pem"},
+		{DSN: "sqlserver://h/x", Role: "reader"},
+		{DSN: "mysql://h/x", PrincipalSetting: "app user"},
 	} {
 		if _, err := New(Options{Databases: []Database{o}}); err == nil {
 			t.Errorf("New(%+v) succeeded", o)

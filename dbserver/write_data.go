@@ -8,9 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
@@ -20,8 +22,12 @@ import (
 // tokenTime is how long the token of a preview is good.
 const tokenTime = 2 * time.Minute
 
-// maxShown is how much of a statement a person is shown who is asked, in bytes.
-const maxShown = 2000
+// maxShown is the longest statement that a person can be asked about, and as
+// much for all its values, in bytes; of one value maxValueShown are shown.
+const (
+	maxShown      = 8000
+	maxValueShown = 200
+)
 
 // A written is what write_data tells.
 type written struct {
@@ -36,7 +42,8 @@ type written struct {
 	Rows      json.RawMessage `json:"rows,omitempty"`
 	Notices   []string        `json:"notices"`
 
-	text []byte // of the rows
+	text    []byte // of the rows
+	counted int64  // rows that the cap is held to
 }
 
 // writeData serves write_data. A statement is run and rolled back first. Then a
@@ -44,17 +51,17 @@ type written struct {
 // same call commits.
 func (r *request) writeData(ctx context.Context) ([]byte, error) {
 	if r.args.Token != "" {
-		affected, err := r.redeem(r.args.Token)
+		rows, err := r.redeem(r.args.Token)
 		if err != nil {
 			return nil, err
 		}
-		return r.commit(ctx, r.upTo(affected))
+		return r.commit(ctx, r.upTo(rows))
 	}
 	preview, err := r.write(ctx, r.writing(false))
 	if err != nil {
 		return nil, err
 	}
-	if preview.Previewed && preview.Affected == 0 && preview.Class != classDDL {
+	if preview.Previewed && preview.counted == 0 && preview.Class != classDDL {
 		preview.Notices = append(preview.Notices, "nothing would change, so there is nothing to commit")
 		return preview.encode()
 	}
@@ -62,10 +69,10 @@ func (r *request) writeData(ctx context.Context) ([]byte, error) {
 		if err := r.confirm(ctx, preview); err != nil {
 			return nil, err
 		}
-		return r.commit(ctx, r.upTo(preview.Affected))
+		return r.commit(ctx, r.upTo(preview.counted))
 	}
 	expires := time.Now().Add(tokenTime)
-	preview.Token = r.server.sealer.Seal(expires, r.bound(), strconv.FormatInt(preview.Affected, 10))
+	preview.Token = r.server.sealer.Seal(expires, r.bound(), strconv.FormatInt(preview.counted, 10))
 	preview.ExpiresAt = expires.UTC().Format(time.RFC3339)
 	preview.Notices = append(preview.Notices, "nothing is changed yet: to commit, make the same call with this token")
 	return preview.encode()
@@ -78,11 +85,11 @@ func (r *request) writing(commit bool) engine.Write {
 	return engine.Write{Commit: commit, RequireWhere: r.RequireWhere == nil || *r.RequireWhere, MaxRows: r.MaxAffected, DDL: r.AllowDDL}
 }
 
-// upTo is what a statement may do whose preview affected so many rows.
-func (r *request) upTo(affected int64) engine.Write {
+// upTo is what a statement may do whose preview was counted as so many rows.
+func (r *request) upTo(rows int64) engine.Write {
 	w := r.writing(true)
-	if affected > 0 {
-		w.MaxRows = affected
+	if rows > 0 {
+		w.MaxRows = rows
 	}
 	return w
 }
@@ -97,9 +104,12 @@ func (r *request) write(ctx context.Context, w engine.Write) (*written, error) {
 		return nil, err
 	}
 	told := &written{Database: r.Name, Class: done.Class, Affected: done.Affected, Committed: w.Commit,
-		Previewed: !done.Uncertain, Notices: []string{}}
+		Previewed: !done.Uncertain, Notices: []string{}, counted: max(done.Affected, done.Counted)}
 	if done.Uncertain && !w.Commit {
 		told.Notices = append(told.Notices, "this database cannot roll such a statement back, so it was checked and not run")
+	}
+	if told.counted > done.Affected {
+		told.Notices = append(told.Notices, fmt.Sprintf("with those that triggers, foreign keys and indexes change it is %d rows", told.counted))
 	}
 	if page := out.Page(); len(page.Columns) > 0 {
 		a := pageAnswer{Page: page, maxBytes: r.MaxBytes, maxCell: r.MaxCellBytes}
@@ -138,7 +148,7 @@ func (r *request) bound() string {
 	return "write_data " + hex.EncodeToString(sum.Sum(nil))
 }
 
-// redeem returns how many rows the preview affected that gave the token. A
+// redeem returns how many rows the preview was counted as that gave the token. A
 // token is good once on this server.
 func (r *request) redeem(token string) (int64, error) {
 	said, until, ok := r.server.sealer.Open(token, r.bound(), 1)
@@ -155,17 +165,19 @@ func (r *request) redeem(token string) (int64, error) {
 // confirm asks the person at the client. Nothing is held in the database
 // meanwhile.
 func (r *request) confirm(ctx context.Context, preview *written) error {
-	shown, cut := result.Cut(r.args.Query, maxShown)
-	if cut {
-		shown += "…"
+	statement, values := plain(r.args.Query), r.shownValues()
+	if len(statement) > maxShown || len(values) > maxShown {
+		return &engine.Error{Code: engine.Confirmation, Layer: engine.LayerInput,
+			Message: fmt.Sprintf("a person has to confirm the statement and can be shown %d bytes of it, and as many of its values; these are %d and %d",
+				maxShown, len(statement), len(values)),
+			Next: "do it in parts; long values can be sent as params, of which a part is shown"}
 	}
-	change := fmt.Sprintf("change %d rows of", preview.Affected)
+	change := fmt.Sprintf("change %d rows of", preview.counted)
 	if !preview.Previewed || preview.Class == classDDL {
 		change = "change the schema of"
 	}
-	message := fmt.Sprintf("Commit this statement? It would %s database %s.\n\n%s", change, r.Name, shown)
-	if len(r.args.Params) > 0 {
-		values, _ := result.Cut(string(mustMarshal([]any(r.args.Params))), maxShown)
+	message := fmt.Sprintf("Commit this statement? It would %s database %s.\n\n%s", change, r.Name, statement)
+	if values != "" {
 		message += "\n\nValues: " + values
 	}
 	answer, err := r.call.Events.Ask(ctx, "elicitation/create", mustMarshal(map[string]any{
@@ -192,6 +204,40 @@ func (r *request) confirm(ctx context.Context, preview *written) error {
 	}
 	return &engine.Error{Code: engine.Confirmation, Layer: engine.LayerPolicy,
 		Message: "the statement was not confirmed, and nothing was changed", Next: "ask the user what to do instead"}
+}
+
+var (
+	blankLines = regexp.MustCompile(`[ \t]*[\r\n][ \t\r\n]*`)
+	blanks     = regexp.MustCompile(`[ \t]{2,}|\t`)
+)
+
+// plain is a text as a person should see it: without space that moves a part of
+// it out of sight, and with the numbers of characters that are not seen or turn
+// the order of others around.
+func plain(s string) string {
+	s = blanks.ReplaceAllString(blankLines.ReplaceAllString(s, "\n"), " ")
+	var b strings.Builder
+	for _, r := range s {
+		if r == '\n' || unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, "<U+%04X>", r)
+		}
+	}
+	return b.String()
+}
+
+// shownValues are the values of the request as a person is shown them, each with
+// as much of it that one does not hide the next.
+func (r *request) shownValues() string {
+	shown := make([]string, len(r.args.Params))
+	for i, p := range r.args.Params {
+		value, cut := result.Cut(string(mustMarshal(p)), maxValueShown)
+		if shown[i] = plain(value); cut {
+			shown[i] += "…"
+		}
+	}
+	return strings.Join(shown, ", ")
 }
 
 // encode returns the result of tools/call.

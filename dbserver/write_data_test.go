@@ -2,9 +2,12 @@ package dbserver
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -92,7 +95,11 @@ func TestWriteIsPreviewedThenCommitted(t *testing.T) {
 	if strings.Join(l.ran, "\n") != strings.Join(want, "\n") {
 		t.Errorf("ran %q", l.ran)
 	}
-	wantCode(t, call(t, s, "write_data", args), engine.Confirmation) // once
+	for _, again := range []string{preview.Token, preview.Token + "\n", "\n" + preview.Token, preview.Token[:9] + "\r\n" + preview.Token[9:],
+		preview.Token + "=", " " + preview.Token} {
+		args["token"] = again
+		wantCode(t, call(t, s, "write_data", args), engine.Confirmation) // once
+	}
 }
 
 func TestTokenIsForOneCall(t *testing.T) {
@@ -152,6 +159,59 @@ func TestCommitAffectsNoMoreThanThePreview(t *testing.T) {
 	if !strings.Contains(a.text(), "the preview affected 2 rows") {
 		t.Error(a.text())
 	}
+}
+
+// TestWhatIsPreviewedCanBeCommitted is about statements that change more rows
+// than those they are about: the cap of the commit counts these, too.
+func TestWhatIsPreviewedCanBeCommitted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	file, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.Exec(`
+		CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
+		INSERT INTO users VALUES (1, 'Ada'), (2, 'Bob'), (3, 'Cyd');
+		CREATE TABLE orders (id INTEGER PRIMARY KEY, user_id INT REFERENCES users ON DELETE CASCADE);
+		INSERT INTO orders VALUES (1, 1), (2, 1), (3, 1);
+		CREATE TABLE log (line TEXT);
+		CREATE TRIGGER logged AFTER UPDATE ON users BEGIN INSERT INTO log VALUES (new.name); END;
+		CREATE VIEW names AS SELECT name FROM users;
+		CREATE TRIGGER renamed INSTEAD OF UPDATE ON names BEGIN UPDATE users SET name = new.name WHERE name = old.name; END;
+		CREATE VIRTUAL TABLE docs USING fts5(body)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, Database{DSN: path, Mode: Write})
+	for _, c := range []struct {
+		sql               string
+		affected, counted int64
+	}{
+		{"UPDATE users SET name = 'Eve' WHERE id = 3", 1, 2},
+		{"DELETE FROM users WHERE id = 1", 1, 4},
+		{"UPDATE names SET name = 'Dan' WHERE name = 'Bob'", 0, 2},
+		{"INSERT INTO docs VALUES ('hello')", 1, 3},
+		{"INSERT INTO log VALUES ('x')", 1, 1},
+	} {
+		args := object{"query": c.sql}
+		preview := call(t, s, "write_data", args).written(t)
+		if told := len(preview.Notices) > 1; preview.Affected != c.affected || preview.Token == "" || told != (c.counted > c.affected) ||
+			told && !strings.HasSuffix(preview.Notices[0], fmt.Sprintf(" %d rows", c.counted)) {
+			t.Errorf("%s: %+v", c.sql, preview)
+		}
+		args["token"] = preview.Token
+		if done := call(t, s, "write_data", args).written(t); !done.Committed || done.Affected != c.affected {
+			t.Errorf("%s: %+v", c.sql, done)
+		}
+	}
+	args := object{"query": "DELETE FROM users WHERE id = 2"}
+	args["token"] = call(t, s, "write_data", args).written(t).Token
+	again := object{"query": "INSERT INTO orders VALUES (9, 2)"}
+	again["token"] = call(t, s, "write_data", again).written(t).Token
+	call(t, s, "write_data", again).written(t)
+	wantCode(t, call(t, s, "write_data", args), engine.AffectedLimit) // an order has come meanwhile
 }
 
 func TestNothingToCommit(t *testing.T) {
@@ -214,6 +274,37 @@ func TestPersonConfirms(t *testing.T) {
 		}
 		if err == nil && !c.commits && !strings.Contains(string(got.Bytes()), engine.Confirmation) {
 			t.Errorf("%+v: got %s", c.person, got.Bytes())
+		}
+	}
+}
+
+func TestAPersonSeesAllOfTheStatement(t *testing.T) {
+	long := strings.Repeat("x", maxShown)
+	for _, c := range []struct {
+		query  string
+		params []any
+		shown  string // what the message has; none if nobody is asked
+	}{
+		{"/*" + strings.Repeat(" \t\r\n", maxShown) + "*/ DELETE FROM t WHERE x", nil, "/*\n*/ DELETE FROM t WHERE x"},
+		{"DELETE FROM t -- \u202ex\r WHERE a  = 'b'\u00a0", nil, "DELETE FROM t -- <U+202E>x\nWHERE a = 'b'<U+00A0>"},
+		{"/*" + long + "*/ DELETE FROM t", nil, ""},
+		{"DELETE FROM t WHERE x = '" + long + "'", nil, ""},
+		{"UPDATE t SET x = ? WHERE y = ?", []any{long, 7}, "UPDATE t SET x = ? WHERE y = ?\n\nValues: \"" + long[:maxValueShown-1] + "…, 7"},
+		{"UPDATE t SET x = ?", slices.Repeat([]any{long}, maxShown/maxValueShown), ""},
+	} {
+		l, p := &ledger{rows: 2, class: "delete"}, &person{answer: `{"action":"accept","content":{"commit":true}}`}
+		call := rpc.Call{Caller: rpc.Caller{Capabilities: rpc.Capabilities{Elicitation: true}}, Events: p}
+		a := do(t, serveLedger(t, l, Options{}), call, "write_data", object{"query": c.query, "params": append([]any{}, c.params...)})
+		if c.shown == "" {
+			if wantCode(t, a, engine.Confirmation); len(p.asked) != 0 || len(l.ran) != 1 {
+				t.Errorf("%.60q: asked %q, ran %q", c.query, p.asked, l.ran)
+			}
+			continue
+		}
+		var asked struct{ Message string }
+		if len(p.asked) != 1 || json.Unmarshal([]byte(strings.TrimPrefix(p.asked[0], "elicitation/create ")), &asked) != nil ||
+			!strings.HasSuffix(asked.Message, "\n\n"+c.shown) {
+			t.Errorf("%.60q: asked %q, want %q", c.query, p.asked, c.shown)
 		}
 	}
 }

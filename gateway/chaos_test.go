@@ -216,45 +216,15 @@ func (k *chaos) restart(down time.Duration) {
 	k.disturb("the server restarts", func() {
 		k.upstream.kill()
 		time.Sleep(down)
-		late := newLateness()
+		late := mcptest.Lateness()
 		k.back.Store(time.Now().UnixNano())
 		k.upstream.start(k.t)
-		took, lag := <-k.answer, late.most()
-		k.t.Logf("it was away for %v, and the first answer came after %v (timers were late by %v)", down, took, lag)
+		took, lag := <-k.answer, late()
+		k.t.Logf("it was away for %v, and the first answer came after %v (the machine was late by %v)", down, took, lag)
 		if took > chaosCall+time.Second+lag {
 			k.t.Errorf("the first answer came %v after the server was back", took)
 		}
 	})
-}
-
-// lateness measures how long this machine has no time for anybody.
-type lateness struct {
-	stop  chan struct{}
-	worst chan time.Duration
-}
-
-func newLateness() *lateness {
-	l := &lateness{make(chan struct{}), make(chan time.Duration)}
-	go func() {
-		const beat = 10 * time.Millisecond
-		worst := time.Duration(0)
-		for {
-			began := time.Now()
-			select {
-			case <-time.After(beat):
-				worst = max(worst, time.Since(began)-beat)
-			case <-l.stop:
-				l.worst <- worst
-				return
-			}
-		}
-	}()
-	return l
-}
-
-func (l *lateness) most() time.Duration {
-	close(l.stop)
-	return <-l.worst
 }
 
 // replace has another gateway take over the port and the key, as another

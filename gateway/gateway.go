@@ -73,11 +73,12 @@ type Server struct {
 // A backend is a Server as the gateway has it.
 type backend struct {
 	Server
-	modern  atomic.Bool // it has said so
+	modern  atomic.Bool               // it has said so
+	silent  atomic.Pointer[time.Time] // when a client waited for it in vain; nil if it has answered since
 	headers paramHeaders
 	counts  counts
 
-	silent   repeats.Failure        // to say what it can
+	unheard  repeats.Failure        // what it can
 	unlisted [kinds]repeats.Failure // to list
 }
 
@@ -97,7 +98,11 @@ func (b *backend) do(ctx context.Context, log func() *slog.Logger, call rpc.Call
 			err = errPanicked
 		}
 	}()
-	return b.Handler.Do(ctx, call)
+	answer, err = b.Handler.Do(ctx, call)
+	if err == nil && b.silent.Load() != nil {
+		b.silent.Store(nil)
+	}
+	return answer, err
 }
 
 var errPanicked = errors.New("this gateway failed; its log says how. The call may have run")

@@ -21,6 +21,10 @@ import (
 // nothing is known yet.
 const helloWait = 5 * time.Second
 
+// silence is for how long a server that said nothing within helloWait, and has
+// answered nothing since, is not waited for by clients that begin.
+const silence = 30 * time.Second
+
 // A hello is what servers say of themselves.
 type hello struct {
 	capabilities map[string]json.RawMessage
@@ -63,23 +67,28 @@ func (q *request) hello(ctx context.Context) hello {
 }
 
 func (q *request) helloOf(ctx context.Context, s *backend) json.RawMessage {
-	ctx, cancel := context.WithTimeoutCause(ctx, helloWait, fmt.Errorf("it did not say what it can within %v", helloWait))
-	defer cancel()
-	answer, err := q.askFor(ctx, s, methodDiscover, nil)
-	said := answer.Bytes()
-	if err == nil {
-		s.silent.Over()
-		s.modern.Store(saysModern(said))
+	said, _ := jsonrpc.Set(nil, whatMayBe, "capabilities")
+	if since := s.silent.Load(); since != nil && time.Since(*since) < silence {
 		return said
 	}
-	caps := whatMayBe
-	if e := (*rpc.Error)(nil); errors.As(err, &e) && e.Code == rpc.CodeMethodNotFound {
-		s.silent.Over()
-		caps = toolsOnly
-	} else {
-		s.silent.Happened(q.logger(), "a client began without a server", logServer, s.Name, logError, err)
+	bounded, cancel := context.WithTimeoutCause(ctx, helloWait, fmt.Errorf("it did not say what it can within %v", helloWait))
+	defer cancel()
+	answer, err := q.askFor(bounded, s, methodDiscover, nil)
+	if err == nil {
+		s.unheard.Over()
+		s.modern.Store(saysModern(answer.Bytes()))
+		return answer.Bytes()
 	}
-	said, _ = jsonrpc.Set(nil, caps, "capabilities")
+	if e := (*rpc.Error)(nil); errors.As(err, &e) && e.Code == rpc.CodeMethodNotFound {
+		s.unheard.Over()
+		said, _ = jsonrpc.Set(nil, toolsOnly, "capabilities")
+		return said
+	}
+	if bounded.Err() != nil && ctx.Err() == nil {
+		now := time.Now()
+		s.silent.Store(&now)
+	}
+	s.unheard.Happened(q.logger(), "a client began without a server", logServer, s.Name, logError, err)
 	return said
 }
 

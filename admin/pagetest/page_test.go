@@ -82,21 +82,44 @@ const (
 func TestOperatorWithKeyboard(t *testing.T) {
 	g, loads := world(t)
 	p := open(t, g.url, look{})
+	p.watchNumbers()
+	p.pauseSales(loads)
+	p.resetAndDrainSearch(loads)
+	p.readStory()
 
+	loads["sales"].stop()
+	p.until("nothing to be in flight", `parseInt(`+cell("sales", "In flight")+`.innerText) === 0`)
+	busy := g.call(t, "sales", 3, time.Minute) // which the kill cuts off
+	p.until("the calls", `parseInt(`+cell("sales", "In flight")+`.innerText) === 3`)
+	p.pauseWhatTakesLong()
+	p.killConnection(busy)
+	for _, server := range []string{"search", "tickets"} {
+		loads[server].unharmed(t)
+	}
+	p.clean("504 (Gateway Timeout)") // of the pause that took longer
+}
+
+// watchNumbers sees the numbers of pools under load move.
+func (p *tab) watchNumbers() {
+	p.t.Helper()
 	p.until("the numbers to be there", live+" && "+p.over(cell("sales", "Calls/s"), 0)+" && "+whole(row("sales")+`.querySelector(".box")`))
 	calls, avoided := p.number(card("Calls/s")+`.querySelector(".value")`), p.number(cell("sales", "Handshakes avoided"))
 	if calls == 0 || avoided == 0 {
-		t.Errorf("%v calls/s and %v handshakes avoided", calls, avoided)
+		p.t.Errorf("%v calls/s and %v handshakes avoided", calls, avoided)
 	}
 	p.until("the numbers to move", p.over(cell("sales", "Handshakes avoided"), avoided))
 	p.until("a chart", card("Calls/s")+`.querySelector(".line").getAttribute("d").includes("L")`)
 	for _, label := range []string{"p50", "p99", "In flight", "Reuse"} {
 		if p.number(cell("sales", label)) == 0 {
-			t.Errorf("%s is shown as %q", label, p.text(cell("sales", label)))
+			p.t.Errorf("%s is shown as %q", label, p.text(cell("sales", label)))
 		}
 	}
 	p.screenshot("load")
+}
 
+// pauseSales has callers wait, and go on where they were.
+func (p *tab) pauseSales(loads map[string]*load) {
+	p.t.Helper()
 	p.tabTo("Pause of sales", labelled+`"Pause sales"`)
 	p.press(kb.Enter)
 	p.until("sales to be paused", shows(row("sales"), "paused")+" && "+p.over(cell("sales", "Waiting"), 13))
@@ -105,19 +128,23 @@ func TestOperatorWithKeyboard(t *testing.T) {
 	before := loads["sales"].done.Load()
 	p.until("them to wait on", `/^([2-9]|\d\d)(\.\d)? s$/.test(`+cell("sales", "Waiting")+`.querySelector(".more").innerText)`)
 	if more := loads["sales"].done.Load() - before; more > 0 {
-		t.Errorf("%d calls went through while paused", more)
+		p.t.Errorf("%d calls went through while paused", more)
 	}
 	p.screenshot("paused")
 	if !p.is(`document.activeElement.getAttribute("aria-label") === "Resume sales"`) {
-		t.Error("the focus has left the button that was pressed")
+		p.t.Error("the focus has left the button that was pressed")
 	}
 	p.press(kb.Enter)
 	p.until("sales to go on", "!"+shows(row("sales"), "paused")+" && "+p.over(cell("sales", "Calls/s"), 0))
-	eventually(t, "calls to go on", func() bool { return loads["sales"].done.Load() > before+100 })
+	eventually(p.t, "calls to go on", func() bool { return loads["sales"].done.Load() > before+100 })
 	for _, l := range loads {
-		l.unharmed(t)
+		l.unharmed(p.t)
 	}
+}
 
+// resetAndDrainSearch replaces connections, and fails no call.
+func (p *tab) resetAndDrainSearch(loads map[string]*load) {
+	p.t.Helper()
 	p.tabTo("Reset of search", labelled+`"Reset search"`)
 	p.press(kb.Enter)
 	p.until("search to be reset", shows(said, "search: reset; 2 connections close after their last call"))
@@ -129,16 +156,20 @@ func TestOperatorWithKeyboard(t *testing.T) {
 	p.press(kb.Enter)
 	p.until("search to be drained", shows(said, "search: drained; "))
 	for _, l := range loads {
-		l.unharmed(t)
+		l.unharmed(p.t)
 	}
+}
 
+// readStory opens the story of a connection, and closes it.
+func (p *tab) readStory() {
+	p.t.Helper()
 	p.tabTo("a connection of sales", `it.matches(".box") && it.parentElement.getAttribute("aria-label") === "Connections of sales"`)
 	if !p.is(`document.activeElement.textContent.startsWith("#1, ready, ")`) {
-		t.Error("Tab does not lead to the first of the connections")
+		p.t.Error("Tab does not lead to the first of the connections")
 	}
 	p.press(kb.ArrowRight)
 	if !p.is(`document.activeElement.textContent.startsWith("#2, ")`) {
-		t.Error("the arrow does not lead to the second")
+		p.t.Error("the arrow does not lead to the second")
 	}
 	p.press(kb.Enter)
 	p.until("its story", whole(story)+" && "+shows(story, "sales-2")+" && "+shows(`document.getElementById("events")`, "opened"))
@@ -146,18 +177,23 @@ func TestOperatorWithKeyboard(t *testing.T) {
 	p.press(kb.Escape)
 	p.until("the story to be closed", "!"+whole(story))
 	if !p.is(`document.activeElement.textContent.startsWith("#2, ")`) {
-		t.Error("the focus does not come back from the story")
+		p.t.Error("the focus does not come back from the story")
 	}
+}
 
-	loads["sales"].stop()
-	p.until("nothing to be in flight", `parseInt(`+cell("sales", "In flight")+`.innerText) === 0`)
-	busy := g.call(t, "sales", 3, time.Minute) // which the kill cuts off
-	p.until("the calls", `parseInt(`+cell("sales", "In flight")+`.innerText) === 3`)
+// pauseWhatTakesLong pauses a pool whose calls do not end in time, and has it go on.
+func (p *tab) pauseWhatTakesLong() {
+	p.t.Helper()
 	p.tabTo("Pause of sales", labelled+`"Pause sales"`)
 	p.press(kb.Enter)
 	p.until("to be told that it takes longer", shows(said, "those in flight still run")+" && "+shows(row("sales"), "paused"))
 	p.press(kb.Enter)
 	p.until("sales to go on", "!"+shows(row("sales"), "paused"))
+}
+
+// killConnection kills the connection that has calls, once it was asked twice.
+func (p *tab) killConnection(busy *load) {
+	p.t.Helper()
 	p.tabTo("the connection with calls", `it.matches(".box") && it.parentElement.getAttribute("aria-label") === "Connections of sales"`)
 	p.press(kb.Home)
 	for range 6 {
@@ -173,27 +209,23 @@ func TestOperatorWithKeyboard(t *testing.T) {
 	p.press(kb.Enter)
 	p.until("to be asked", whole(sure)+" && "+shows(sure, "Kill "+victim+"?"))
 	if !p.is(`document.activeElement.innerText === "Cancel"`) {
-		t.Error("the focus is not on Cancel")
+		p.t.Error("the focus is not on Cancel")
 	}
 	p.screenshot("sure")
 	p.press(kb.Escape)
 	p.until("the question to be gone, and the story not", "!"+whole(sure)+" && "+whole(story))
 	if n := busy.failed.Load(); n > 0 {
-		t.Errorf("%d calls failed although nothing was killed", n)
+		p.t.Errorf("%d calls failed although nothing was killed", n)
 	}
 	p.press(kb.Enter)
 	p.until("to be asked again", whole(sure))
 	p.tabTo("the answer", labelled+`"Kill"`)
 	p.press(kb.Enter)
 	p.until("the end of the story", shows(`document.getElementById("events")`, "closed")+" && "+shows(story, "killed"))
-	eventually(t, "calls to be cut off", func() bool { return busy.failed.Load() > 0 })
+	eventually(p.t, "calls to be cut off", func() bool { return busy.failed.Load() > 0 })
 	p.screenshot("killed")
 	p.press(kb.Escape)
 	p.until("the connection to be gone", "!"+whole(story)+" && !"+shows(row("sales"), strings.Replace(victim, "sales-", "#", 1)+" "))
-	for _, server := range []string{"search", "tickets"} {
-		loads[server].unharmed(t)
-	}
-	p.clean("504 (Gateway Timeout)") // of the pause that took longer
 }
 
 // over is whether the number that an element begins with is over another.

@@ -512,7 +512,7 @@ func TestProgramsOfOursSayWhoTheyAre(t *testing.T) {
 	d.onlyFrames(t)
 	stranger := startDesktop(t, addr)
 	stranger.want = 1
-	stranger.await(t, &stranger.err, "the gateway asks who calls: its key is missing, or is not taken: status 401; --key-file or MCPOOL_KEY has it")
+	stranger.await(t, &stranger.err, "the gateway asks who calls: its key is missing, or is not taken: status 401\nhint: --key-file or MCPOOL_KEY has it")
 }
 
 // TestClientsCanLogIn has the official Go client find out by itself where to log
@@ -583,6 +583,7 @@ func TestCredentialsAreNotInWhatServeShows(t *testing.T) {
 			note(c.begin(t, path, "Authorization", "Bearer "+secret))
 			note(c.begin(t, path, "Authorization", "Bearer "+secret, "Authorization", secret))
 			note(c.begin(t, path, "Authorization", secret))
+			note(c.begin(t, path, "Authorization", "Bearer "+secret+"!"))
 		}
 		for _, page := range []string{"/status", "/metrics", "/healthz"} {
 			note(sendAll(t, http.MethodGet, c.url+page, "", "Authorization", "Bearer "+secret))

@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
@@ -14,7 +16,7 @@ import (
 func toolNames(t *testing.T, args ...string) []string {
 	t.Helper()
 	status, out, stderr := finish(t, append([]string{"tools"}, args...)...)
-	if status != 0 || stderr != "" {
+	if status != 0 || strings.Contains(stderr, "error") {
 		t.Fatalf("tools %q: status %d, %s", args, status, stderr)
 	}
 	var names []string
@@ -79,7 +81,7 @@ func TestServersOfAFileAreServed(t *testing.T) {
 				{[]string{"sales__read_data", `{"query": "select count(*) as n from sales"}`}, "\nn\n50000\n"},
 			} {
 				status, out, stderr := finish(t, append([]string{"call", "--url", p.url}, call.args...)...)
-				if status != 0 || !strings.HasSuffix(out, call.want) || stderr != "" {
+				if status != 0 || !strings.HasSuffix(out, call.want) || strings.Contains(stderr, "error") {
 					t.Errorf("call %q: status %d, %q, %q", call.args, status, out, stderr)
 				}
 			}
@@ -94,19 +96,20 @@ func TestCallSaysWhatIsWrong(t *testing.T) {
 	for _, test := range []struct {
 		args []string
 		says string
+		hint string
 	}{
-		{[]string{"echo", "--server", "nowhere"}, "nothing is served at /mcp/nowhere: there are /mcp and /mcp/NAME, where NAME is one of web, sales"},
-		{[]string{"nothing", "--server", "web"}, "Unknown tool: nothing"},
-		{[]string{"web__nothing"}, "Unknown tool: nothing"},
-		{[]string{"nowhere__echo"}, "nowhere__echo"},
-		{[]string{"read_data", `{"query": "select * from sails"}`, "--server", "sales"}, "read_data: UNKNOWN_OBJECT: no such table: sails"},
-		{[]string{"read_data", `{"query": "delete from sales"}`, "--server", "sales"}, "read_data: "},
-		{[]string{"read_data", `{}`, "--server", "sales"}, "query"},
+		{[]string{"echo", "--server", "nowhere"}, "nothing is served at /mcp/nowhere: there are /mcp and /mcp/NAME, where NAME is one of web, sales", ""},
+		{[]string{"nothing", "--server", "web"}, "Unknown tool: nothing", ""},
+		{[]string{"web__nothing"}, "Unknown tool: nothing", ""},
+		{[]string{"nowhere__echo"}, "nowhere__echo", ""},
+		{[]string{"read_data", `{"query": "select * from sails"}`, "--server", "sales"}, "read_data: UNKNOWN_OBJECT: no such table: sails", "the tool says so itself"},
+		{[]string{"read_data", `{"query": "delete from sales"}`, "--server", "sales"}, "read_data: ", "the tool says so itself"},
+		{[]string{"read_data", `{}`, "--server", "sales"}, "query", "the tool says so itself"},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			t.Parallel() // that no such server is there is said after a while: it may come
 			status, out, stderr := finish(t, append([]string{"call", "--url", p.url}, test.args...)...)
-			if status != 1 || out != "" || !strings.HasPrefix(stderr, "mcpool: error: ") || !strings.Contains(stderr, test.says) {
+			if status != 1 || out != "" || !strings.Contains(stderr, "mcpool: error: ") || !strings.Contains(stderr, test.says) || !strings.Contains(stderr, "\nhint: "+test.hint) {
 				t.Errorf("status %d, %q, %q does not say %s", status, out, stderr, test.says)
 			}
 		})
@@ -116,8 +119,8 @@ func TestCallSaysWhatIsWrong(t *testing.T) {
 			t.Parallel()
 			addr := freeAddr(t)
 			status, out, stderr := finish(t, append(command, "--url", "http://"+addr)...)
-			if status != 1 || out != "" || !strings.HasPrefix(stderr, "mcpool: error: gateway: no connection in time: ") ||
-				!strings.Contains(stderr, addr) || !strings.HasSuffix(stderr, "; is the gateway running? "+self()+" serve starts it\n") {
+			if status != 1 || out != "" || !strings.Contains(stderr, "mcpool: error: gateway: ") ||
+				!strings.Contains(stderr, addr) || !strings.HasSuffix(stderr, "\nhint: is it running? "+self()+" serve starts it, and --url says where it is\n") {
 				t.Errorf("status %d, %q, %q", status, out, stderr)
 			}
 		})
@@ -135,7 +138,27 @@ func TestASignalEndsACallThatWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.end(t)
-	if c.out.String() != "" || c.err.String() != "mcpool: error: gateway: interrupt signal received; the call may have run\n" {
+	if c.out.String() != "" || !strings.HasSuffix(c.err.String(), "mcpool: error: gateway: interrupt signal received; the call may have run\n") {
 		t.Errorf("it wrote %q, %q", &c.out, &c.err)
+	}
+}
+
+// TestAServerThatSaysNothingHidesNoOther holds that tools and call wait for longer
+// than the gateway does, say what they wait for, and wait once.
+func TestAServerThatSaysNothingHidesNoOther(t *testing.T) {
+	mute := &mcptest.Server{Fault: func(r *http.Request, _ string, _ http.ResponseWriter) bool {
+		<-r.Context().Done()
+		return true
+	}}
+	p := serve(t, "--config", configure(t, "mcp.json", `{"mcpServers": {"good": {"url": %q}, "mute": {"url": %q}}}`,
+		upstream(t, &mcptest.Server{}), upstream(t, mute)))
+	status, out, stderr := finish(t, "tools", "--url", p.url)
+	if status != 0 || !strings.HasPrefix(out, "good__echo") || stderr != "mcpool: listing tools\n" {
+		t.Errorf("status %d, %q, %q", status, out, stderr)
+	}
+	began := time.Now()
+	status, out, stderr = finish(t, "call", "good__echo", `{"a": 1}`, "--url", p.url)
+	if status != 0 || !strings.Contains(out, `1`) || time.Since(began) > 5*time.Second {
+		t.Errorf("after %v: status %d, %q, %q", time.Since(began), status, out, stderr)
 	}
 }

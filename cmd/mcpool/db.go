@@ -43,7 +43,7 @@ with --listen. They are read-only unless --mode or the file says otherwise.
 	if err := f.parse(args, 0); err != nil {
 		return err
 	}
-	conf, err := config.Default(settings)
+	conf, _, err := configuration("", settings)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func serveDatabases(ctx context.Context, db *dbserver.Server, fronts []gateway.S
 
 // databaseFlags are the flags that say which databases there are.
 type databaseFlags struct {
-	called                    func(flag string) string // what they are called in errors
+	*flags
 	config                    *string
 	dsns                      []string
 	mode, passwordFile, audit *string
@@ -134,9 +134,13 @@ type databaseFlags struct {
 	access                    config.Config // auth and tls of the file or the environment
 }
 
+// entryFlagNames are those of the flags that say of databases what a file says
+// of them itself.
+var entryFlagNames = []string{"mode", "password-file", "audit", "allow-unsafe-role"}
+
 func (f *flags) databases() *databaseFlags {
 	d := &databaseFlags{
-		called:          f.called,
+		flags:           f,
 		config:          f.String("config", "", "`file` with a section databases, in place of --dsn"),
 		mode:            f.String("mode", dbserver.ReadOnly, dbserver.ReadOnly+" or "+dbserver.Write),
 		passwordFile:    f.String("password-file", "", "`file` with the password of the DSN"),
@@ -157,7 +161,17 @@ func (d *databaseFlags) options() (string, dbserver.Options, error) {
 	case *d.config != "" && len(d.dsns) > 0:
 		return "", options, usagef("--config and --dsn: want one of them")
 	case *d.config != "":
-		c, err := config.Load(*d.config, nil)
+		var alone []string
+		given := d.given()
+		for _, name := range entryFlagNames {
+			if given[name] || d.outside[name] {
+				alone = append(alone, d.called(name))
+			}
+		}
+		if len(alone) > 0 {
+			return "", options, usagef("%s: with %s the file says so", strings.Join(alone, ", "), d.called("config"))
+		}
+		c, _, err := configuration(*d.config, nil)
 		if err != nil {
 			return "", options, err
 		}

@@ -31,7 +31,7 @@ func (b *base) holdsNothing(t *testing.T) {
 	if b.open == nil {
 		return // the write of a test that follows would find a lock
 	}
-	for deadline := time.Now().Add(endsWithin); b.open() > 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); b.open() > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Errorf("%d transactions are open", b.open())
 			return

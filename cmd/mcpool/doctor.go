@@ -66,7 +66,7 @@ database_info of databases. The gateway need not run.
 The status is 1 if there is an error; warnings and advice leave it 0.`)
 	file := f.String("config", "", "`file` that lists the servers, as for mcpool serve")
 	asJSON := f.Bool("json", false, "print what is found as JSON")
-	timeout := f.period("timeout", 20*time.Second, "how long all of it may take, at most an hour")
+	timeout := f.period("timeout", 20*time.Second, "how long each server may take, at most an hour")
 	settings := f.settings()
 	f.environment("")
 	if err := f.parse(args, 1000); err != nil {
@@ -75,13 +75,7 @@ The status is 1 if there is an error; warnings and advice leave it 0.`)
 	if *timeout <= 0 || *timeout > time.Hour {
 		return usagef("--timeout of %v: want more than 0 and at most 1h", *timeout)
 	}
-	var conf *config.Config
-	var err error
-	if *file == "" {
-		conf, err = config.Default(settings)
-	} else {
-		conf, err = config.Load(*file, settings)
-	}
+	conf, _, err := configuration(*file, settings)
 	if err != nil {
 		return err
 	}
@@ -94,11 +88,9 @@ The status is 1 if there is an error; warnings and advice leave it 0.`)
 			}
 		}
 	}
-	within, cancel := context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("not within --timeout of %v", *timeout))
-	defer cancel()
 	found := &checkup{}
 	found.checkSettings(servers)
-	_ = patiently(within, std, found.unfinished, func(ctx context.Context) error {
+	_ = patiently(ctx, std, found.unfinished, func(ctx context.Context) error {
 		found.examine(ctx, servers, *timeout)
 		return nil // what went wrong is told of each server
 	})
@@ -121,13 +113,15 @@ The status is 1 if there is an error; warnings and advice leave it 0.`)
 		}
 	}
 	if ill > 0 {
-		return fmt.Errorf("%d of %s: something is wrong", ill, plural(len(found.Servers), "server"))
+		return hinted{fmt.Errorf("%d of %s: something is wrong", ill, plural(len(found.Servers), "server")), whatToDo}
 	}
 	if found.status() == levelError {
-		return errors.New("something is wrong with the settings")
+		return hinted{errors.New("something is wrong with the settings"), whatToDo}
 	}
 	return nil
 }
+
+const whatToDo = "what to change stands below each error"
 
 // checkSettings looks at what can be seen without any server.
 func (c *checkup) checkSettings(servers []config.Server) {
@@ -160,15 +154,18 @@ func (c *checkup) checkSettings(servers []config.Server) {
 	}
 }
 
-// examine looks at all servers, some at a time.
+// examine looks at all servers, some at a time, in their order. Each may take
+// timeout of its own.
 func (c *checkup) examine(ctx context.Context, servers []config.Server, timeout time.Duration) {
 	room := make(chan struct{}, examinedAtOnce)
 	var all sync.WaitGroup
 	for i, s := range servers {
+		room <- struct{}{}
 		all.Go(func() {
-			room <- struct{}{}
 			defer func() { <-room }()
-			c.Servers[i].examine(ctx, s, timeout)
+			within, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not within --timeout of %v", timeout))
+			defer cancel()
+			c.Servers[i].examine(within, s, timeout)
 			c.Servers[i].Status = c.Servers[i].status()
 			c.Servers[i].over.Store(true)
 		})

@@ -122,40 +122,15 @@ func (c *serverCheck) examine(ctx context.Context, s config.Server, timeout time
 		defer seen.close()
 	}
 	c.checkFiles(s)
-	if s.Command != "" {
-		path := s.Command
-		if strings.ContainsRune(path, '/') && !strings.HasPrefix(path, "/") && s.Dir != "" {
-			path = s.Dir + "/" + path
-		}
-		if _, err := exec.LookPath(path); err != nil && !errors.Is(err, exec.ErrDot) {
-			c.Transport = "stdio"
-			c.add(levelError, "install it, or write the whole path as command", "%v", err)
-			return
-		}
+	if !c.checkCommand(s) {
+		return
 	}
 	wait := s.Pool.ConnectionTimeout
 	s.Pool.ConnectionTimeout = min(cmp.Or(wait, timeout), timeout)
 	s.Pool.LazyInitialization, s.Pool.MinConnections, s.Pool.RetryAttempts = true, 0, 1
 
-	var opened struct {
-		sync.Mutex // of what follows
-		once       bool
-		end        mcpool.OpenEnd
-		list       time.Duration
-	}
-	s.Pool.Hooks = mcpool.Hooks{
-		OpenEnd: func(_ context.Context, e mcpool.OpenEnd) {
-			opened.Lock()
-			defer opened.Unlock()
-			if opened.once {
-				return
-			}
-			opened.once, opened.end = true, e
-			if e.Err != nil {
-				cancel(e.Err) // the first reason is the one to tell, and waiting longer shows no other
-			}
-		},
-	}
+	opened := &firstOpening{failed: cancel} // waiting longer shows no other reason
+	s.Pool.Hooks = mcpool.Hooks{OpenEnd: opened.note}
 	a, err := assemble([]config.Server{s}, nil, newKey(), nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		c.add(levelError, "", "%v", err)
@@ -169,26 +144,21 @@ func (c *serverCheck) examine(ctx context.Context, s config.Server, timeout time
 	}()
 	discovered, err := call(ctx, pool, "server/discover", nil)
 	var tools []mcpool.Tool
+	var list time.Duration
 	if err == nil {
 		began := time.Now()
 		tools, err = pool.ListTools(ctx)
-		opened.Lock()
-		opened.list = time.Since(began)
-		opened.Unlock()
+		list = time.Since(began)
 	}
 	about := pool.About()
 	c.Transport, c.Target, c.Era, c.ProtocolVersion, c.Sharing = about.Transport, about.Target, about.Era, about.ProtocolVersion, about.Sharing
-	opened.Lock()
-	end, list := opened.end, opened.list
-	opened.Unlock()
-	if err != nil && end.Err != nil {
-		err = end.Err
-	}
+	end := opened.get()
 	if seen != nil {
 		c.SessionID, c.Expires = seen.session(), seen.expires()
 		c.checkCertificate(s, time.Now())
 	}
 	if err != nil {
+		err = cmp.Or(end.Err, err)
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, mcpool.ErrAcquireTimeout) || end.Err == nil && ctx.Err() != nil {
 			err = fmt.Errorf("it did not answer within %v", s.Pool.ConnectionTimeout)
 		}
@@ -199,7 +169,68 @@ func (c *serverCheck) examine(ctx context.Context, s config.Server, timeout time
 	for _, conn := range pool.Conns() {
 		c.ServerName, c.ServerVersion = conn.ServerName(), conn.ServerVersion()
 	}
-	c.Took = timings{Open: end.Took.Seconds(), Handshake: end.Took.Seconds(), ListTools: list.Seconds(), handshake: "initialize"}
+	c.measure(s, seen, end.Took, list)
+	if s.Databases != nil {
+		c.checkDatabases(ctx, pool, s)
+		return
+	}
+	c.checkTime(wait)
+	c.checkSharing(s, discovered, tools)
+	if len(tools) == 0 {
+		c.add(levelAdvice, "nothing, if it has resources or prompts alone", "it lists no tools")
+	}
+}
+
+// A firstOpening is how a server was opened, or not, the first time.
+type firstOpening struct {
+	failed func(error) // is told why not
+
+	mu    sync.Mutex // guards what follows
+	known bool
+	end   mcpool.OpenEnd
+}
+
+// note is a hook of the pool.
+func (o *firstOpening) note(_ context.Context, e mcpool.OpenEnd) {
+	o.mu.Lock()
+	first := !o.known
+	if first {
+		o.known, o.end = true, e
+	}
+	o.mu.Unlock()
+	if first && e.Err != nil {
+		o.failed(e.Err)
+	}
+}
+
+// get returns the end of it; the zero value for none.
+func (o *firstOpening) get() mcpool.OpenEnd {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.end
+}
+
+// checkCommand reports whether the command of a server is there.
+func (c *serverCheck) checkCommand(s config.Server) bool {
+	if s.Command == "" {
+		return true
+	}
+	path := s.Command
+	if strings.ContainsRune(path, '/') && !strings.HasPrefix(path, "/") && s.Dir != "" {
+		path = s.Dir + "/" + path
+	}
+	if _, err := exec.LookPath(path); err != nil && !errors.Is(err, exec.ErrDot) {
+		c.Transport = "stdio"
+		c.add(levelError, "install it, or write the whole path as command", "%v", err)
+		return false
+	}
+	return true
+}
+
+// measure notes how long opening a server and listing its tools took, and what
+// opening consisted of.
+func (c *serverCheck) measure(s config.Server, seen *httpTrace, open, list time.Duration) {
+	c.Took = timings{Open: open.Seconds(), Handshake: open.Seconds(), ListTools: list.Seconds(), handshake: "initialize"}
 	switch {
 	case c.Era == "modern":
 		c.Took.handshake = "server/discover"
@@ -212,15 +243,6 @@ func (c *serverCheck) examine(ctx context.Context, s config.Server, timeout time
 		c.Took.DNS, c.Took.TCP, c.Took.TLS = seen.parts()
 		c.Took.Handshake = max(0, c.Took.Open-c.Took.DNS-c.Took.TCP-c.Took.TLS)
 		c.checkRates(seen)
-	}
-	if s.Databases != nil {
-		c.checkDatabases(ctx, pool, s)
-		return
-	}
-	c.checkTime(wait)
-	c.checkSharing(s, discovered, tools)
-	if len(tools) == 0 {
-		c.add(levelAdvice, "nothing, if it has resources or prompts alone", "it lists no tools")
 	}
 }
 

@@ -165,6 +165,20 @@ func TestVariablesOfTheDatabaseServerAreInForce(t *testing.T) {
 	}
 }
 
+// TestNoVariableOfTheDatabaseServerIsDropped: a file says by itself whether there
+// is an audit, and a variable that names one is not to be taken for that.
+func TestNoVariableOfTheDatabaseServerIsDropped(t *testing.T) {
+	for name, value := range map[string]string{"AUDIT": "audit", "MODE": "read_only", "PASSWORD_FILE": "p", "ALLOW_UNSAFE_ROLE": "true"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("MCP_POOL_DB_"+name, value)
+			code, _, stderr := finish(t, "db", "--config", configure(t, "mcp.json", `{"databases": {"sales": {"dsn": "sample"}}}`))
+			if code != 2 || !strings.Contains(stderr, "environment MCP_POOL_DB_"+name+": with --config") {
+				t.Errorf("code %d, %s", code, stderr)
+			}
+		})
+	}
+}
+
 // TestVariablesThatMakeNoSenseAreRefused has one for each variable of the program,
 // so each is looked at; the error says where the value is from.
 func TestVariablesThatMakeNoSenseAreRefused(t *testing.T) {

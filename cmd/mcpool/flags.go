@@ -69,7 +69,7 @@ func (f *flags) parseLine(args []string, most int) error {
 			f.help()
 			return err
 		} else if err != nil {
-			return usagef("%w; mcpool %s --help lists the flags", err, f.Name())
+			return usagef("%w", err)
 		}
 		if f.NArg() == 0 {
 			break

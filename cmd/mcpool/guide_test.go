@@ -411,17 +411,7 @@ func (g *guide) shell(ctx context.Context, t *testing.T, line string) *exec.Cmd 
 // compare holds what is printed to what the page has.
 func (g *guide) compare(t *testing.T, place, command, want, got string) {
 	t.Helper()
-	pattern := ""
-	for line := range strings.Lines(strings.TrimSpace(want) + "\n") {
-		if strings.TrimSpace(line) == "…" {
-			pattern += `(?s:.*)`
-			continue
-		}
-		line = regexp.QuoteMeta(strings.TrimRight(line, "\n"))
-		line = regexp.MustCompile(`[ \t]+`).ReplaceAllString(line, `[ \t]+`)
-		pattern += strings.ReplaceAll(line, "…", ".*") + `\s*`
-	}
-	if got = g.there(got); !regexp.MustCompile(`^\s*` + pattern + `$`).MatchString(got) {
+	if got = g.there(got); !shows(want, got) {
 		t.Errorf("%s: %s prints\n%s\nand not\n%s", place, command, got, want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 )
 
 // runHealth asks a gateway whether it is there.
@@ -20,8 +21,8 @@ It needs no key and no token, and is what HEALTHCHECK of a container runs.`)
 		return err
 	}
 	o := newOperator(base)
-	within, cancel := context.WithTimeoutCause(ctx, gatewayTimeout, hinted{
-		fmt.Errorf("no answer of the gateway at %s within %v", base.Redacted(), gatewayTimeout), "it may be overloaded, or be something else: its log says more",
+	within, cancel := context.WithTimeoutCause(ctx, healthTimeout, hinted{
+		fmt.Errorf("no answer of the gateway at %s within %v", base, healthTimeout), "it may be overloaded, or be something else: its log says more",
 	})
 	defer cancel()
 	request, err := http.NewRequestWithContext(within, http.MethodGet, base.JoinPath("healthz").String(), nil)
@@ -39,15 +40,18 @@ It needs no key and no token, and is what HEALTHCHECK of a container runs.`)
 	case err != nil:
 		return o.unreached(within, err)
 	case string(said) == tlsWanted:
-		return hinted{fmt.Errorf("the gateway at %s speaks TLS", base.Redacted()), "--url wants https://, and the name that its certificate is for"}
+		return hinted{fmt.Errorf("the gateway at %s speaks TLS", base), "--url wants https://, and the name that its certificate is for"}
 	case response.StatusCode == http.StatusForbidden:
-		return hinted{fmt.Errorf("the gateway at %s does not go by that name", base.Redacted()), "--url wants its address, or one of its --allowed-hosts"}
+		return hinted{fmt.Errorf("the gateway at %s does not go by that name", base), "--url wants its address, or one of its --allowed-hosts"}
 	case response.StatusCode != http.StatusOK || string(said) != "ok\n":
 		return notOurs(response.Status)
 	}
 	fmt.Fprintln(std.out, "ok")
 	return nil
 }
+
+// healthTimeout is how long a gateway may take to say that it is there.
+const healthTimeout = 3 * time.Second
 
 // tlsWanted is what net/http says to a request without TLS where it serves TLS.
 const tlsWanted = "Client sent an HTTP request to an HTTPS server.\n"

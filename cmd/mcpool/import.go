@@ -143,8 +143,12 @@ func (i *importer) read(at place, clients, named []string) error {
 				i.told = append(i.told, fmt.Sprintf("%s: not here (%s)", c.title, path))
 				continue
 			}
+			if err != nil && paths[c.name] == nil && len(clients) == 0 {
+				i.told = append(i.told, printable(fmt.Sprintf("%s: skipped: %v; --clients names those to look at", c.title, err)))
+				continue
+			}
 			if err != nil {
-				return err
+				return hinted{err, "--clients names those to look at, and --from another file of one"}
 			}
 			i.take(file)
 		}
@@ -176,7 +180,8 @@ func (i *importer) take(file *clientFile) {
 			continue
 		}
 		if err != nil {
-			i.tellOf(file, name, "stays: "+strings.ReplaceAll(strings.ReplaceAll(err.Error(), "mcpool.json:1: mcpServers."+name+".", ""), "\n", "; "))
+			why := strings.ReplaceAll(strings.ReplaceAll(err.Error(), "mcpool.json:1: mcpServers."+name+".", ""), "\n", "; ")
+			i.tellOf(file, name, "stays: "+masked(why, append(stringsOf(entry), stringsOf(ours)...)))
 			continue
 		}
 		moved = append(moved, name)
@@ -282,7 +287,7 @@ func (i *importer) configuration(before []byte) ([]byte, error) {
 
 // plan finds out what is to be written.
 func (i *importer) plan(path string, rewrite bool) error {
-	before, err := os.ReadFile(path)
+	before, err := readRegular(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,17 +37,9 @@ type clientFile struct {
 
 // readClientFile reads a file. Errors have nothing of what is in it.
 func readClientFile(c *importClient, path string) (*clientFile, error) {
-	file, err := os.Open(path)
+	text, err := readRegular(path)
 	if err != nil {
 		return nil, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxClientFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > maxClientFile {
-		return nil, fmt.Errorf("%s is larger than %d MiB", path, maxClientFile>>20)
 	}
 	f := &clientFile{client: c, path: path, text: text}
 	if f.all, err = f.parse(text); err != nil {
@@ -72,6 +65,27 @@ func readClientFile(c *importClient, path string) (*clientFile, error) {
 		}
 	}
 	return f, nil
+}
+
+// readRegular reads a file of settings. From what is none it could wait for ever.
+func readRegular(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", path)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxClientFile+1))
+	if err == nil && len(text) > maxClientFile {
+		err = fmt.Errorf("%s is larger than %d MiB", path, maxClientFile>>20)
+	}
+	return text, err
 }
 
 // parse reads all that is in a text.
@@ -339,57 +353,89 @@ func writeNew(path string, text []byte, mode os.FileMode) error {
 // secretKeys are those of an entry whose strings are not for a screen.
 var secretKeys = map[string]bool{"env": true, "headers": true, "http_headers": true, "auth": true}
 
-// secretArg is an argument that may hold a secret, and secretFlag one that has it
-// behind it.
+// secretWords are parts of the names of what is secret.
+const secretWords = `(?:token|secret|passw|key|auth|credential)`
+
 var (
-	secretArg  = regexp.MustCompile(`(?i)(token|secret|passw|key|auth|credential)`)
-	secretFlag = regexp.MustCompile(`(?i)^-.*(token|secret|passw|key|auth|credential)[^=]*$`)
+	secretArg = regexp.MustCompile(`(?i)` + secretWords + `.*[=:]`)
+	// secretFlag has a secret behind it, and secretFlagged in it: a header, a
+	// variable or a user.
+	secretFlag    = regexp.MustCompile(`(?i)^-.*` + secretWords + `[^=:]*$|^(?:-[Hkpu]|--headers?|--user)$`)
+	secretFlagged = regexp.MustCompile(`^(?:-[Hkpu].|--headers?=|--user=)`)
+	// opaque is what no name is, and what tokens are.
+	opaque = regexp.MustCompile(`[A-Za-z0-9_-]{20,}`)
+	// secretMember is a member whose name says that it is secret, wherever it
+	// stands, in a comment also.
+	secretMember = regexp.MustCompile(`(?i)(["']?[\w.-]*` + secretWords + `[\w.-]*["']?\s*[:=]\s*)(?:"(?:[^"\\\n]|\\.)+"|'[^'\n]+')`)
+	userOfURL    = regexp.MustCompile(`://[^/\s"']*@`)
+	// written is a string as JSON and TOML write it.
+	written = regexp.MustCompile(`"(?:[^"\\\n]|\\.)*"`)
 )
+
+// isOpaque reports whether a text has what looks like a token.
+func isOpaque(text string) bool {
+	return slices.ContainsFunc(opaque.FindAllString(text, -1), func(part string) bool { return strings.ContainsAny(part, "0123456789") })
+}
 
 // secretsOf collects what an entry has that may be secret.
 func secretsOf(entry map[string]any) (secrets []string) {
-	var all func(value any)
-	all = func(value any) {
-		switch v := value.(type) {
-		case string:
-			secrets = append(secrets, v)
-		case map[string]any:
-			for _, inner := range v {
-				all(inner)
-			}
-		}
-	}
 	for key := range secretKeys {
-		all(entry[key])
+		secrets = append(secrets, stringsOf(entry[key])...)
 	}
 	args, _ := entry["args"].([]any)
 	for i, arg := range args {
 		text, _ := arg.(string)
-		if strings.Contains(text, "://") && strings.ContainsAny(text, "@?") || secretArg.MatchString(text) && strings.Contains(text, "=") ||
-			i > 0 && secretFlag.MatchString(fmt.Sprint(args[i-1])) {
+		before := ""
+		if i > 0 {
+			before, _ = args[i-1].(string)
+		}
+		inURL := strings.Contains(text, "://") && strings.ContainsAny(text, "@?")
+		variable := (before == "-e" || before == "--env") && strings.Contains(text, "=") || strings.HasPrefix(text, "--env=")
+		if inURL || variable || isOpaque(text) || secretArg.MatchString(text) || secretFlag.MatchString(before) || secretFlagged.MatchString(text) {
 			secrets = append(secrets, text)
 		}
 	}
-	if url, _ := entry["url"].(string); strings.ContainsAny(url, "@?") {
-		secrets = append(secrets, url)
-	}
-	if url, _ := entry["httpUrl"].(string); strings.ContainsAny(url, "@?") {
-		secrets = append(secrets, url)
+	for _, key := range []string{"url", "httpUrl"} {
+		if url, _ := entry[key].(string); strings.ContainsAny(url, "@?") || isOpaque(url) {
+			secrets = append(secrets, url)
+		}
 	}
 	return secrets
+}
+
+// stringsOf are all strings in a value.
+func stringsOf(value any) (list []string) {
+	switch v := value.(type) {
+	case string:
+		list = append(list, v)
+	case []any:
+		for _, inner := range v {
+			list = append(list, stringsOf(inner)...)
+		}
+	case map[string]any:
+		for _, inner := range v {
+			list = append(list, stringsOf(inner)...)
+		}
+	}
+	return list
 }
 
 // masked is a text without secrets, each written as *** in the quotes that it
 // has in JSON or TOML.
 func masked(text string, secrets []string) string {
+	text = written.ReplaceAllStringFunc(text, func(quoted string) string { // some write / as \/, or letters by their numbers
+		var plain string
+		if json.Unmarshal([]byte(quoted), &plain) == nil && plain != "" && slices.Contains(secrets, plain) {
+			return `"***"`
+		}
+		return quoted
+	})
 	for _, secret := range secrets {
 		if secret == "" {
 			continue
 		}
-		written, _ := json.Marshal(secret)
-		text = strings.ReplaceAll(text, string(written), `"***"`)
-		text = strings.ReplaceAll(text, `"`+secret+`"`, `"***"`) // < and & are written as they are elsewhere
+		text = strings.ReplaceAll(text, `"`+secret+`"`, `"***"`)
 		text = strings.ReplaceAll(text, `'`+secret+`'`, `'***'`)
 	}
-	return text
+	return userOfURL.ReplaceAllString(secretMember.ReplaceAllString(text, `$1"***"`), "://***@")
 }

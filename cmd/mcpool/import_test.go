@@ -263,6 +263,33 @@ func TestImportKeepsWhatIsThere(t *testing.T) {
 	}
 }
 
+// TestImportSkipsWhatItCannotRead holds that the file of one client keeps none of
+// the others from being read.
+func TestImportSkipsWhatItCannotRead(t *testing.T) {
+	_, files := machine(t)
+	if err := os.WriteFile(files["cursor"], []byte(`{"mcpServers": {"one": {"env": {"TOKEN": "a-secret`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(files["codex"]); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(files["codex"], 0o700); err != nil {
+		t.Fatal(err)
+	}
+	status, out, stderr := finish(t, "import")
+	for _, want := range []string{
+		"Cursor: skipped: " + files["cursor"] + ": it is not JSON, with or without comments; --clients names those to look at\n",
+		"Codex: skipped: " + files["codex"] + " is no regular file; --clients", "VS Code: search is taken\n",
+	} {
+		if status != 0 || !strings.Contains(out, want) || strings.Contains(out, "a-secret") {
+			t.Errorf("status %d: %s%s, want %s", status, out, stderr, want)
+		}
+	}
+	if status, _, stderr = finish(t, "import", "--clients", "codex"); status != 1 || !strings.Contains(stderr, "is no regular file\nhint: --clients names") {
+		t.Errorf("of one that was asked for: status %d: %s", status, stderr)
+	}
+}
+
 func TestImportRefuses(t *testing.T) {
 	home, files := machine(t)
 	inline := configure(t, "config.toml", "mcp_servers = {docs = {command = \"docs\"}}\n")

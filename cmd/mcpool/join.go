@@ -74,9 +74,9 @@ func (m *member) connect(ctx context.Context) (*gateway.Joined, error) {
 			m.greet(joined.Header)
 			return joined, nil
 		case errors.Is(err, gateway.ErrNotAdmitted):
-			return nil, fmt.Errorf("%w; --key-file or %s has it", err, keyVariable)
+			return nil, hinted{err, "--key-file or " + keyVariable + " has it"}
 		case errors.Is(err, gateway.ErrNotJoinable):
-			return nil, fmt.Errorf("%w; --listen chooses another address", err)
+			return nil, hinted{err, "--listen chooses another address"}
 		case errors.Is(err, syscall.ECONNREFUSED) && !time.Now().Before(free):
 			err = m.become()
 			if err == nil {

@@ -119,9 +119,8 @@ func (l *listenFlags) speak(t config.TLS, log *slog.Logger) error {
 func (l *listenFlags) permit(addr *net.TCPAddr, what string, who *auth.Options, t config.TLS, log *slog.Logger) error {
 	switch beyond := !addr.IP.IsLoopback(); {
 	case beyond && who == nil && !*l.open:
-		return usagef("%s is beyond loopback, and there is no authentication: "+
-			"anyone who reaches it could call every tool. Configure auth, listen on 127.0.0.1 behind a proxy that knows who calls, "+
-			"or say --listen-without-authentication", what)
+		return hinted{usagef("%s is beyond loopback, and there is no authentication: anyone who reaches it could call every tool", what),
+			"configure auth, listen on 127.0.0.1 behind a proxy that knows who calls, or say --listen-without-authentication"}
 	case beyond && who != nil && t.CertFile == "":
 		log.Warn("keys and tokens cross the network in the clear: configure tls, or have a proxy that speaks it before this", "listen", addr.String())
 	}
@@ -139,7 +138,7 @@ func (l *listenFlags) scheme() string {
 func listenOn(addr *net.TCPAddr) (net.Listener, error) {
 	listener, err := net.ListenTCP("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%w; is mcpool running already? --listen chooses another address", err)
+		return nil, hinted{err, "is mcpool running already? --listen chooses another address"}
 	}
 	return listener, err
 }

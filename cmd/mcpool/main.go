@@ -68,17 +68,18 @@ func main() {
 // for a mistake on the command line, 1 for any other failure.
 func run(ctx context.Context, args []string, std stdio) int {
 	err := command(ctx, args, std)
-	var mistake usageError
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
+	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
-	case errors.As(err, &mistake):
-		report(std.err, err)
-		return 2
-	default:
-		report(std.err, err)
-		return 1
 	}
+	general := "" // an end that was asked for needs no advice
+	if ctx.Err() == nil {
+		general = generalHint(args)
+	}
+	report(std.err, err, general)
+	if mistake := (usageError{}); errors.As(err, &mistake) {
+		return 2
+	}
+	return 1
 }
 
 func command(ctx context.Context, args []string, std stdio) error {
@@ -130,18 +131,38 @@ func command(ctx context.Context, args []string, std stdio) error {
 		fmt.Fprint(std.out, usage)
 		return nil
 	}
-	return usagef("unknown command %q; mcpool help lists them", name)
+	return hinted{usagef("unknown command %q", name), helpListsCommands}
+}
+
+const helpListsCommands = "mcpool help lists the commands"
+
+// generalHint is what to do about an error of a command that has no hint of its
+// own.
+func generalHint(args []string) string {
+	if len(args) == 0 {
+		return helpListsCommands
+	}
+	name := args[0]
+	if len(args) > 1 && (name == "db" && !strings.HasPrefix(args[1], "-") || name == "key" && args[1] == "new") {
+		name += " " + args[1]
+	}
+	return "mcpool " + name + " --help tells more"
 }
 
 // report prints an error, one line for each mistake it holds, and what to do
-// about it.
-func report(w io.Writer, err error) {
+// about it: general, if the error has nothing better. "" is none.
+func report(w io.Writer, err error, general string) {
+	var text strings.Builder
 	for line := range strings.Lines(strings.TrimSpace(err.Error())) {
-		fmt.Fprintf(w, "mcpool: error: %s\n", strings.TrimRight(line, "\n"))
+		fmt.Fprintf(&text, "mcpool: error: %s\n", printable(strings.TrimRight(line, "\n")))
 	}
 	if advised := (hinted{}); errors.As(err, &advised) && advised.hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", advised.hint)
+		general = advised.hint
 	}
+	if general != "" {
+		fmt.Fprintf(&text, "hint: %s\n", general)
+	}
+	_, _ = io.WriteString(w, text.String()) // there is nobody else to tell
 }
 
 // version is that of the module this program was built from.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,8 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/mcpool-dev/mcpool/config"
+	"unicode"
 )
 
 // tokenFileVariable names the file of the token, for all commands.
@@ -35,7 +35,7 @@ func (e hinted) Unwrap() error { return e.error }
 
 // An operator uses the API of a gateway.
 type operator struct {
-	base  *url.URL
+	base  gatewayPlace
 	token string // "" for none
 	http  http.Client
 	wait  time.Duration // that the gateway is asked to wait when it does something
@@ -48,35 +48,6 @@ const (
 	// verbWait is how long the gateway waits where it is not told.
 	verbWait = 30 * time.Second
 )
-
-// gatewayURL is where commands look for the gateway if they are not told: where
-// MCP_POOL_LISTEN has it listen, and if that is everywhere, on loopback.
-func gatewayURL() string {
-	host, port, err := net.SplitHostPort(os.Getenv(config.Variable("listen")))
-	if err != nil || port == "0" {
-		return "http://" + defaultListen
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return "http://" + net.JoinHostPort(host, port)
-}
-
-// gateway adds the flag that says where the gateway is, and returns a func that
-// reads it.
-func (f *flags) gateway() func() (*url.URL, error) {
-	base := f.String("url", gatewayURL(), "`URL` of the gateway, where "+config.Variable("listen")+" has it listen if not given")
-	return func() (*url.URL, error) {
-		u, err := url.Parse(*base)
-		if err != nil || u.Host == "" {
-			return nil, usagef("--url %q: want a URL such as http://%s", *base, defaultListen)
-		}
-		if u.Scheme != "http" && u.Scheme != "https" {
-			return nil, usagef("--url: want http://host or https://host, not %s", u.Scheme)
-		}
-		return u, nil
-	}
-}
 
 // operator adds the flags that say which gateway to operate, and returns a func
 // that makes the operator.
@@ -102,8 +73,8 @@ func (f *flags) operator() func() (*operator, error) {
 	}
 }
 
-func newOperator(base *url.URL) *operator {
-	o := &operator{base: base, wait: verbWait}
+func newOperator(base gatewayPlace) *operator {
+	o := &operator{base: base, wait: verbWait, http: http.Client{Transport: base.transport()}}
 	o.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return o
 }
@@ -150,7 +121,11 @@ func (o *operator) send(ctx context.Context, method string, path ...string) (*ht
 // answering is the client that a request is made with: one that hangs is waited for
 // no longer than it may take.
 func (o *operator) answering(method string) *http.Client {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport, own := o.http.Transport.(*http.Transport)
+	if !own {
+		transport = http.DefaultTransport.(*http.Transport)
+	}
+	transport = transport.Clone()
 	transport.ResponseHeaderTimeout = answerTime
 	if method == http.MethodPost {
 		transport.ResponseHeaderTimeout += o.wait
@@ -193,9 +168,12 @@ func (o *operator) unreached(ctx context.Context, err error) error {
 	if failed := (*url.Error)(nil); errors.As(err, &failed) {
 		err = failed.Err // the rest is the URL
 	}
-	err = fmt.Errorf("no answer of the gateway at %s: %w", o.base.Redacted(), err)
+	err = fmt.Errorf("no answer of the gateway at %s: %w", o.base, err)
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return hinted{err, "is it running? " + self() + " serve starts it, and --url says where it is"}
+		return hinted{err, notRunning()}
+	}
+	if invalid := (x509.CertificateInvalidError{}); errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		return hinted{err, "renew the certificate that tls.cert_file of the gateway names, or correct the clock of this machine"}
 	}
 	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
 		return hinted{err, "it may hang, or be overloaded: its log says more"}
@@ -203,7 +181,12 @@ func (o *operator) unreached(ctx context.Context, err error) error {
 	if doubt := (*tls.CertificateVerificationError)(nil); errors.As(err, &doubt) {
 		return hinted{err, "--url wants a name that its certificate is for, and SSL_CERT_FILE names a file of authorities to trust in place of the system's"}
 	}
-	return err
+	return hinted{err, "--url says where it is; its log tells what comes to it"}
+}
+
+// notRunning is what to do about a gateway that nobody finds.
+func notRunning() string {
+	return "is it running? " + self() + " serve starts it, and --url says where it is"
 }
 
 // refused is what the API says why it did not do a thing.
@@ -222,15 +205,18 @@ func notOurs(status string) error {
 }
 
 // printable returns text that comes from elsewhere without what would steer a
-// terminal.
+// terminal, or have it show something else than is there: controls, and what turns
+// lines around, breaks or hides them.
 func printable(text string) string {
 	return strings.Map(func(c rune) rune {
-		if c < ' ' || 0x7f <= c && c < 0xa0 {
+		if unicode.IsControl(c) || unicode.In(c, unicode.Cf, unicode.Zl, unicode.Zp) && c != zeroWidthJoiner {
 			return ' '
 		}
 		return c
 	}, text)
 }
+
+const zeroWidthJoiner = '\u200d' // of emoji
 
 // indented is JSON for people.
 func indented(body []byte) string {

@@ -388,3 +388,21 @@ func TestAGatewayThatHangsIsNotWaitedFor(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatComesFromElsewhereSteersNoTerminal holds that names of servers cannot
+// turn a line around, hide in it or break it.
+func TestWhatComesFromElsewhereSteersNoTerminal(t *testing.T) {
+	for text, want := range map[string]string{
+		"a\x1b[31m\u009bb\r\n": "a [31m b  ", "lmth.\u202egpj": "lmth. gpj", "a\u2066b\u200bc\u2028d": "a b c d",
+		"größe 測試 \U0001f469\u200d\U0001f680": "größe 測試 \U0001f469\u200d\U0001f680",
+	} {
+		if got := printable(text); got != want {
+			t.Errorf("%q became %q, want %q", text, got, want)
+		}
+	}
+	server := upstream(t, &mcptest.Server{Name: "evil\u202e\x1b[2J"})
+	_, out, _ := finish(t, "doctor", "--config", behind(t, server))
+	if !strings.Contains(out, "evil") || strings.ContainsAny(out, "\u202e\x1b") {
+		t.Errorf("doctor prints %q", out)
+	}
+}

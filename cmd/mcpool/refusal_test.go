@@ -65,10 +65,14 @@ func (r refusal) check(t *testing.T) {
 	if out.String() != "" {
 		t.Errorf("%q: it printed %s", args, &out)
 	}
-	for line := range strings.Lines(stderr) {
-		if !strings.HasPrefix(line, "mcpool: error: ") {
-			t.Errorf("%q: it says %s", args, line)
+	lines := slices.Collect(strings.Lines(stderr))
+	for i, line := range lines {
+		if want := map[bool]string{false: "mcpool: error: ", true: "hint: "}[i == len(lines)-1]; !strings.HasPrefix(line, want) {
+			t.Errorf("%q: it says %s, want %s", args, line, want)
 		}
+	}
+	if len(lines) < 2 {
+		t.Errorf("%q: it says %q, without a hint", args, stderr)
 	}
 	for _, want := range r.says {
 		if !strings.Contains(stderr, want) {
@@ -233,7 +237,7 @@ var listenFlagValues = map[string][]badValues{
 }
 
 var remoteFlagValues = map[string][]badValues{
-	"url":      {bad(wantURL, "", "127.0.0.1", "http://"), bad("want http://host/path or https://host/path", "ftp://127.0.0.1")},
+	"url":      {bad(wantURL, "", "127.0.0.1", "http://"), bad("want http://host or https://host", "ftp://127.0.0.1")},
 	"key-file": {failing("open no-such-file: no such file", "no-such-file")},
 	"server":   {bad("want the name of a server, of letters, digits, '-' and '_'", "no/such", "..", "a?b")},
 }
@@ -299,20 +303,22 @@ func TestEachFlagHasValuesThatAreRefused(t *testing.T) {
 
 func TestCommandLinesThatMakeNoSenseAreRefused(t *testing.T) {
 	for _, r := range []refusal{
-		{[]string{"start"}, 2, []string{`unknown command "start"`, "mcpool help lists them"}},
-		{[]string{""}, 2, []string{`unknown command ""`, "mcpool help lists them"}},
+		{[]string{"start"}, 2, []string{`unknown command "start"`, "hint: mcpool help lists the commands"}},
+		{[]string{""}, 2, []string{`unknown command ""`, "hint: mcpool help lists the commands"}},
 		{[]string{"--listen", somewhere}, 2, []string{`unknown command "--listen"`}},
 		{[]string{"serve", "--listen", somewhere, "now"}, 2, []string{`unexpected argument "now"`}},
 		{[]string{"serve", "--listen", somewhere, "--", "--check"}, 2, []string{`unexpected argument "--check"`}},
-		{[]string{"serve", "--listen", somewhere, "--port", "1"}, 2, []string{"not defined: -port", "mcpool serve --help lists the flags"}},
-		{[]string{"serve", "--listen"}, 2, []string{"flag needs an argument: -listen", "mcpool serve --help lists the flags"}},
+		{[]string{"serve", "--listen", somewhere, "--port", "1"}, 2, []string{"not defined: -port", "hint: mcpool serve --help tells more"}},
+		{[]string{"serve", "--listen"}, 2, []string{"flag needs an argument: -listen", "hint: mcpool serve --help tells more"}},
 		{[]string{"serve", "--listen", somewhere, "--min-connections", "9"}, 1, []string{"min_connections 9 is more than max_connections 6"}},
 		{[]string{"serve", "--listen", somewhere, "--max-connections-total", "5"}, 1, []string{"max_connections_total 5 is less than max_connections 6"}},
 		{[]string{"serve", "--stdio", "--listen", "localhost:0"}, 2, []string{"with --stdio want a port, at which other programs find the gateway"}},
 		{[]string{"db"}, 2, []string{"--dsn is missing: name a SQLite file, the URL of a database, or sample"}},
 		{[]string{"db", "--dsn", "a.db", "--dsn", "b=b.db"}, 2, []string{"with several databases each is written NAME=DSN"}},
 		{[]string{"db", "--dsn", "a.db", "--config", "b"}, 2, []string{"--config and --dsn: want one of them"}},
-		{[]string{"db", "setup-sql"}, 2, []string{"which engine? postgres, mysql or sqlserver"}},
+		{[]string{"db", "--config", "b", "--audit", "a"}, 2, []string{"--audit: with --config the file says so"}},
+		{[]string{"db", "--config", "b", "--mode", "read_only", "--password-file", "p", "--allow-unsafe-role"}, 2, []string{"--mode, --password-file, --allow-unsafe-role: with --config"}},
+		{[]string{"db", "setup-sql"}, 2, []string{"which engine? postgres, mysql or sqlserver", "hint: mcpool db setup-sql --help tells more"}},
 		{[]string{"db", "setup-sql", "oracle", "--database", "a"}, 2, []string{`engine "oracle": want postgres, mysql or sqlserver`}},
 		{[]string{"db", "setup-sql", "sqlite", "--database", "a"}, 2, []string{"a SQLite file has no roles"}},
 		{[]string{"db", "setup-sql", "postgres"}, 2, []string{"which database?"}},
@@ -321,14 +327,14 @@ func TestCommandLinesThatMakeNoSenseAreRefused(t *testing.T) {
 		{[]string{"db", "sample", "--listen", somewhere}, 2, []string{`unexpected argument "sample"`}},
 		{[]string{"db", "--listen", somewhere}, 2, []string{"--dsn is missing"}},
 		{[]string{"tools", "all"}, 2, []string{`unexpected argument "all"`}},
-		{[]string{"call"}, 2, []string{"which tool? mcpool tools lists them"}},
+		{[]string{"call"}, 2, []string{"which tool?", "hint: mcpool tools lists them"}},
 		{[]string{"call", "a", "{}", "b"}, 2, []string{`unexpected argument "b"`}},
 		{[]string{"call", "a", "b"}, 2, []string{`arguments "b": want a JSON object such as`}},
 		{[]string{"call", "a", "{}{}"}, 2, []string{`arguments "{}{}": want a JSON object such as`}},
 		{[]string{"call", "a", "null"}, 2, []string{`arguments "null": want a JSON object such as`}},
 		{[]string{"call", "a", "[1]"}, 2, []string{`arguments "[1]": want a JSON object such as`}},
 		{[]string{"call", "a", ""}, 2, []string{`arguments "": want a JSON object such as`}},
-		{[]string{"key"}, 2, []string{"whose key? mcpool key new NAME"}},
+		{[]string{"key"}, 2, []string{"whose key? mcpool key new NAME", "hint: mcpool key --help tells more"}},
 		{[]string{"key", "old"}, 2, []string{"mcpool key old: there is mcpool key new NAME"}},
 		{[]string{"key", "new", "a b"}, 2, []string{"the name of a key: want 1 to 64 letters"}},
 		{[]string{"key", "new", "a", "b"}, 2, []string{`unexpected argument "b"`}},
@@ -340,7 +346,7 @@ func TestCommandLinesThatMakeNoSenseAreRefused(t *testing.T) {
 
 func TestNoCommandIsToldWhatThereIs(t *testing.T) {
 	status, out, stderr := finish(t)
-	if status != 2 || out != "" || !strings.HasPrefix(stderr, usage) || !strings.HasSuffix(stderr, "\nmcpool: error: no command given\n") {
+	if status != 2 || out != "" || !strings.HasPrefix(stderr, usage) || !strings.HasSuffix(stderr, "\nmcpool: error: no command given\nhint: mcpool help lists the commands\n") {
 		t.Errorf("status %d, %q, %q", status, out, stderr)
 	}
 }
@@ -410,4 +416,35 @@ func TestAConfigurationThatCannotBeReadIsRefused(t *testing.T) {
 		t.Skip("no file is unreadable to this user")
 	}
 	refusal{[]string{"serve", "--listen", somewhere, "--config", unreadable}, 1, []string{"permission denied", filepath.Base(unreadable)}}.check(t)
+}
+
+// TestEachCommandThatFailsSaysWhatToDo holds that behind each error there is a
+// hint, and that it has a better one than the help where there is one.
+func TestEachCommandThatFailsSaysWhatToDo(t *testing.T) {
+	for _, c := range describedCommands(t.Context()) {
+		status, _, stderr := finish(t, append(strings.Fields(c.name), "--no-such-flag")...)
+		if status != 2 || !strings.HasSuffix(stderr, "\nhint: mcpool "+c.name+" --help tells more\n") {
+			t.Errorf("%s: status %d, %q", c.name, status, stderr)
+		}
+	}
+	gone := "http://" + freeAddr(t)
+	nobody := configure(t, "mcp.json", `{"mcpServers": {"one": {"command": "no-such-command-here"}}}`)
+	for _, test := range []struct {
+		args []string
+		hint string
+	}{
+		{[]string{"serve", "--config", "no-such-file"}, "--config wants a file that is there and can be read"},
+		{[]string{"serve", "--config", configure(t, "mcp.json", "{}")}, "mcpool serve --check tries a configuration out"},
+		{[]string{"serve", "--listen", "0.0.0.0:0"}, "configure auth"},
+		{[]string{"doctor", "--config", nobody}, whatToDo},
+		{[]string{"show", "pools", "--url", gone}, "is it running?"},
+		{[]string{"health", "--url", gone}, "is it running?"},
+		{[]string{"top", "--url", gone}, "mcpool show pools --watch prints the same"},
+		{[]string{"db", "verify-audit", "no-such-file"}, "mcpool db verify-audit --help tells more"},
+	} {
+		status, _, stderr := finish(t, test.args...)
+		if status == 0 || !strings.Contains(stderr, "\nhint: "+test.hint) {
+			t.Errorf("%q: status %d, %q", test.args, status, stderr)
+		}
+	}
 }

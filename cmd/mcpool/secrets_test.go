@@ -117,17 +117,19 @@ func TestSecretsAreNotInWhatServeShows(t *testing.T) {
 	}
 }
 
-// TestSecretsAreInNothingThatComesOut feeds secrets wherever there is a place for
-// one, has all of it work and fail, be reloaded and be refused, and looks for them
-// in all that comes out.
-func TestSecretsAreInNothingThatComesOut(t *testing.T) {
-	// Of each place one of its own, to say which it was.
-	fed := map[string]string{}
-	feed := func(place string) string {
-		s := fmt.Sprintf("hunter2-%d-s3cret", len(fed))
-		fed[place] = s
-		return s
-	}
+// secrets are those that a program is fed with, by where: of each place one of its
+// own, to say which it was.
+type secrets map[string]string
+
+func (s secrets) feed(place string) string {
+	secret := fmt.Sprintf("hunter2-%d-s3cret", len(s))
+	s[place] = secret
+	return secret
+}
+
+// configuration has secrets wherever one can be.
+func (s secrets) configuration(t *testing.T) string {
+	t.Helper()
 	told := func(w http.ResponseWriter, r *http.Request) { // servers that tell all they were told
 		http.Error(w, fmt.Sprint("no: ", r.Header, r.URL), http.StatusUnauthorized)
 	}
@@ -136,76 +138,129 @@ func TestSecretsAreInNothingThatComesOut(t *testing.T) {
 		return true
 	}}
 	works := &mcptest.Server{}
-	tokenFile := configure(t, "token", "%s", feed("the file of a token"))
-	passwordFile := configure(t, "password", "%s", feed("the file of a password"))
-	envFile := configure(t, "env", "KEY=%s\n", feed("the file of an environment"))
-	t.Setenv("MCPOOL_TEST_SECRET", feed("a variable"))
-	t.Setenv("MCPOOL_TEST_BEARER", feed("the variable of a token"))
+	tokenFile := configure(t, "token", "%s", s.feed("the file of a token"))
+	passwordFile := configure(t, "password", "%s", s.feed("the file of a password"))
+	envFile := configure(t, "env", "KEY=%s\n", s.feed("the file of an environment"))
+	t.Setenv("MCPOOL_TEST_SECRET", s.feed("a variable"))
+	t.Setenv("MCPOOL_TEST_BEARER", s.feed("the variable of a token"))
 	key := strings.Repeat("5ec2e7", 11)[:64]
-	fed["the key of sessions"] = key
+	s["the key of sessions"] = key
 	t.Setenv("MCP_POOL_GATEWAY_SESSION_KEY", key)
-	text := fmt.Sprintf(`{"mcpServers": {
+	return fmt.Sprintf(`{"mcpServers": {
 		"works": {"url": "%s?key=%s", "headers": {"X-Key": "${MCPOOL_TEST_SECRET}"}},
 		"chatty": {"url": "%s?key=%s", "headers": {"X-Key": "%s"}},
 		"env": {"url": %q, "auth": {"bearer_env": "MCPOOL_TEST_BEARER"}},
 		"file": {"url": %q, "auth": {"bearer_file": %q}},
 		"login": {"url": %q, "auth": {"client_id": "a", "client_secret": %q}},
 		"user": {"url": "http://me:%s@%s/"},
-		"dead": {"command": %q, "args": ["--token", %q], "env": {"KEY": %q, "MCPTEST_CHILD": "dead"}, "envFile": %q},
+		"dead": {"command": %q, "args": ["--token", %q, "--header", "Authorization: Bearer %s", "-k", %q, "--header=X-Mine:%s", "-HX-Mine: %s", "-e", "MINE=%s", "%s"], "env": {"KEY": %q, "MCPTEST_CHILD": "dead"}, "envFile": %q},
 		"shell": {"command": "/bin/sh", "args": ["-c", "echo $KEY >&2; echo $KEY; exit 1"], "env": {"KEY": %q}}
 	}, "databases": {
 		"a": {"dsn": "postgres://me:%s@%s/db?connect_timeout=1"},
 		"b": {"dsn": "mysql://me@%s/db", "password_file": %q}
 	}, "pool": {"connection_timeout": "300ms"}}`,
-		upstream(t, works), feed("the query of a url"), upstream(t, chatty), feed("the query of a url that fails"), feed("a header"),
-		upstream(t, chatty), upstream(t, chatty), tokenFile, upstream(t, chatty), feed("a client's secret"),
-		feed("the user of a url"), freeAddr(t), testBinary(t), feed("an argument"), feed("an environment"), envFile, feed("what a child says"),
-		feed("a DSN"), freeAddr(t), freeAddr(t), passwordFile)
-	file := configure(t, "mcp.json", "%s", text)
-	p := serve(t, "--log-level", "debug", "--log-access", "all", "--log-format", "json", "--config", file)
+		upstream(t, works), s.feed("the query of a url"), upstream(t, chatty), s.feed("the query of a url that fails"), s.feed("a header"),
+		upstream(t, chatty), upstream(t, chatty), tokenFile, upstream(t, chatty), s.feed("a client's secret"),
+		s.feed("the user of a url"), freeAddr(t), testBinary(t), s.feed("an argument"), s.feed("a header in an argument"), s.feed("an argument behind -k"), s.feed("a header behind ="), s.feed("a header behind -H"),
+		s.feed("a variable in an argument"), s.feed("an argument alone")+"-of-a-length", s.feed("an environment"), envFile, s.feed("what a child says"),
+		s.feed("a DSN"), freeAddr(t), freeAddr(t), passwordFile)
+}
 
-	var out strings.Builder // all that clients and operators are told
-	argument, header, bearer, query := feed("an argument of a tool"), feed("a client's header"), feed("a client's token"), feed("the query of a client")
-	const ownPath = "a path" // which its client is told again, and nobody else
-	path := feed(ownPath)
-	ask := func(verb, path, tool, body string) {
-		t.Helper()
-		method := "tools/call"
-		if tool == "" {
-			method = "tools/list"
-		}
-		r, err := http.NewRequestWithContext(t.Context(), verb, p.url+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for name, value := range map[string]string{"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "X-Key": header,
-			"Authorization": "Bearer " + bearer, "Cookie": "a=" + header, "X-Request-Id": header + " no id",
-			"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": method, "Mcp-Name": tool} {
-			r.Header.Set(name, value)
-		}
-		resp, err := once.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		_ = resp.Header.Write(&out) // to a Builder
-		if _, err := io.Copy(&out, resp.Body); err != nil {
-			t.Fatal(err)
-		}
+// A confidant is a client that sends secrets, and notes all that it is told.
+type confidant struct {
+	url                             string
+	argument, header, bearer, query string
+	told                            strings.Builder
+}
+
+// ask makes a request.
+func (c *confidant) ask(t *testing.T, verb, path, tool, body string) {
+	t.Helper()
+	method := "tools/call"
+	if tool == "" {
+		method = "tools/list"
 	}
+	r, err := http.NewRequestWithContext(t.Context(), verb, c.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "X-Key": c.header,
+		"Authorization": "Bearer " + c.bearer, "Cookie": "a=" + c.header, "X-Request-Id": c.header + " no id",
+		"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": method, "Mcp-Name": tool} {
+		r.Header.Set(name, value)
+	}
+	resp, err := once.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	_ = resp.Header.Write(&c.told) // to a Builder
+	if _, err := io.Copy(&c.told, resp.Body); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// askAll makes requests of each kind. path is one that nothing is served at.
+func (c *confidant) askAll(t *testing.T, path string) {
+	t.Helper()
 	callBody := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"id":"1","text":"x","password":%q},`+
-		`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`, argument)
+		`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`, c.argument)
 	for _, server := range []string{"works", "chatty", "env", "file", "login", "user", "dead", "shell", "db", path} {
-		ask("POST", "/mcp/"+server+"?token="+query, "echo", callBody)
+		c.ask(t, "POST", "/mcp/"+server+"?token="+c.query, "echo", callBody)
 	}
 	for _, database := range []string{"a", "b"} {
-		ask("POST", "/mcp/db", "read_data", strings.NewReplacer(`"echo"`, `"read_data"`, `"id":"1","text":"x","password"`, `"database":"`+database+`","query"`, argument, "SELECT '"+argument+"'").Replace(callBody))
+		c.ask(t, "POST", "/mcp/db", "read_data", strings.NewReplacer(`"echo"`, `"read_data"`, `"id":"1","text":"x","password"`, `"database":"`+database+`","query"`, c.argument, "SELECT '"+c.argument+"'").Replace(callBody))
 	}
-	ask("POST", "/mcp", "", strings.Replace(callBody, "tools/call", "tools/list", 1))
-	ask("POST", "/mcp/works", "echo", callBody[:len(callBody)-9]) // half of one
+	c.ask(t, "POST", "/mcp", "", strings.Replace(callBody, "tools/call", "tools/list", 1))
+	c.ask(t, "POST", "/mcp/works", "echo", callBody[:len(callBody)-9]) // half of one
 	for _, page := range []string{"/status", "/metrics", "/readyz", "/healthz", "/admin/v1/config", "/admin/v1/servers", "/" + path, "/mcp/" + path} {
-		ask("GET", page, "", "")
+		c.ask(t, "GET", page, "", "")
 	}
+}
+
+// run runs commands on a configuration with secrets, and where no gateway is any
+// more.
+func (c *confidant) run(t *testing.T, fed secrets, file, text string) {
+	t.Helper()
+	// Of a client there may be more: what is refused, what is written in other
+	// ways, and what stands beside it.
+	client := configure(t, "client.json", `{
+		"apiKey": "%s", // "token": "%s"
+		"mcpServers": {"slashed": {"url": "https://a", "headers": {"X": "\/%s"}}, %s`,
+		fed.feed("a key beside the servers"), fed.feed("a comment"), fed.feed("an escape"), strings.TrimPrefix(text, `{"mcpServers": {`))
+	_, dry, stderr := finish(t, "import", "--rewrite", "--from", "cursor="+client)
+	if !strings.Contains(dry, "Nothing was written") || !strings.Contains(dry, "Cursor: dead is taken") {
+		t.Errorf("the import says\n%s%s", dry, stderr)
+	}
+	c.told.WriteString(dry + stderr)
+	client = configure(t, "client.json", `{"mcpServers": {"typed": {"url": "https://a", "type": %q}}}`, fed.feed("a type"))
+	if _, dry, stderr = finish(t, "import", "--from", "cursor="+client); !strings.Contains(dry, `Cursor: typed stays: type: value "***"`) {
+		t.Errorf("the import says\n%s%s", dry, stderr)
+	}
+	c.told.WriteString(dry + stderr)
+	_, stdout, stderr := finish(t, "doctor", "--config", file, "--timeout", "5s")
+	if !strings.Contains(stdout, "chatty") || !strings.Contains(stdout, "database a") {
+		t.Errorf("doctor says\n%s%s", stdout, stderr)
+	}
+	c.told.WriteString(stdout + stderr)
+	for _, args := range [][]string{{"serve", "--check", "--config", file}, {"call", "echo", fmt.Sprintf(`{"a": %q}`, c.argument), "--url", c.url}} {
+		_, stdout, stderr := finish(t, args...)
+		c.told.WriteString(stdout + stderr)
+	}
+}
+
+// TestSecretsAreInNothingThatComesOut feeds secrets wherever there is a place for
+// one, has all of it work and fail, be reloaded and be refused, and looks for them
+// in all that comes out.
+func TestSecretsAreInNothingThatComesOut(t *testing.T) {
+	fed := secrets{}
+	text := fed.configuration(t)
+	file := configure(t, "mcp.json", "%s", text)
+	p := serve(t, "--log-level", "debug", "--log-access", "all", "--log-format", "json", "--config", file)
+	c := &confidant{url: p.url, argument: fed.feed("an argument of a tool"), header: fed.feed("a client's header"),
+		bearer: fed.feed("a client's token"), query: fed.feed("the query of a client")}
+	const ownPath = "a path" // which its client is told again, and nobody else
+	c.askAll(t, fed.feed(ownPath))
 	// Reloaded, first wrongly and then with other secrets.
 	for _, next := range []string{
 		strings.Replace(text, `"pool": {"connection_timeout": "300ms"}`, fmt.Sprintf(`"pool": {"connection_timeout": "${MCPOOL_TEST_SECRET}"}, %q: 1`, "x"), 1),
@@ -216,28 +271,30 @@ func TestSecretsAreInNothingThatComesOut(t *testing.T) {
 		}
 		p.await(t, &p.err, map[bool]string{true: "nothing has changed", false: "configuration reloaded"}[strings.Contains(next, `"x": 1`)])
 	}
-	ask("GET", "/status", "", "")
+	c.ask(t, "GET", "/status", "", "")
+	for _, what := range shown() {
+		_, stdout, stderr := finish(t, "show", what, "--url", c.url)
+		c.told.WriteString(stdout + stderr)
+	}
 	p.stop()
 	p.end(t)
-	for _, args := range [][]string{{"serve", "--check", "--config", file}, {"call", "echo", fmt.Sprintf(`{"a": %q}`, argument), "--url", p.url}} {
-		_, stdout, stderr := finish(t, args...)
-		out.WriteString(stdout + stderr)
-	}
+	c.run(t, fed, file, text)
+	logged, told := p.out.String()+p.err.String(), c.told.String()
 	for place, secret := range fed {
-		if strings.Contains(p.out.String()+p.err.String(), secret) {
+		if strings.Contains(logged, secret) {
 			t.Errorf("%s is in the log", place)
-			for line := range strings.Lines(p.out.String() + p.err.String()) {
+			for line := range strings.Lines(logged) {
 				if strings.Contains(line, secret) {
 					t.Logf("%.400s", line)
 				}
 			}
 		}
-		if at := strings.Index(out.String(), secret); at >= 0 && place != ownPath {
-			t.Errorf("%s is told: …%s…", place, out.String()[max(0, at-200):min(out.Len(), at+60)])
+		if at := strings.Index(told, secret); at >= 0 && place != ownPath {
+			t.Errorf("%s is told: …%s…", place, told[max(0, at-200):min(len(told), at+60)])
 		}
 	}
 	for _, want := range []string{"nothing is served", "request_id", "DATABASE_UNREACHABLE", `"tools":[`} { // the test does what it says
-		if !strings.Contains(out.String()+p.err.String(), want) {
+		if !strings.Contains(told+logged, want) {
 			t.Errorf("nothing says %s", want)
 		}
 	}

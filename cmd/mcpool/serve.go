@@ -224,14 +224,25 @@ func (s *service) shownAs(name string, change func(*admin.Setting)) {
 
 // load reads the configuration, and returns what its file has.
 func (s *service) load() (text []byte, err error) {
-	if s.file == "" {
-		s.conf, err = config.Default(s.settings)
-		return nil, err
-	}
-	if text, err = config.Read(s.file); err == nil {
-		s.conf, err = config.Parse(text, s.file, s.settings)
-	}
+	s.conf, text, err = configuration(s.file, s.settings)
 	return text, err
+}
+
+// configuration reads one, "" for that without a file, and returns what its file
+// has.
+func configuration(file string, settings map[string]string) (conf *config.Config, text []byte, err error) {
+	if file == "" {
+		conf, err = config.Default(settings)
+	} else {
+		if text, err = config.Read(file); err != nil {
+			return nil, nil, hinted{err, "--config wants a file that is there and can be read"}
+		}
+		conf, err = config.Parse(text, file, settings)
+	}
+	if err != nil {
+		return nil, nil, hinted{err, "mcpool serve --check tries a configuration out, and docs/configure.md has each key, variable and flag"}
+	}
+	return conf, text, nil
 }
 
 // fingerprint tells one command line's configuration from another's: by the
@@ -268,12 +279,17 @@ func greet(w io.Writer, scheme string, addr net.Addr, conf *config.Config) {
 	if len(servers) == 1 && isSample(servers[0]) {
 		tryWhat = `call read_data '{"query": "select count(*) from sales"}'`
 	}
+	if addr.Network() == "unix" {
+		base = socketURL(addr.String())
+	}
 	if addr.String() != defaultListen || scheme != "http" {
 		tryWhat += " --url " + base
 	}
 	fmt.Fprintf(w, "mcpool %s\n", version())
 	fmt.Fprintf(w, "  MCP      %s/mcp\n", base)
-	fmt.Fprintf(w, "  page     %s/\n", base)
+	if addr.Network() != "unix" { // where no browser gets
+		fmt.Fprintf(w, "  page     %s/\n", base)
+	}
 	fmt.Fprintf(w, "  status   %s/status\n", base)
 	fmt.Fprintf(w, "  servers  %s\n", names(servers))
 	if conf.Auth != nil {

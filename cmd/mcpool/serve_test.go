@@ -249,7 +249,7 @@ func TestServeSaysThatItsPortIsTaken(t *testing.T) {
 	addr := listener.Addr().String()
 	status, out, stderr := finish(t, "serve", "--listen", addr)
 	if status != 1 || out != "" || !strings.HasPrefix(stderr, "mcpool: error: listen tcp "+addr) ||
-		!strings.Contains(stderr, "is mcpool running already? --listen chooses another address") {
+		!strings.Contains(stderr, "\nhint: is mcpool running already? --listen chooses another address") {
 		t.Errorf("status %d, %q, %q", status, out, stderr)
 	}
 }

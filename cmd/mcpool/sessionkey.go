@@ -96,15 +96,17 @@ func ownKey(folder string) ([]byte, error) {
 		return nil, fmt.Errorf("the key of sessions: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" { // which has no such modes
-		return nil, fmt.Errorf("the key of sessions, %s, has mode %04o, so others may have read it: "+
-			"delete it, and a new one is made (want 0600)", path, mode)
+		return nil, hinted{fmt.Errorf("the key of sessions, %s, has mode %04o, so others may have read it", path, mode), makeAnother}
 	}
 	key, err := readKey(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w; delete it, and a new one is made", err)
+		return nil, hinted{err, makeAnother}
 	}
 	return key, nil
 }
+
+// makeAnother is what to do about a key that is not to be used.
+const makeAnother = "delete it, and a new one is made, with mode 0600: legacy clients begin anew"
 
 // maxKeyFile is more bytes than any way to write a key takes.
 const maxKeyFile = 256

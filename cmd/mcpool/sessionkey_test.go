@@ -72,7 +72,7 @@ func TestAKeyOfSessionsThatIsNoneIsRefused(t *testing.T) {
 		mode os.FileMode
 		says string
 	}{
-		"others may read it": {good, 0o604, "has mode 0604, so others may have read it: delete it"},
+		"others may read it": {good, 0o604, "has mode 0604, so others may have read it\nhint: delete it"},
 		"its group may":      {good, 0o640, "has mode 0640"},
 		"too short":          {good[2:], 0o600, "want a key of 32 bytes in hex or base64"},
 		"too long":           {strings.Repeat(good[:64], 10), 0o600, "want a key of 32 bytes"},

@@ -368,7 +368,7 @@ func TestStdioSaysThatWhatListensCannotBeJoined(t *testing.T) {
 			defer closed.Close()
 			status := run(t.Context(), []string{"serve", "--stdio", "--listen", addr}, stdio{in, &stdout, &stderr})
 			if status != 1 || stdout.String() != "" || !strings.HasPrefix(stderr.String(), "mcpool: error: join "+addr+": what listens there is no gateway of mcpool") ||
-				!strings.HasSuffix(stderr.String(), "; --listen chooses another address\n") {
+				!strings.HasSuffix(stderr.String(), "\nhint: --listen chooses another address\n") {
 				t.Errorf("status %d, %q, %q", status, &stdout, &stderr)
 			}
 		})

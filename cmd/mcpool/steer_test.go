@@ -571,9 +571,27 @@ func TestAnInheritedUnixSocketIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	p := startCommand(t, activated(t, f)).greeted(t)
+	p := startCommand(t, activated(t, f))
+	url := p.await(t, &p.out, `(?s)MCP +(http\+unix://\S+)/mcp\n.*  try .* --url http\+unix:.*\n`)
+	if strings.Contains(p.out.String(), "page ") {
+		t.Errorf("it shows a page where no browser gets: %s", &p.out)
+	}
 	if err := answers(t.Context(), "http", listener.Addr()); err != nil {
 		t.Error(err)
+	}
+	for _, test := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"health"}, 0, "ok\n"},
+		{[]string{"tools"}, 0, "read_data "},
+		{[]string{"call", "list_tables", "--server", "sales"}, 0, "sales"},
+		{[]string{"show", "pools"}, 1, "this wants a token"},
+	} {
+		if status, out, stderr := finish(t, append(test.args, "--url", url)...); status != test.status || !strings.Contains(out+stderr, test.says) {
+			t.Errorf("%q: status %d, %q, %q", test.args, status, out, stderr)
+		}
 	}
 	p.stop()
 	p.end(t)

@@ -10,8 +10,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
@@ -208,5 +210,27 @@ func TestLoopbackNeedsNoAuthentication(t *testing.T) {
 		if status, _ := get(t, p.url+page); status != 200 {
 			t.Errorf("%s: status %d", page, status)
 		}
+	}
+}
+
+// TestACertificateThatIsOverIsToldOf holds that serve says so, when it checks
+// also, and that commands do not look for the mistake in the name.
+func TestACertificateThatIsOverIsToldOf(t *testing.T) {
+	dir := t.TempDir()
+	ca, cert, key := mcptest.NewAuthority(t), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	mcptest.WritePair(t, ca.Issue(t, "old", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), cert, key)
+	args := []string{"serve", "--tls-cert-file", cert, "--tls-key-file", key}
+	if status, _, stderr := finish(t, append(args, "--check")...); status != 0 || !strings.Contains(stderr, "level=WARN") || !strings.Contains(stderr, "the certificate is not valid now") {
+		t.Errorf("status %d, %s", status, stderr)
+	}
+	p := start(t, append(args, "--listen", somewhere)...)
+	p.url = p.await(t, &p.out, `(?s)MCP +(https://\S+)/mcp\n.*  try .*\n`)
+	if runtime.GOOS != "linux" {
+		return // SSL_CERT_FILE is heeded on Unix, but for macOS
+	}
+	cmd := commandLine(t, "health", "--url", p.url)
+	cmd.Env = append(cmd.Env, "SSL_CERT_FILE="+ca.CAFile(t), "SSL_CERT_DIR="+dir)
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "\nhint: renew the certificate") {
+		t.Errorf("%v, %s", err, out)
 	}
 }

@@ -31,7 +31,7 @@ the keys. NO_COLOR in the environment has it do without colour.`)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	m := newTop(gateway.base.Redacted(), func(path ...string) error {
+	m := newTop(gateway.base.String(), func(path ...string) error {
 		_, err := gateway.ask(ctx, "POST", path...)
 		return err
 	})

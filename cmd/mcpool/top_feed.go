@@ -93,7 +93,7 @@ func (o *operator) feed(ctx context.Context, tell func(any)) {
 func (o *operator) events(ctx context.Context, tell func(topState)) error {
 	alive, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	silence := time.AfterFunc(feedSilence, func() { cancel(fmt.Errorf("nothing comes from the gateway at %s", o.base.Redacted())) })
+	silence := time.AfterFunc(feedSilence, func() { cancel(fmt.Errorf("nothing comes from the gateway at %s", o.base)) })
 	defer silence.Stop()
 	response, err := o.send(alive, "GET", "events")
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -165,7 +166,12 @@ func TestTopScreens(t *testing.T) {
 			s.Update(tickMsg(topStart.Add(6 * time.Second)))
 		},
 	} {
-		for size, s := range map[string]*screen{"80x24": newScreen(80, 24), "200x12": newScreen(200, 12)} {
+		sizes := [][2]int{{80, 24}, {200, 12}}
+		if slices.Contains([]string{"pools", "connections", "away"}, name) {
+			sizes = append(sizes, [2]int{60, 8}, [2]int{40, 10}, [2]int{20, 5})
+		}
+		for _, at := range sizes {
+			s, size := newScreen(at[0], at[1]), fmt.Sprintf("%dx%d", at[0], at[1])
 			t.Run(name+"/"+size, func(t *testing.T) {
 				show(s)
 				got := s.String()

@@ -28,7 +28,7 @@ var (
 type topColumn[T any] struct {
 	title string
 	width int
-	rank  int // those of the highest go first where there is no room
+	rank  int // those of the highest go first where there is no room; 0 stays
 	left  bool
 	cell  func(T) string
 	style func(T) lipgloss.Style // nil for plain
@@ -37,6 +37,8 @@ type topColumn[T any] struct {
 const (
 	nameMin = 11 // what a longer name has of the first column at least, before other columns go
 	nameMax = 40
+	// Below these heights there are no empty lines, no totals, and no head at all.
+	lowHeight, lowerHeight, lowestHeight = 10, 7, 5
 )
 
 func (t *top) View() tea.View {
@@ -60,17 +62,22 @@ func (t *top) View() tea.View {
 	return view
 }
 
-// spread puts one text at the left and one at the right.
-func (t *top) spread(left, right string) string {
-	gap := t.width - lipgloss.Width(left) - lipgloss.Width(right)
-	if gap < 1 {
-		return left
+// spread puts at the left the first text that there is room for, and another at
+// the right.
+func (t *top) spread(right string, left ...string) string {
+	for _, text := range left {
+		if gap := t.width - lipgloss.Width(text) - lipgloss.Width(right); gap > 0 {
+			return text + strings.Repeat(" ", gap) + right
+		}
 	}
-	return left + strings.Repeat(" ", gap) + right
+	return right
 }
 
-// head says which gateway it is and how it stands, in three lines.
+// head says which gateway it is and how it stands, in at most three lines.
 func (t *top) head() []string {
+	if t.height < lowestHeight {
+		return nil
+	}
 	stands := styleGood.Render("● live")
 	switch {
 	case t.away != nil:
@@ -78,8 +85,10 @@ func (t *top) head() []string {
 	case t.state == nil:
 		stands = styleDim.Render("… connecting")
 	}
-	lines := []string{t.spread(styleTitle.Render("mcpool top")+"  "+printable(t.url), stands+"  "+t.now.Format("15:04:05"))}
+	title := styleTitle.Render("mcpool top")
+	lines := []string{t.spread(stands+"  "+t.now.Format("15:04:05"), title+"  "+printable(t.url), title)}
 	switch {
+	case t.height < lowerHeight:
 	case t.away != nil:
 		since := t.now.Sub(t.awaySince).Truncate(time.Second)
 		lines = append(lines, styleBad.Render(fmt.Sprintf("away for %v, trying again: %s", since, printable(t.away.Error()))))
@@ -87,6 +96,14 @@ func (t *top) head() []string {
 		lines = append(lines, "")
 	default:
 		lines = append(lines, t.totals())
+	}
+	return t.spaced(lines)
+}
+
+// spaced is lines with an empty one behind them, if there is room.
+func (t *top) spaced(lines []string) []string {
+	if t.height < lowHeight {
+		return lines
 	}
 	return append(lines, "")
 }
@@ -161,7 +178,7 @@ func (t *top) poolColumns() []topColumn[topPool] {
 			return stylePlain
 		}
 	}
-	waiting := number("WAITING", 7, 0, func(p topPool) int { return p.Waiting })
+	waiting := number("WAITING", 7, 1, func(p topPool) int { return p.Waiting })
 	waiting.style = warn(func(p topPool) bool { return p.Waiting > 0 }, styleWarn)
 	return []topColumn[topPool]{
 		{title: "SERVER", left: true, cell: func(p topPool) string { return printable(p.Server) }},
@@ -174,27 +191,27 @@ func (t *top) poolColumns() []topColumn[topPool] {
 			}
 			return styleGood
 		}},
-		number("CONNS", 5, 0, func(p topPool) int { return p.Connections }),
-		number("IN USE", 6, 3, func(p topPool) int { return p.InUse }),
-		number("IDLE", 4, 4, func(p topPool) int { return p.Idle }),
-		number("OPENING", 7, 5, func(p topPool) int { return p.Opening }),
-		number("IN FLIGHT", 9, 0, func(p topPool) int { return p.CallsInFlight }),
+		number("CONNS", 5, 6, func(p topPool) int { return p.Connections }),
+		number("IN USE", 6, 8, func(p topPool) int { return p.InUse }),
+		number("IDLE", 4, 9, func(p topPool) int { return p.Idle }),
+		number("OPENING", 7, 10, func(p topPool) int { return p.Opening }),
+		number("IN FLIGHT", 9, 2, func(p topPool) int { return p.CallsInFlight }),
 		waiting,
-		{title: "OLDEST", width: 6, rank: 1, cell: func(p topPool) string {
+		{title: "OLDEST", width: 6, rank: 7, cell: func(p topPool) string {
 			if p.Waiting == 0 {
 				return none
 			}
 			return brief(p.OldestWait + t.since())
 		}},
-		{title: "CALLS/S", width: 7, cell: func(p topPool) string { return perSecond(t.rates[p.Server].calls) }},
-		{title: "ERR/S", width: 5, cell: func(p topPool) string { return perSecond(t.rates[p.Server].errors) },
+		{title: "CALLS/S", width: 7, rank: 4, cell: func(p topPool) string { return perSecond(t.rates[p.Server].calls) }},
+		{title: "ERR/S", width: 5, rank: 5, cell: func(p topPool) string { return perSecond(t.rates[p.Server].errors) },
 			style: warn(func(p topPool) bool { return t.rates[p.Server].errors > 0 }, styleBad)},
-		{title: "P99", width: 6, cell: func(p topPool) string { return brief(p.Call.P99) }},
-		{title: "CALLS", width: 6, rank: 6, cell: func(p topPool) string { return short(p.Calls) }},
-		{title: "ERRORS", width: 6, rank: 7, cell: func(p topPool) string { return short(p.Errors) }},
-		{title: "REUSE", width: 6, rank: 8, cell: func(p topPool) string { return fmt.Sprintf("%.1f%%", 100*p.ReuseRatio) }},
-		{title: "SAVED", width: 6, rank: 9, cell: func(p topPool) string { return brief(p.AvoidedTime) }},
-		{title: "CALLS/S, LAST 40 S", width: sparks, rank: 10, left: true, cell: func(p topPool) string { return spark(t.recent[p.Server]) }},
+		{title: "P99", width: 6, rank: 3, cell: func(p topPool) string { return brief(p.Call.P99) }},
+		{title: "CALLS", width: 6, rank: 11, cell: func(p topPool) string { return short(p.Calls) }},
+		{title: "ERRORS", width: 6, rank: 12, cell: func(p topPool) string { return short(p.Errors) }},
+		{title: "REUSE", width: 6, rank: 13, cell: func(p topPool) string { return fmt.Sprintf("%.1f%%", 100*p.ReuseRatio) }},
+		{title: "SAVED", width: 6, rank: 14, cell: func(p topPool) string { return brief(p.AvoidedTime) }},
+		{title: "CALLS/S, LAST 40 S", width: sparks, rank: 15, left: true, cell: func(p topPool) string { return spark(t.recent[p.Server]) }},
 	}
 }
 
@@ -232,24 +249,24 @@ func (t *top) connColumns() []topColumn[topConn] {
 	return []topColumn[topConn]{
 		{title: "CONNECTION", left: true, cell: func(c topConn) string { return printable(c.ID) }},
 		{title: "STATE", width: 8, left: true, cell: func(c topConn) string { return printable(c.State) }},
-		{title: "ERA", width: 10, rank: 3, left: true, cell: func(c topConn) string { return printable(c.Era) }},
-		{title: "AGE", width: 6, cell: func(c topConn) string { return brief(wholeSeconds(c.Age + t.since())) }},
-		{title: "LAST USE", width: 8, rank: 1, cell: func(c topConn) string {
+		{title: "ERA", width: 10, rank: 7, left: true, cell: func(c topConn) string { return printable(c.Era) }},
+		{title: "AGE", width: 6, rank: 4, cell: func(c topConn) string { return brief(wholeSeconds(c.Age + t.since())) }},
+		{title: "LAST USE", width: 8, rank: 5, cell: func(c topConn) string {
 			if c.CallsInFlight > 0 {
 				return "now"
 			}
 			return cmp.Or(strings.TrimPrefix(brief(wholeSeconds(t.now.Sub(c.LastUse).Seconds())), none), "now")
 		}},
-		{title: "IN FLIGHT", width: 9, cell: func(c topConn) string { return fmt.Sprintf("%d/%d", c.CallsInFlight, c.Slots) }},
-		{title: "CALLS", width: 6, cell: func(c topConn) string { return short(c.Calls) }},
-		{title: "ERRORS", width: 6, cell: func(c topConn) string { return short(c.Errors) }, style: func(c topConn) lipgloss.Style {
+		{title: "IN FLIGHT", width: 9, rank: 1, cell: func(c topConn) string { return fmt.Sprintf("%d/%d", c.CallsInFlight, c.Slots) }},
+		{title: "CALLS", width: 6, rank: 3, cell: func(c topConn) string { return short(c.Calls) }},
+		{title: "ERRORS", width: 6, rank: 2, cell: func(c topConn) string { return short(c.Errors) }, style: func(c topConn) lipgloss.Style {
 			if c.Errors > 0 {
 				return styleBad
 			}
 			return stylePlain
 		}},
-		{title: "OPEN TOOK", width: 9, rank: 2, cell: func(c topConn) string { return brief(c.OpenTook) }},
-		{title: "GROUP", width: 24, rank: 4, left: true, cell: func(c topConn) string { return printable(c.Group) }},
+		{title: "OPEN TOOK", width: 9, rank: 6, cell: func(c topConn) string { return brief(c.OpenTook) }},
+		{title: "GROUP", width: 24, rank: 8, left: true, cell: func(c topConn) string { return printable(c.Group) }},
 	}
 }
 
@@ -270,13 +287,18 @@ func (t *top) body() []string {
 		at := slices.IndexFunc(pools, func(p topPool) bool { return p.Server == t.pool().Server })
 		return table(t, t.poolColumns(), pools, at)
 	}
-	lines := []string{styleTitle.Render(printable(t.server)) + t.waits(), ""}
+	lines := t.name()
 	all := t.connections()
 	if len(all) == 0 {
 		return append(lines, t.nothing("connection"))
 	}
 	at := slices.IndexFunc(all, func(c topConn) bool { return c.ID == t.connection().ID })
 	return append(lines, table(t, t.connColumns(), all, at)...)
+}
+
+// name says above connections whose they are.
+func (t *top) name() []string {
+	return t.spaced([]string{styleTitle.Render(printable(t.server)) + t.waits()})
 }
 
 func (t *top) nothing(what string) string {
@@ -303,9 +325,9 @@ func (t *top) waits() string {
 
 // room is how many rows of a table there is room for.
 func (t *top) room() int {
-	rows := t.height - 5 // the head, the titles, the foot
+	rows := t.height - len(t.head()) - 2 // the titles, the foot
 	if t.server != "" {
-		rows -= 2
+		rows -= len(t.name())
 	}
 	return max(1, rows)
 }
@@ -396,6 +418,12 @@ func (t *top) foot() string {
 	}
 	if t.width < lipgloss.Width(keys) {
 		keys = strings.ReplaceAll(strings.ReplaceAll(keys, "↑↓ select  ", ""), "enter connections", "enter open")
+	}
+	if t.width < lipgloss.Width(keys) {
+		keys = map[bool]string{true: "p pause  r resume  d drain  ? help  q quit", false: "esc back  x kill  ? help  q quit"}[t.server == ""]
+	}
+	if t.width < lipgloss.Width(keys) {
+		keys = "? help  q quit"
 	}
 	if t.filter != "" {
 		keys = fmt.Sprintf("filter %q  esc ends it  ? help  q quit", t.filter)

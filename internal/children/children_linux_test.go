@@ -225,9 +225,10 @@ func TestSupervisorEndsChildWhoseGroupItWasNotTold(t *testing.T) {
 
 func TestKilledSupervisorIsReplacedWithTheNextChild(t *testing.T) {
 	p := startParent(t, "supervisor is killed", "sh", "-c", `"$0"; true`, os.Args[0])
-	for began := time.Now(); len(supervisors(p)) != 1; time.Sleep(time.Millisecond) {
+	// The first supervisor is there until the next child is to be started.
+	for began := time.Now(); len(named(p, "cat")) != 1 || len(named(p, title)) != 1; time.Sleep(time.Millisecond) {
 		if p.started = below(p.Process.Pid); time.Since(began) > soon {
-			t.Fatalf("there are the supervisors %v", supervisors(p))
+			t.Fatalf("there are the supervisors %v, and the next child is %v", named(p, title), named(p, "cat"))
 		}
 	}
 	p.kill(t)
@@ -237,7 +238,7 @@ func TestKilledSupervisorIsReplacedWithTheNextChild(t *testing.T) {
 // them to all we have started, do not end the supervisor.
 func TestSupervisorOutlivesSignals(t *testing.T) {
 	p := startParent(t, "supervised", "sh", "-c", `"$0"; true`, os.Args[0])
-	all := supervisors(p)
+	all := named(p, title)
 	if len(all) != 1 {
 		t.Fatalf("there are the supervisors %v", all)
 	}
@@ -271,9 +272,10 @@ func ignores(t *testing.T, pid int, signals []syscall.Signal) bool {
 	return !slices.ContainsFunc(signals, func(s syscall.Signal) bool { return mask&(1<<(s-1)) == 0 })
 }
 
-func supervisors(p *parent) (pids []int) {
+// named are the processes whose command line starts so.
+func named(p *parent, start string) (pids []int) {
 	for _, pid := range p.started {
-		if line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(line), title) {
+		if line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(line), start) {
 			pids = append(pids, pid)
 		}
 	}

@@ -19,8 +19,8 @@ const certFresh = time.Second
 // TLS returns how a [Server] speaks TLS, 1.2 or newer: with the certificate of a
 // PEM file and its key. Clients may show a certificate of the authorities in
 // clientCAFile, "" for none; a certificate of others ends the handshake. The
-// files are read again within a second of their replacement; while they are
-// wrong, or do not match, what was read before holds. It fails where they are
+// files are read again within a second of their replacement, and a certificate
+// that is not valid then is warned of; while they are wrong, or do not match, what was read before holds. It fails where they are
 // wrong at the start.
 func TLS(certFile, keyFile, clientCAFile string, log *slog.Logger) (*tls.Config, error) {
 	f := &tlsFiles{cert: certFile, key: keyFile, authorities: clientCAFile, log: log}
@@ -84,6 +84,9 @@ func (f *tlsFiles) load() error {
 	pair, err := tls.X509KeyPair(read[0], read[1])
 	if err != nil {
 		return fmt.Errorf("certificate %s with key %s: %w", f.cert, f.key, err)
+	}
+	if now := time.Now(); now.After(pair.Leaf.NotAfter) || now.Before(pair.Leaf.NotBefore) {
+		f.log.Warn("the certificate is not valid now: clients will refuse it", "file", f.cert, "from", pair.Leaf.NotBefore, "until", pair.Leaf.NotAfter)
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}}
 	if f.authorities != "" {

@@ -169,7 +169,7 @@ func (p *Pool[K, C]) dueLocked(c *conn[K, C], now moment) moment {
 // what one has replaced.
 func (g *group[K, C]) replacing() bool {
 	for o := range g.opening {
-		if o.replaces {
+		if o.cause == ForAge {
 			return true
 		}
 	}

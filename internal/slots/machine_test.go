@@ -180,7 +180,7 @@ func (e *engine) Counts() pooltest.Counts {
 		Waiting: s.Waiting, InFlight: s.InFlight, Slots: s.Slots,
 		Ready: s.Ready, InUse: s.InUse, Idle: s.Idle, Opening: s.Opening, Retired: s.Retired,
 		Acquired: s.Acquired, Released: s.Released, Waited: s.Waited,
-		Opened: s.Opened, OpenFailures: s.OpenFailures, Elided: s.Elided, LateBinds: s.LateBinds,
+		Opened: s.Opened, Elided: s.Elided, LateBinds: s.LateBinds,
 		Checks: s.HealthChecks, ChecksFailed: s.HealthFailures, WaitTime: s.WaitTime,
 		Total: e.o.Total, MaxWaiting: e.o.MaxWaiting,
 	}
@@ -189,6 +189,9 @@ func (e *engine) Counts() pooltest.Counts {
 	}
 	for _, begun := range s.Opens {
 		n.Begun += begun
+	}
+	for _, failed := range s.OpenFailures {
+		n.OpenFailures += failed
 	}
 	for _, failed := range s.Failed {
 		n.Failures += failed

@@ -153,7 +153,7 @@ func (g *group[K, C]) removeLocked(c *conn[K, C]) {
 // openLocked starts an opening, for which there is room. It belongs to the
 // pool: no caller's cancellation ends it.
 func (p *Pool[K, C]) openLocked(g *group[K, C], cause Cause) {
-	o := &opening{replaces: cause == ForAge, generation: p.generation}
+	o := &opening{cause: cause, generation: p.generation}
 	var ctx context.Context
 	ctx, o.cancel = context.WithCancelCause(p.ctx)
 	g.opening[o] = struct{}{}
@@ -256,7 +256,7 @@ func (p *Pool[K, C]) openedLocked(well bool) {
 }
 
 func (p *Pool[K, C]) failedLocked(g *group[K, C], o *opening, err error, permanent bool, later *LaterError, now moment) {
-	p.stats.OpenFailures++
+	p.stats.OpenFailures[o.cause]++
 	if permanent {
 		p.refusedLocked(g, err, now)
 		return
@@ -396,7 +396,7 @@ func (p *Pool[K, C]) admitLocked(g *group[K, C], o *opening, opened Opened[C], n
 		p.work.Go(func() { p.watch(c) })
 	}
 	p.pumpLocked(g, now)
-	if o.replaces {
+	if o.cause == ForAge {
 		p.replacedLocked(g, c)
 	}
 }

@@ -170,7 +170,7 @@ func New[K comparable, C any](o Options[K, C]) *Pool[K, C] {
 		openMost: o.MaxOpening,
 		demand:   demand{openPrior, servePrior},
 		watchers: map[*watcher]struct{}{},
-		stats:    Stats{Closed: map[Reason]uint64{}, Opens: map[Cause]uint64{}, Failed: map[Failure]uint64{}},
+		stats:    Stats{Closed: map[Reason]uint64{}, Opens: map[Cause]uint64{}, OpenFailures: map[Cause]uint64{}, Failed: map[Failure]uint64{}},
 	}
 	p.budgets = o.Connections
 	p.worn.Store(int64(o.MaxCalls))
@@ -222,7 +222,7 @@ const gatePaused = 1 << 32
 type opening struct {
 	cancel     context.CancelCauseFunc
 	generation int
-	replaces   bool // it is to replace a connection at its age
+	cause      Cause
 	unwanted   bool // broken off by us
 }
 

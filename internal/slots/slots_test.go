@@ -616,8 +616,8 @@ func TestSoleConnectionMakesOthersUnwanted(t *testing.T) {
 		}
 		all.Wait()
 		synctest.Wait()
-		if got := s.pool.Stats(); got.Ready != 1 || got.OpenFailures != 0 {
-			t.Errorf("%d ready, %d failures; want one connection and no failure", got.Ready, got.OpenFailures)
+		if got := s.pool.Stats(); got.Ready != 1 || len(got.OpenFailures) != 0 {
+			t.Errorf("%d ready, %v failures; want one connection and no failure", got.Ready, got.OpenFailures)
 		}
 		s.end()
 	})
@@ -761,6 +761,9 @@ func TestRefusedReplacementIsTriedLessAndLessOften(t *testing.T) {
 		opens, _, _ := s.seen()
 		if opens < 3 || opens > 40 {
 			t.Errorf("%d tries in two minutes", opens-1)
+		}
+		if got := s.pool.Stats().OpenFailures; got[ForAge] != uint64(opens-1) || len(got) != 1 {
+			t.Errorf("failures to open %v, want all %d for age", got, opens-1)
 		}
 		s.get(a(1, 1)).Release() // the old one still serves
 		s.wantClosed()

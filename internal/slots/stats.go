@@ -17,10 +17,11 @@ type Stats struct {
 	Breaker                                      Breaker
 	Paused                                       bool
 
-	Opened, OpenFailures         uint64
+	Opened                       uint64
 	Opens                        map[Cause]uint64 // openings begun
-	Elided                       uint64           // openings that were not needed any more when they were to begin
-	Inherited                    uint64           // connections that were ready for the group that took them over
+	OpenFailures                 map[Cause]uint64
+	Elided                       uint64 // openings that were not needed any more when they were to begin
+	Inherited                    uint64 // connections that were ready for the group that took them over
 	Closed                       map[Reason]uint64
 	Acquired, Released, Waited   uint64
 	WaitTime                     time.Duration
@@ -36,7 +37,8 @@ func (p *Pool[K, C]) Stats() Stats {
 	defer p.mu.Unlock()
 	now := p.now()
 	s := p.stats
-	s.Closed, s.Opens, s.Failed = maps.Clone(s.Closed), maps.Clone(s.Opens), maps.Clone(s.Failed)
+	s.Closed, s.Failed = maps.Clone(s.Closed), maps.Clone(s.Failed)
+	s.Opens, s.OpenFailures = maps.Clone(s.Opens), maps.Clone(s.OpenFailures)
 	s.Waiting, s.Paused, s.Breaker = p.waiting, p.paused, p.breakerLocked(now)
 	s.Opening, s.MaxOpening = p.opening, p.openMost
 	for _, g := range p.groups {

@@ -240,6 +240,12 @@ type StatusError struct {
 	Said string
 }
 
+// Refused reports whether the server wants to know who calls, or does not let
+// who calls in.
+func (e *StatusError) Refused() bool {
+	return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
+}
+
 func (e *StatusError) Error() string {
 	text := strings.TrimSpace(fmt.Sprintf("HTTP %d %s", e.Status, http.StatusText(e.Status)))
 	if e.RetryAfter > 0 {

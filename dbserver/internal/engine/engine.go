@@ -131,7 +131,7 @@ type Statement struct {
 type Write struct {
 	Commit       bool  // keep what it did
 	RequireWhere bool  // refuse UPDATE and DELETE without WHERE
-	MaxRows      int64 // most rows that it may affect; zero for any number
+	MaxRows      int64 // most rows that it may affect, as the engine counts them; zero for any number
 	DDL          bool  // allow statements that change the schema
 }
 
@@ -139,6 +139,9 @@ type Write struct {
 type Written struct {
 	Class    string // insert, update, delete, merge, ddl or other
 	Affected int64  // rows
+	// Counted is how many rows Write.MaxRows was held to, where that is more than
+	// Affected: with those that triggers and foreign keys changed.
+	Counted int64
 	// Uncertain is set where a statement cannot be rolled back on this engine,
 	// so that a preview did not run it.
 	Uncertain bool
@@ -165,6 +168,9 @@ type Info struct {
 	Proof     *Proof           // nil if nothing is known, for the database is down
 	Pool      map[string]int64 // open, in_use, idle, waited, waited_ms, …
 	Findings  []Finding        // what an operator should look at
+	// MaxConnections is how many connections the server of the database takes of
+	// all its clients, but for those that it keeps for operators; zero if not known.
+	MaxConnections int
 }
 
 // A Proof is what makes a database read-only, and how far that was checked.

@@ -203,3 +203,19 @@ func TestDescribeTable(t *testing.T) {
 		t.Errorf("without a database: %v", err)
 	}
 }
+
+// The tables of the server have what other sessions run, and samples of values.
+func TestTheServersOwnTablesGiveNoSamples(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "own_tables")
+	d := open(t, options(reader))
+	own, err := d.Describe(t.Context(), who, engine.Name{Schema: "information_schema", Table: "PROCESSLIST"}, 3)
+	if err != nil || len(own.Columns) == 0 {
+		t.Fatal(own, err)
+	}
+	for _, c := range own.Columns {
+		if len(c.Samples) > 0 {
+			t.Errorf("%s: %q", c.Name, c.Samples)
+		}
+	}
+}

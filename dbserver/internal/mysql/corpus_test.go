@@ -73,6 +73,21 @@ CREATE VIEW by_function AS SELECT writes() AS w;
 CREATE VIEW by_memory AS SELECT remembers() AS r;
 `
 
+// attackable adds to a sample what the attacks are against.
+func attackable(t *testing.T, s *dbtest.MariaDBServer, name string) *sql.DB {
+	t.Helper()
+	db := s.Open(t, name)
+	for statement := range strings.SplitSeq(attackedSQL, ";\n") {
+		if strings.TrimSpace(statement) == "" {
+			continue
+		}
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	return db
+}
+
 // state is all that a statement could have changed: rows, schema, accounts,
 // settings and files.
 func state(t testing.TB, db *sql.DB, dirs ...string) map[string]string {
@@ -157,15 +172,7 @@ func session(t testing.TB, d *Database) string {
 func TestAttacksChangeNothing(t *testing.T) {
 	s := dbtest.MariaDB(t)
 	reader, root := sample(t, s, "attacked")
-	db := s.Open(t, "attacked")
-	for statement := range strings.SplitSeq(attackedSQL, ";\n") {
-		if strings.TrimSpace(statement) == "" {
-			continue
-		}
-		if _, err := db.Exec(statement); err != nil {
-			t.Fatalf("%s: %v", statement, err)
-		}
-	}
+	db := attackable(t, s, "attacked")
 	dir, own := s.WritableDir(t, "watched"), s.DatabaseDir("attacked")
 	entries := readCorpus(t, "mysql-attack.txt")
 	for _, role := range []string{"reader", "root"} {
@@ -211,6 +218,57 @@ func TestReadingStatementsPass(t *testing.T) {
 		}
 		if code := codeOf(err); !slices.Contains(e.expected, code) {
 			t.Errorf("mysql-allow.txt:%d: %s: %v", e.line, e.sql, err)
+		}
+	}
+}
+
+// TestAttacksByWriters runs the attacks by writing, which
+// their corpus says more of.
+func TestAttacksByWriters(t *testing.T) {
+	const name = "attacked_by_writing"
+	s := dbtest.MariaDB(t)
+	_, root := sample(t, s, name)
+	db := attackable(t, s, name)
+	s.Exec(t, name, `CREATE TABLE noted (id INT PRIMARY KEY, at DATETIME DEFAULT CURRENT_TIMESTAMP)`)
+	dir, own := s.WritableDir(t, "watched_writes"), s.DatabaseDir(name)
+	o := options(root)
+	o.AllowUnsafeRole, o.Write, o.Pool.MaxOpen = true, true, 1
+	all := open(t, o)
+	o.Policy = engine.Policy{DenyTables: []string{"untransacted"}, Masks: []engine.Mask{
+		{Columns: []string{"customers.email"}, With: engine.WithNull}, {Columns: []string{"customers.state"}, With: engine.WithRefuse}}}
+	hidden := open(t, o)
+	settings := map[string]struct {
+		d *Database
+		w engine.Write
+	}{
+		"rows":   {all, engine.Write{RequireWhere: true, MaxRows: 2}},
+		"ddl":    {all, engine.Write{RequireWhere: true, MaxRows: 2, DDL: true}},
+		"hidden": {hidden, engine.Write{DDL: true}},
+	}
+	before := state(t, db, dir, own)
+	for _, e := range readCorpus(t, "mysql-write-attack.txt") {
+		setting, first, _ := strings.Cut(e.expected[0], " ")
+		run, ok := settings[setting]
+		if !ok {
+			t.Fatalf("line %d: run with %q", e.line, setting)
+		}
+		e.expected[0] = first
+		sql := strings.ReplaceAll(e.sql, "{dir}", dir)
+		passes := slices.Contains(e.expected, "preview")
+		for _, run.w.Commit = range []bool{false, true} {
+			if passes && run.w.Commit && len(e.expected) == 1 {
+				break
+			}
+			got, err := write(t, run.d, sql, run.w)
+			if code := codeOf(err); !slices.Contains(e.expected, code) && !(passes && code == "" && !run.w.Commit) {
+				t.Errorf("mysql-write-attack.txt:%d: %s (commit %t): got %+v, %v, want %s", e.line, sql, run.w.Commit, got, err, e.expected)
+			}
+			if told := fmt.Sprint(err); setting == "hidden" && strings.Contains(told, "@example.com") {
+				t.Errorf("mysql-write-attack.txt:%d: %s: told %s", e.line, sql, told)
+			}
+			if diff := difference(before, state(t, db, dir, own)); diff != "" {
+				t.Fatalf("mysql-write-attack.txt:%d: %s (commit %t) changed\n%s", e.line, sql, run.w.Commit, diff)
+			}
 		}
 	}
 }

@@ -78,7 +78,7 @@ func (d *Database) explainError(ctx context.Context, s *statement, err error) er
 	switch {
 	case err == nil:
 		return nil
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && !errors.Is(err, errMaybeKept):
 		return context.Cause(ctx)
 	case errors.As(err, &told), errors.Is(err, engine.ErrTimeout):
 		return err

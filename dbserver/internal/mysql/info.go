@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"database/sql/driver"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +22,9 @@ func (d *Database) Info(ctx context.Context, who engine.Caller) (engine.Info, er
 		info.Engine, info.Version = c.server.engine(), c.server.version
 		info.Place = c.place
 		info.Proof = d.prove(c)
+		if most, err := c.one("SELECT @@max_connections"); err == nil { // and one more for operators
+			info.MaxConnections, _ = strconv.Atoi(most)
+		}
 		var size *int64
 		all, err := c.queryWithin(sizeTime, `SUM(data_length + index_length) FROM information_schema.tables
 			WHERE table_schema = DATABASE() OR DATABASE() IS NULL AND table_schema NOT IN `+ownSchemas, nil, func(row []driver.Value) error {

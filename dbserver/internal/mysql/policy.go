@@ -14,9 +14,34 @@ import (
 // are, too: they have statements of others, and samples of values.
 var systemSchemas = map[string]bool{"information_schema": true, "mysql": true, "performance_schema": true, "sys": true}
 
+// othersStatements reports whether a table of the server itself has what other
+// sessions run, with the values in it: the account of all callers is one, and
+// the server shows an account its own sessions. SHOW PROCESSLIST is refused for
+// the same reason.
+func othersStatements(n engine.Name) bool {
+	table := strings.ToLower(n.Table)
+	switch strings.ToLower(n.Schema) {
+	case "information_schema":
+		return table == "processlist" || table == "innodb_trx" || table == "query_cache_info"
+	case "mysql":
+		return table == "general_log" || table == "slow_log"
+	case "performance_schema", "sys":
+		return true
+	}
+	return false
+}
+
 // permit returns what is sent for a statement: itself where the policy forbids
 // nothing of it, with masks where there are some, or an error.
 func (d *Database) permit(c *conn, s *statement) (string, error) {
+	for _, t := range s.tables {
+		if t.Schema == "" {
+			t.Schema = c.database
+		}
+		if othersStatements(t) {
+			return "", denied(t)
+		}
+	}
 	if !d.options.Policy.Restricts() {
 		return s.sql, nil
 	}

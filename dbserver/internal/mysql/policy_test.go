@@ -162,12 +162,25 @@ func TestMaskedColumnsDecideNoWrite(t *testing.T) {
 		"INSERT INTO customers SELECT * FROM customers":                                    engine.ColumnMasked,
 		"DELETE a FROM customers a JOIN customers b USING (email)":                         engine.ColumnMasked,
 		"DELETE a FROM customers a NATURAL JOIN customers b":                               engine.ColumnMasked,
+		"UPDATE customers SET state = 'new' WHERE MATCH (email) AGAINST ('ada')":           engine.ColumnMasked,
+		"INSERT INTO customers TABLE customers":                                            engine.ColumnMasked,
+		"ALTER TABLE customers RENAME COLUMN email TO mail":                                engine.ColumnMasked,
+		"ALTER TABLE customers MODIFY email INT":                                           engine.ColumnMasked,
+		"ALTER TABLE customers ADD COLUMN copy VARCHAR(200) AS (email)":                    engine.ColumnMasked,
+		"ALTER TABLE customers RENAME TO c2":                                               engine.ColumnMasked,
+		"RENAME TABLE orders TO o2, customers TO c2":                                       engine.ColumnMasked,
+		"CREATE TABLE c2 AS SELECT email FROM customers":                                   engine.ColumnMasked,
+		"CREATE TABLE c2 (e VARCHAR(200), FOREIGN KEY (e) REFERENCES customers (email))":   engine.ColumnMasked,
+		"CREATE VIEW v AS SELECT email FROM customers":                                     engine.ColumnMasked,
+		"CREATE UNIQUE INDEX u ON customers (email)":                                       engine.ColumnMasked,
+		"DROP TABLE orders, customers":                                                     engine.ColumnMasked,
+		"ALTER TABLE orders RENAME TO o2":                                                  "",
 		"DELETE FROM untransacted WHERE n = 1":                                             engine.AccessDenied,
 		"UPDATE mysql.global_priv SET priv = '' WHERE user = 'x'":                          engine.AccessDenied,
 		"UPDATE customers SET email = 'new' WHERE id = 1":                                  "",
 		"INSERT INTO customers (name, email) VALUES ('x', 'y')":                            "",
 	} {
-		_, err := d.Write(t.Context(), who, engine.Statement{SQL: sql}, engine.Write{}, result.NewWriter(limits(), nil))
+		_, err := d.Write(t.Context(), who, engine.Statement{SQL: sql}, engine.Write{DDL: true}, result.NewWriter(limits(), nil))
 		if codeOf(err) != want {
 			t.Errorf("%s: got %v, want %s", sql, err, want)
 		}

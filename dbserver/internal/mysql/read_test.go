@@ -13,6 +13,7 @@ import (
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
 	"github.com/mcpool-dev/mcpool/internal/dbtest"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
 func TestReadRows(t *testing.T) {
@@ -155,7 +156,8 @@ func noneRuns(t testing.TB, s *dbtest.MariaDBServer) {
 	db := s.Open(t, "")
 	defer db.Close()
 	left := ""
-	for late := time.Now().Add(time.Second); ; {
+	defer mcptest.Within(t, time.Second)()
+	for late := time.Now().Add(30 * time.Second); ; {
 		left = ""
 		rows, err := db.Query(running)
 		if err != nil {

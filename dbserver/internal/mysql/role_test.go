@@ -57,7 +57,7 @@ func TestSetupSQL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := info.Proof; info.Status != "ready" || info.Engine != "mariadb" || !strings.HasPrefix(info.Version, "10.") || info.Size == 0 ||
+	if p := info.Proof; info.Status != "ready" || info.Engine != "mariadb" || !strings.HasPrefix(info.Version, "10.") || info.Size == 0 || info.MaxConnections < 10 ||
 		!strings.HasSuffix(info.Place, "/set_up") || p == nil || !p.Verified || len(p.Warnings) > 0 || len(p.Role) != 1 || !p.Role[0].OK || len(info.Findings) > 0 {
 		t.Errorf("got %+v, proof %+v", info, p)
 	}
@@ -176,6 +176,20 @@ CREATE VIEW mine AS SELECT note FROM notes WHERE owner = me()`)
 	}
 	if err := d.Read(t.Context(), engine.Caller{Principal: "nobody"}, engine.Statement{SQL: "SELECT 1"}, all()); codeOf(err) != engine.AccessDenied {
 		t.Errorf("a role that the account has not got: %v", err)
+	}
+	// Names that stand for no role of their own.
+	s.Exec(t, "identified", "CREATE ROLE eve;\nGRANT eve TO identified_ro")
+	t.Cleanup(func() { s.Exec(t, "", "DROP ROLE eve") })
+	o.Identity.Role = "{principal}"
+	d = open(t, o)
+	if err := d.Read(t.Context(), other, engine.Statement{SQL: "SELECT 1"}, all()); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"", "none", "None", "NONE ", "none\x00", "eve ", "eve\x00", "EVE", "bob"} {
+		out := all()
+		if err := d.Read(t.Context(), engine.Caller{Principal: name}, engine.Statement{SQL: "SELECT CURRENT_ROLE()"}, out); codeOf(err) != engine.AccessDenied {
+			t.Errorf("%q runs as %s, %v", name, out.Page().Rows, err)
+		}
 	}
 	o.Identity.Role = ""
 	d = open(t, o)

@@ -47,12 +47,12 @@ func (d *Database) do(ctx context.Context, p *pool, t task, fn func(context.Cont
 		}
 		stop()
 		c.reset()
-		if err != nil && ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil && !errors.Is(err, errMaybeKept) {
 			return context.Cause(ctx)
 		}
 		return err
 	})
-	if err != nil && ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil && !errors.Is(err, errMaybeKept) {
 		return context.Cause(ctx)
 	}
 	return err
@@ -63,7 +63,12 @@ func (d *Database) do(ctx context.Context, p *pool, t task, fn func(context.Cont
 func (c *conn) begin(o *engine.Options, t task, timeout time.Duration) error {
 	commands := []string{query(c.settings(o, t, timeout))}
 	if o.Identity.Role != "" {
-		commands = append(commands, query("SET ROLE "+quoteName(strings.ReplaceAll(o.Identity.Role, "{principal}", t.who.Principal))))
+		role := strings.ReplaceAll(o.Identity.Role, "{principal}", t.who.Principal)
+		if t.who.Principal == "" && role != o.Identity.Role || !isRole(role) {
+			return &engine.Error{Code: engine.AccessDenied, Layer: engine.LayerPolicy, Message: "there can be no role for the caller's name",
+				Next: "ask whoever runs the server which callers the database knows"}
+		}
+		commands = append(commands, query("SET ROLE "+quoteName(role)))
 	}
 	if t.writes {
 		commands = append(commands, query("START TRANSACTION READ WRITE"))
@@ -77,6 +82,14 @@ func (c *conn) begin(o *engine.Options, t task, timeout time.Duration) error {
 		return fmt.Errorf("%w: %w", errStale, err)
 	}
 	return err
+}
+
+// isRole reports whether a name can be that of a role. In MariaDB "none" stands
+// for that of the connection, in any case and also as a quoted name, and spaces
+// behind a name are none of it (https://mariadb.com/kb/en/set-role/; tried on
+// 10.11).
+func isRole(name string) bool {
+	return name != "" && !strings.EqualFold(name, "none") && !strings.HasSuffix(name, " ") && !strings.Contains(name, "\x00")
 }
 
 // selectLimit is how many rows a SELECT returns that has no LIMIT of its own.
@@ -145,9 +158,11 @@ func (d *Database) endWith(ctx context.Context, c *conn) (stop func()) {
 		const again = 50 * time.Millisecond
 		for late := time.Now().Add(900 * time.Millisecond); time.Now().Before(late); {
 			// The server forgets a KILL that comes before a statement starts, so
-			// it is repeated.
+			// it is repeated. One that is not answered may come at any time, and
+			// is not to find the next caller.
 			if err := d.kill(c); err != nil {
-				break
+				_ = c.wire.Close() // who reads from it is told
+				return
 			}
 			select {
 			case <-stopped:

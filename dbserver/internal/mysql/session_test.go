@@ -3,6 +3,7 @@
 package mysql
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
 	"github.com/mcpool-dev/mcpool/internal/dbtest"
+	"github.com/mcpool-dev/mcpool/internal/mcptest"
 )
 
 // busy are statements that take long: one waits, one computes, one sends, one
@@ -49,12 +51,12 @@ func TestCancelEndsTheStatement(t *testing.T) {
 			id := mustRead(t, d, "SELECT CONNECTION_ID()")
 			gone := errors.New("the caller went away")
 			ctx, cancel := context.WithCancelCause(t.Context())
-			began := make(chan time.Time, 1)
-			time.AfterFunc(300*time.Millisecond, func() { began <- time.Now(); cancel(gone) })
+			began := make(chan func(), 1)
+			time.AfterFunc(300*time.Millisecond, func() { began <- mcptest.Within(t, time.Second); cancel(gone) })
 			err := d.Read(ctx, who, engine.Statement{SQL: sql}, all())
-			took := time.Since(<-began)
-			if !errors.Is(err, gone) || took > time.Second {
-				t.Errorf("got %v %v after the end of ctx", err, took)
+			(<-began)()
+			if !errors.Is(err, gone) {
+				t.Errorf("got %v", err)
 			}
 			noneRuns(t, s)
 			if now := mustRead(t, d, "SELECT CONNECTION_ID()"); now != id {
@@ -349,26 +351,24 @@ func TestLostConnections(t *testing.T) {
 	mustRead(t, d, "SELECT 4")
 
 	s.Stop()
-	began := time.Now()
+	began, end := time.Now(), mcptest.Within(t, time.Second)
 	for range 3 {
 		_, err = read(t, d, "SELECT 5")
-		if !errors.As(err, &e) || e.Code != engine.Unreachable || !e.Retryable || e.RetryAfter > 1000 {
+		if !errors.As(err, &e) || e.Code != engine.Unreachable || !e.Retryable || e.RetryAfter > 1000 && time.Since(began) < time.Second {
 			t.Errorf("while it is down: %v", err)
 		}
 	}
 	if info, err := d.Info(t.Context(), who); err != nil || info.Status != "down" || info.LastError == "" {
 		t.Errorf("got %+v, %v", info, err)
 	}
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("four calls took %v", took)
-	}
+	end() // of four calls
 	s.Start(t)
 	for {
 		_, err := read(t, d, "SELECT 6")
 		if err == nil {
 			break
 		}
-		if time.Since(began) > 20*time.Second {
+		if time.Since(began) > time.Minute {
 			t.Fatalf("it did not recover: %v", err)
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -415,14 +415,12 @@ func TestServerThatDoesNotAnswer(t *testing.T) {
 	o := options("mysql://ada:secret@" + hole.Addr().String() + "/db")
 	o.Pool.ConnectTimeout = 200 * time.Millisecond
 	d := open(t, o)
-	began := time.Now()
+	end := mcptest.Within(t, time.Second)
 	_, err = read(t, d, "SELECT 1")
+	end()
 	var e *engine.Error
 	if !errors.As(err, &e) || e.Code != engine.Unreachable || !strings.Contains(e.Message, "200ms") || strings.Contains(e.Message, "secret") {
 		t.Errorf("got %v", err)
-	}
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("it took %v", took)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -442,18 +440,67 @@ func TestNetworkThatGoesAway(t *testing.T) {
 	d := open(t, o)
 	mustRead(t, d, "SELECT 1")
 	ctx, cancel := context.WithCancel(t.Context())
-	began := make(chan time.Time, 1)
-	time.AfterFunc(200*time.Millisecond, func() { proxy.stalled.Store(true); began <- time.Now(); cancel() })
+	began := make(chan func(), 1)
+	time.AfterFunc(200*time.Millisecond, func() {
+		proxy.stalled.Store(true)
+		began <- mcptest.Within(t, 1500*time.Millisecond)
+		cancel()
+	})
 	err := d.Read(ctx, who, engine.Statement{SQL: "SELECT SLEEP(5)"}, all())
-	if took := time.Since(<-began); !errors.Is(err, context.Canceled) || took > 1500*time.Millisecond {
-		t.Errorf("got %v after %v", err, took)
+	(<-began)()
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }
 
-// A relay hands on what is sent to a server, until it stalls.
+// Where a KILL is not answered, nobody knows when it comes: the connection it is
+// for is not lent again, also if the statement has ended by itself.
+func TestAKillThatIsNotAnsweredEndsTheConnection(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, _ := sample(t, s, "unanswered")
+	proxy := newRelay(t, net.JoinHostPort(s.Host, s.Port))
+	proxy.drops = func(sent []byte) bool { return bytes.Contains(sent, []byte("KILL QUERY")) }
+	d := open(t, unhurried(options(strings.Replace(reader, net.JoinHostPort(s.Host, s.Port), proxy.listener.Addr().String(), 1))))
+	id := mustRead(t, d, "SELECT CONNECTION_ID()")
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if err := d.Read(ctx, who, engine.Statement{SQL: "SELECT SLEEP(0.2)"}, all()); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if now := mustRead(t, d, "SELECT CONNECTION_ID()"); now == id {
+		t.Error("the connection was kept")
+	}
+}
+
+// A COMMIT that is not answered may have been done, also where the statement's
+// time has ended by then.
+func TestACommitThatIsNotAnsweredMayHaveBeen(t *testing.T) {
+	s := dbtest.MariaDB(t)
+	reader, root := sample(t, s, "maybe")
+	proxy := newRelay(t, net.JoinHostPort(s.Host, s.Port))
+	proxy.drops = func(sent []byte) bool {
+		proxy.stalled.Store(proxy.stalled.Load() || bytes.Contains(sent, []byte("COMMIT")))
+		return false
+	}
+	o := options(reader)
+	o.Write, o.WriteDSN = true, strings.Replace(root, net.JoinHostPort(s.Host, s.Port), proxy.listener.Addr().String(), 1)
+	d := open(t, o)
+	_, err := d.Write(t.Context(), who, engine.Statement{SQL: "UPDATE customers SET name = 'kept' WHERE id = 1", Timeout: 2 * time.Second},
+		engine.Write{Commit: true}, all())
+	if !errors.Is(err, errMaybeKept) {
+		t.Errorf("got %v", err)
+	}
+	if got := mustRead(t, d, "SELECT name FROM customers WHERE id = 1"); got != `[["kept"]]` {
+		t.Errorf("got %s", got)
+	}
+}
+
+// A relay hands on what is sent to a server, but for what drops reports, and
+// what the server answers, until it stalls.
 type relay struct {
 	listener net.Listener
 	stalled  atomic.Bool
+	drops    func(sent []byte) bool // nil for nothing
 }
 
 func newRelay(t *testing.T, to string) *relay {
@@ -477,8 +524,8 @@ func newRelay(t *testing.T, to string) *relay {
 				continue
 			}
 			conns = append(conns, from, server)
-			running.Go(func() { r.copy(server, from) })
-			running.Go(func() { r.copy(from, server) })
+			running.Go(func() { copyUnless(server, from, func(sent []byte) bool { return r.drops != nil && r.drops(sent) }) })
+			running.Go(func() { copyUnless(from, server, func([]byte) bool { return r.stalled.Load() }) })
 		}
 	})
 	t.Cleanup(func() {
@@ -491,7 +538,7 @@ func newRelay(t *testing.T, to string) *relay {
 	return r
 }
 
-func (r *relay) copy(to, from net.Conn) {
+func copyUnless(to, from net.Conn, drops func([]byte) bool) {
 	defer to.Close()
 	buffer := make([]byte, 4096)
 	for {
@@ -499,7 +546,7 @@ func (r *relay) copy(to, from net.Conn) {
 		if err != nil {
 			return
 		}
-		if r.stalled.Load() {
+		if drops(buffer[:n]) {
 			continue
 		}
 		if _, err := to.Write(buffer[:n]); err != nil {

@@ -39,7 +39,7 @@ func (d *Database) Write(ctx context.Context, who engine.Caller, s engine.Statem
 		return written, err
 	}
 	err = d.run(ctx, task{who: who, timeout: s.Timeout, writes: true}, parsed, func(ctx context.Context, c *conn) error {
-		if err := d.permitWrite(c, parsed); err != nil {
+		if err := d.permitWrite(c, parsed, written.Class); err != nil {
 			return err
 		}
 		if written.Class == classDDL {
@@ -58,7 +58,7 @@ func (d *Database) Write(ctx context.Context, who engine.Caller, s engine.Statem
 		if written.Affected, err = c.affect(marked(who)+parsed.sql, params); err != nil {
 			return err
 		}
-		if w.MaxRows > 0 && written.Affected > w.MaxRows {
+		if w.MaxRows > 0 && written.Affected > w.MaxRows && written.Class != classDDL { // of which there is no way back
 			return &engine.Error{Code: engine.AffectedLimit, Layer: engine.LayerPolicy,
 				Message: fmt.Sprintf("the statement changes %d rows, and may change %d; it was rolled back", written.Affected, w.MaxRows),
 				Next:    "narrow its WHERE, or do it in parts"}
@@ -93,12 +93,16 @@ func (c *conn) affect(statement string, params []any) (int64, error) {
 	return done.RowsAffected()
 }
 
+// errMaybeKept says that nobody knows what has become of a change.
+var errMaybeKept = &engine.Error{Code: engine.Unreachable, Layer: engine.LayerPool,
+	Message: "the connection was lost while the change was being kept: it may have been",
+	Next:    "read whether it is there before you try again"}
+
+// commit keeps the change. The server's own errors say that it is not kept.
 func (c *conn) commit() error {
 	err := c.exec("COMMIT")
-	if err != nil && c.dead() {
-		return &engine.Error{Code: engine.Unreachable, Layer: engine.LayerPool,
-			Message: "the connection was lost while the change was being kept: it may have been",
-			Next:    "read whether it is there before you try again"}
+	if err != nil && numberOf(err) == 0 {
+		return errMaybeKept
 	}
 	return err
 }
@@ -245,8 +249,9 @@ func (d *Database) lasting(c *conn, tables []engine.Name) (bool, error) {
 }
 
 // permitWrite applies the policy to a statement that writes: what may not be
-// read may not be written, and the value of a masked column may decide nothing.
-func (d *Database) permitWrite(c *conn, s *statement) error {
+// read may not be written, the value of a masked column may decide nothing, and
+// it stays in a table and column of its name.
+func (d *Database) permitWrite(c *conn, s *statement, class string) error {
 	if !d.options.Policy.Restricts() {
 		return nil
 	}
@@ -262,6 +267,10 @@ func (d *Database) permitWrite(c *conn, s *statement) error {
 	}
 	if len(r.masked) == 0 {
 		return nil
+	}
+	if class == classDDL {
+		return &engine.Error{Code: engine.ColumnMasked, Layer: engine.LayerPolicy,
+			Message: "the statement changes the schema of a table that has masked columns, or uses one for that", Next: "leave the table out"}
 	}
 	u := &user{masked: map[string]bool{}}
 	for _, columns := range r.masked {
@@ -295,6 +304,10 @@ func (u *user) Enter(n ast.Node) (ast.Node, bool) {
 	case *ast.SelectField: // the wildcard in it is not visited
 		if n.WildCard != nil {
 			u.uses = "*, which has masked columns"
+		}
+	case *ast.MatchAgainst:
+		for _, c := range n.ColumnNames {
+			u.name(c)
 		}
 	case *ast.Join:
 		if n.NaturalJoin {

@@ -222,7 +222,8 @@ func (d *Database) readCatalog(ctx context.Context, q query, row func(v [][]byte
 		}
 		_, err = r.Close()
 		died := c.used && dead(err) && ctx.Err() == nil
-		d.catalog.releaseOnce(c, func() bool { return !c.pg.IsClosed() && !c.pg.IsBusy() })
+		// One that the server was asked to end a statement on may end another yet.
+		d.catalog.releaseOnce(c, func() bool { return ctx.Err() == nil && !c.pg.IsClosed() && !c.pg.IsBusy() })
 		if !died || fresh {
 			return err
 		}

@@ -185,7 +185,7 @@ func TestInfo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Engine != "postgres" || info.Status != "ready" || info.Place != "127.0.0.1:"+p.Port+"/"+p.database || info.Size == 0 || info.Version == "" {
+	if info.Engine != "postgres" || info.Status != "ready" || info.Place != "127.0.0.1:"+p.Port+"/"+p.database || info.Size == 0 || info.Version == "" || info.MaxConnections < 10 {
 		t.Errorf("got %+v", info)
 	}
 	if !info.Proof.Verified || len(info.Proof.Role) != 8 || len(info.Proof.Warnings) != 1 || !strings.Contains(info.Proof.Warnings[0], "owner_touch") {

@@ -47,16 +47,23 @@ func corpus(t testing.TB, name string) []entry {
 }
 
 // stateQuery tells all that a statement could have changed.
-const stateQuery = `SELECT coalesce((SELECT string_agg(c.oid::regclass || md5(query_to_xml('SELECT * FROM ' || c.oid::regclass || ' x ORDER BY x::text', true, true, '')::text), ',' ORDER BY c.oid)
-		FROM pg_class c WHERE relkind IN ('r', 'm') AND relnamespace = 'public'::regnamespace), ''),
-	(SELECT string_agg(relname || relkind::text || relnatts || coalesce(relacl::text, ''), ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace),
-	(SELECT string_agg(proname, ',' ORDER BY oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace),
+const stateQuery = `WITH c AS (SELECT pg_class.* FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname !~ '^(pg_|information_schema)')
+	SELECT coalesce((SELECT string_agg(c.oid::regclass || md5(query_to_xml('SELECT * FROM ' || c.oid::regclass || ' x ORDER BY x::text', true, true, '')::text), ',' ORDER BY c.oid)
+		FROM c WHERE relkind IN ('r', 'm')), ''),
+	(SELECT string_agg(relname || relkind::text || relnatts || relowner || relrowsecurity || coalesce(relacl::text, ''), ',' ORDER BY relname, oid) FROM c),
+	(SELECT string_agg(nspname || nspowner || coalesce(nspacl::text, ''), ',' ORDER BY nspname) FROM pg_namespace WHERE nspname !~ '^pg_'),
+	(SELECT string_agg(attname || atttypid || atthasdef, ',' ORDER BY attrelid, attnum) FROM pg_attribute JOIN c ON c.oid = attrelid),
+	(SELECT string_agg(conname || contype::text, ',' ORDER BY conname) FROM pg_constraint),
+	(SELECT string_agg(tgname || tgenabled::text, ',' ORDER BY oid) FROM pg_trigger), (SELECT string_agg(rulename || ev_enabled::text, ',' ORDER BY oid) FROM pg_rewrite),
+	(SELECT count(*)::text FROM pg_policy), (SELECT count(*)::text FROM pg_default_acl), (SELECT string_agg(enumlabel, ',' ORDER BY oid) FROM pg_enum),
+	(SELECT count(*)::text FROM pg_description), (SELECT count(*)::text FROM pg_event_trigger), (SELECT count(*)::text FROM pg_tablespace),
+	(SELECT string_agg(proname || prosecdef || prosrc, ',' ORDER BY oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace),
 	(SELECT last_value || is_called::text FROM counter),
 	(SELECT string_agg(datname, ',' ORDER BY oid) FROM pg_database),
 	(SELECT string_agg(rolname || rolsuper || coalesce(rolconfig::text, ''), ',' ORDER BY oid) FROM pg_roles),
 	(SELECT string_agg(coalesce(setconfig::text, ''), ',') FROM pg_db_role_setting),
 	(SELECT count(*)::text FROM pg_largeobject_metadata), (SELECT count(*)::text FROM pg_replication_slots),
-	(SELECT count(*)::text FROM pg_prepared_xacts), (SELECT count(*)::text FROM pg_collation), (SELECT count(*)::text FROM pg_namespace WHERE nspname !~ '^pg_'),
+	(SELECT count(*)::text FROM pg_prepared_xacts), (SELECT count(*)::text FROM pg_collation),
 	(SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'),
 	pg_read_file('postgresql.auto.conf')`
 

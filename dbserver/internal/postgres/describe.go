@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
+	"github.com/mcpool-dev/mcpool/dbserver/internal/result"
 )
 
 // Describe describes a table or view. A name without a schema is one that
@@ -237,24 +238,38 @@ const (
 	sampleTime   = 2 * time.Second
 )
 
-// sample adds values of each column that no policy hides. A table that is too
-// slow, or of which the role may not read all, goes without.
+// sample adds values of each column that no policy hides, neither itself nor
+// what it comes from. A table that is too slow, or of which not all may be read,
+// goes without.
 func (d *Database) sample(ctx context.Context, who engine.Caller, about *engine.Description, most int) error {
-	var texts []string
 	var columns []*engine.Column
+	var names []string
 	for i := range about.Columns {
 		if c := &about.Columns[i]; c.Policy == "" {
-			columns = append(columns, c)
-			texts = append(texts, fmt.Sprintf("pg_catalog.left(%s::pg_catalog.text, %d)", quoteName(c.Name), sampleLength))
+			columns, names = append(columns, c), append(names, quoteName(c.Name))
 		}
 	}
 	if len(columns) == 0 {
 		return nil
 	}
-	q := query{sql: fmt.Sprintf("SELECT %s FROM %s.%s LIMIT %d", strings.Join(texts, ", "), quoteName(about.Schema), quoteName(about.Name), sampledRows)}
+	from := fmt.Sprintf(" FROM %s.%s LIMIT %d", quoteName(about.Schema), quoteName(about.Name), sampledRows)
+	all := &reading{sql: "SELECT " + strings.Join(names, ", ") + from, calls: &calls{}}
+	all.planOf = all.sql
 	err := d.run(ctx, d.reads, who, sampleTime, func(_ context.Context, t *tx) error {
-		return t.rows(q, func(v [][]byte) error {
-			for i, c := range columns {
+		hidden, err := all.permit(d, t)
+		if err != nil {
+			return err
+		}
+		var shown []*engine.Column
+		var texts []string
+		for i, c := range columns {
+			if i >= len(hidden) || hidden[i] == result.Unmasked {
+				shown = append(shown, c)
+				texts = append(texts, fmt.Sprintf("pg_catalog.left(%s::pg_catalog.text, %d)", names[i], sampleLength))
+			}
+		}
+		return t.rows(query{sql: "SELECT " + strings.Join(texts, ", ") + from}, func(v [][]byte) error {
+			for i, c := range shown {
 				if s := string(v[i]); v[i] != nil && len(c.Samples) < most && !slices.Contains(c.Samples, s) {
 					c.Samples = append(c.Samples, s)
 				}

@@ -50,6 +50,11 @@ func (d *Database) explain(ctx context.Context, err error) error {
 	if pg.Code == "57014" && strings.Contains(pg.Message, "statement timeout") {
 		return engine.ErrTimeout
 	}
+	if d.options.Policy.Restricts() { // rows in it are whole, and of any table
+		bare := *pg
+		bare.Detail = ""
+		pg = &bare
+	}
 	told = tell(pg)
 	var statement *statementError
 	var start *startError

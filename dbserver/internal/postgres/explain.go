@@ -11,8 +11,12 @@ import (
 	"github.com/mcpool-dev/mcpool/dbserver/internal/sqltext"
 )
 
-// planned is what a statement is asked the plan of by. It is never run.
-const planned = "EXPLAIN (FORMAT JSON, VERBOSE) "
+// planned is what a statement is asked the plan of by. It is never run. Steps
+// alone are without what each returns, which has values that are to be written.
+const (
+	planned = "EXPLAIN (FORMAT JSON, VERBOSE) "
+	steps   = "EXPLAIN (FORMAT JSON) "
+)
 
 // Explain returns the plan of a statement. Also one that writes has a plan.
 func (d *Database) Explain(ctx context.Context, who engine.Caller, s engine.Statement) (engine.Plan, error) {
@@ -104,10 +108,14 @@ func (n *node) walk(visit func(*node)) {
 
 // plan asks for the plan of a statement, once its functions have been looked at.
 func (d *Database) plan(t *tx, r *reading) (*node, []result.Mask, error) {
+	return d.planBy(t, r, planned)
+}
+
+func (d *Database) planBy(t *tx, r *reading, explain string) (*node, []result.Mask, error) {
 	if r.calls.any() {
 		t.send(r.calls.query())
 	}
-	t.send(query{planned + r.planOf, r.params})
+	t.send(query{explain + r.planOf, r.params})
 	if err := t.flush(); err != nil {
 		return nil, nil, err
 	}
@@ -118,19 +126,23 @@ func (d *Database) plan(t *tx, r *reading) (*node, []result.Mask, error) {
 	}
 	answer, err := t.next()
 	if err != nil {
-		return nil, nil, &statementError{err, r.sql, len(planned) + len(r.planOf) - len(r.sql)}
+		return nil, nil, &statementError{err, r.sql, len(explain) + len(r.planOf) - len(r.sql)}
 	}
 	var raw []byte
 	for answer.next() {
 		raw = append(raw, answer.values[0]...)
 	}
 	if _, err := answer.close(); err != nil {
-		return nil, nil, &statementError{err, r.sql, len(planned) + len(r.planOf) - len(r.sql)}
+		return nil, nil, &statementError{err, r.sql, len(explain) + len(r.planOf) - len(r.sql)}
 	}
 	var plans []struct{ Plan json.RawMessage }
-	if err := json.Unmarshal(raw, &plans); err != nil || len(plans) != 1 {
+	switch err := json.Unmarshal(raw, &plans); {
+	case err != nil:
 		return nil, nil, &engine.Error{Code: engine.ResultTooLarge, Layer: engine.LayerEngine, Message: "the plan is too large to be read",
 			Next: "simplify the statement"}
+	case len(plans) != 1:
+		return nil, nil, &engine.Error{Code: engine.AccessDenied, Layer: engine.LayerGuard,
+			Message: "a rule in the database makes another statement of this one, or several", Next: "leave the table or view out"}
 	}
 	top := &node{}
 	if err := json.Unmarshal(plans[0].Plan, top); err != nil {

@@ -61,6 +61,9 @@ func callsIn(sql string, p *engine.Policy) (*calls, error) {
 					Message: `names with Unicode escapes (U&"…") are not taken`, Next: "write the characters themselves"}
 			}
 			name, named = fold(token), true
+			if f := tellers[name]; f != "" {
+				c.add("", f, false)
+			}
 		case token == "." && named:
 			if dotted { // of a.b.c the last two count, as with a database in front
 				c.add("", name, true)
@@ -123,15 +126,19 @@ const harmless = `random random_normal clock_timestamp timeofday gen_random_uuid
 	pg_notification_queue_usage pg_lock_status pg_stat_get_backend_idset pg_postmaster_start_time pg_conf_load_time
 	bernoulli system`
 
-// harmful are functions that run SQL given as text or reach files, other servers,
-// sessions and settings, however they are declared.
+// harmful are functions that run SQL given as text, reach files, other servers,
+// sessions and settings, or tell what others run, however they are declared.
 var harmful = regexp.MustCompile(`^(pg_read_.*|pg_ls_.*|pg_stat_file|pg_file_.*|lo_.*|lo(read|write)|dblink.*|postgres_fdw.*|pg_(try_)?advisory_.*` +
 	`|pg_terminate_backend|pg_cancel_backend|pg_notify|set_config|setseed|setval|pg_sleep.*|pg_export_snapshot|pg_logical_.*` +
-	`|pg_replication_.*|pg_create_.*|pg_drop_.*|pg_switch_.*|pg_rotate_.*|pg_reload_conf|pg_stat_reset.*|pg_stat_statements_reset` +
+	`|pg_replication_.*|pg_create_.*|pg_drop_.*|pg_switch_.*|pg_rotate_.*|pg_reload_conf|pg_stat_reset.*|pg_stat_statements(_reset)?|pg_stat_get_(backend_)?activity` +
 	`|pg_stat_clear_.*|pg_import_.*|pg_promote|pg_(wal|xact)_.*pause.*|pg_wal_replay_.*|pg_(start|stop)_backup|pg_backup_.*` +
 	`|(query|table|cursor|schema|database)_to_xml.*|ts_stat|crosstab.*|connectby|xpath_table|brin_.*summarize.*|gin_clean_.*` +
 	`|binary_upgrade_.*|pg_nextoid|txid_current|pg_current_xact_id|pg_log_.*|pg_restore_.*|pg_clear_.*|cron_.*|pg_stop_.*|pg_prewarm|autoprewarm_.*` +
 	`|plpgsql_.*handler|currtid.*|http.*|pg_background.*)$`)
+
+// tellers are views that show what other callers of the same role run, and the
+// functions that they do it with; these are among the harmful.
+var tellers = map[string]string{"pg_stat_activity": "pg_stat_get_activity", "pg_stat_statements": "pg_stat_statements"}
 
 // sequences are what a statement that writes may call besides.
 const sequences = `nextval currval lastval`

@@ -25,7 +25,12 @@ func (d *Database) Info(ctx context.Context, who engine.Caller) (engine.Info, er
 	var read string
 	refused := false
 	err := d.run(ctx, d.reads, who, infoTime, func(ctx context.Context, t *tx) error {
-		err := t.rows(query{sql: "SELECT current_setting('transaction_read_only')"}, func(v [][]byte) error { read = string(v[0]); return nil })
+		err := t.rows(query{sql: `SELECT current_setting('transaction_read_only'),
+			current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int`}, func(v [][]byte) (err error) {
+			read = string(v[0])
+			info.MaxConnections, err = strconv.Atoi(string(v[1]))
+			return err
+		})
 		if err != nil {
 			return err
 		}

@@ -34,6 +34,8 @@ type relation struct {
 	planned bool // the plan reads it; otherwise the statement names it
 	columns []string
 	parents []engine.Name
+	parts   []engine.Name       // tables that are parts of it, and parts of those
+	copies  bool                // a materialized view of what is hidden
 	indexes map[string][]string // columns of each, * for an expression
 }
 
@@ -50,14 +52,20 @@ func (r *relation) hidden(p *engine.Policy, column string) engine.With {
 	return strictest
 }
 
+// masked reports whether a column of a table, or of a part of it, is hidden.
 func (r *relation) masked(p *engine.Policy) bool {
-	return slices.ContainsFunc(r.columns, func(c string) bool { return r.hidden(p, c) != "" })
+	return slices.ContainsFunc(r.columns, func(c string) bool {
+		return r.hidden(p, c) != "" || slices.ContainsFunc(r.parts, func(n engine.Name) bool { return p.MaskOf(n, c) != "" })
+	})
 }
 
 // statistics are where PostgreSQL keeps values of all tables besides.
 var statistics = []string{"pg_statistic", "pg_statistic_ext_data", "pg_largeobject"}
 
 func (r *relation) readable(p *engine.Policy) bool {
+	if r.copies {
+		return false
+	}
 	for _, n := range append([]engine.Name{r.name}, r.parents...) {
 		if !p.Readable(n) || n.Schema == "pg_toast" || n.Schema == "pg_catalog" && slices.Contains(statistics, n.Table) {
 			return false
@@ -125,17 +133,20 @@ func (j *judge) load(t *tx, r *reading, top *node) error {
 			JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND (n.nspname = x.s
 				OR x.s IS NULL AND (pg_catalog.pg_table_is_visible(c.oid) OR n.nspname IN (SELECT w FROM named)))
 			WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 't') GROUP BY 1, 2, 3, 4),
-		up AS (SELECT oid AS base, oid FROM rel UNION SELECT up.base, i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid)
+		up AS (SELECT oid AS base, oid FROM rel UNION SELECT up.base, i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid),
+		down AS (SELECT oid AS base, oid FROM rel UNION SELECT down.base, i.inhrelid FROM down JOIN pg_catalog.pg_inherits i ON i.inhparent = down.oid)
 		SELECT rel.nspname, rel.relname, rel.relkind, rel.planned,
 			(SELECT json_agg(a.attname) FROM pg_catalog.pg_attribute a WHERE a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped),
 			(SELECT json_agg(json_build_object('Schema', n.nspname, 'Table', c.relname)) FROM up JOIN pg_catalog.pg_class c ON c.oid = up.oid
 				JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE up.base = rel.oid AND up.oid <> rel.oid),
+			(SELECT json_agg(json_build_object('Schema', n.nspname, 'Table', c.relname)) FROM down JOIN pg_catalog.pg_class c ON c.oid = down.oid
+				JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE down.base = rel.oid AND down.oid <> rel.oid),
 			(SELECT json_object_agg(c.relname, (SELECT json_agg(COALESCE(a.attname, '*')) FROM pg_catalog.unnest(i.indkey::int2[]) k
 				LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = rel.oid AND a.attnum = k AND k <> 0))
 				FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = rel.oid)
 		FROM rel`, [][]byte{arrayOf(schemas), arrayOf(tables), arrayOf(namesIn(r.sql))}}, func(v [][]byte) error {
 		rel := &relation{name: engine.Name{Schema: string(v[0]), Table: string(v[1])}, kind: string(v[2]), planned: string(v[3]) == "t"}
-		for i, to := range []any{&rel.columns, &rel.parents, &rel.indexes} {
+		for i, to := range []any{&rel.columns, &rel.parents, &rel.parts, &rel.indexes} {
 			if v[4+i] != nil {
 				if err := json.Unmarshal(v[4+i], to); err != nil {
 					return err
@@ -146,6 +157,9 @@ func (j *judge) load(t *tx, r *reading, top *node) error {
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := j.copies(t); err != nil {
 		return err
 	}
 	for alias, name := range aliases {
@@ -160,6 +174,46 @@ func (j *judge) load(t *tx, r *reading, top *node) error {
 	}
 	return nil
 }
+
+// copies finds the materialized views that were made of what is hidden. Of which
+// columns each of theirs was made is not known, but of which all of them were,
+// save for whole rows, which only the definition has.
+func (j *judge) copies(t *tx) error {
+	for _, rel := range j.relations {
+		if rel.kind != "m" {
+			continue
+		}
+		err := t.rows(query{copiedQuery, [][]byte{[]byte(rel.name.Schema), []byte(rel.name.Table)}}, func(v [][]byte) error {
+			of := &relation{name: engine.Name{Schema: string(v[0]), Table: string(v[1])}}
+			rel.copies = rel.copies || !of.readable(j.policy) || v[2] != nil && of.hidden(j.policy, string(v[2])) != ""
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copiedQuery tells of which columns of which tables a materialized view may
+// have been made, also by others that it was made of, and NULL for the column of
+// one of which none was used. A table stands for its parts and what it is a part
+// of, and a whole row, which has the number 0, for all columns.
+const copiedQuery = `WITH RECURSIVE base AS (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relname = $2),
+	made (oid) AS (SELECT oid FROM base UNION SELECT x.oid FROM made, LATERAL (
+		SELECT d.refobjid FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
+		WHERE w.ev_class = made.oid AND w.ev_type = '1' AND d.refclassid = 'pg_catalog.pg_class'::regclass
+		UNION ALL SELECT inhparent FROM pg_catalog.pg_inherits WHERE inhrelid = made.oid
+		UNION ALL SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = made.oid) x (oid)),
+	rule AS MATERIALIZED (SELECT w.oid, w.ev_action FROM made JOIN pg_catalog.pg_rewrite w ON w.ev_class = made.oid AND w.ev_type = '1'),
+	used AS MATERIALIZED (SELECT a.attname FROM rule JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = rule.oid
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+		WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjsubid > 0)
+	SELECT n.nspname, c.relname, a.attname FROM made JOIN pg_catalog.pg_class c ON c.oid = made.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		AND (a.attname IN (SELECT attname FROM used) OR EXISTS (SELECT FROM rule WHERE ev_action::text LIKE '%:varattno 0 %'))
+	WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.oid <> (SELECT oid FROM base)`
 
 func (j *judge) refuse(column string) error {
 	what := "a masked column"
@@ -197,6 +251,11 @@ var said = map[string]bool{"Node Type": true, "Parent Relationship": true, "Sche
 // above it may use columns without saying so.
 func (j *judge) step(n, above *node, opaque bool) error {
 	opaque = opaque || !transparent[n.Type]
+	if rel := j.aliases[n.Alias]; rel != nil && rel.masked(j.policy) && (n.member("Operation") == "Merge" || n.member("Conflict Resolution") == "UPDATE") {
+		return &engine.Error{Code: engine.ColumnMasked, Layer: engine.LayerPolicy,
+			Message: fmt.Sprintf("MERGE and ON CONFLICT DO UPDATE do not go with %s, which has masked columns: the plan does not show what they read", rel.name),
+			Next:    "send INSERT, UPDATE and DELETE by themselves"}
+	}
 	for member, value := range n.more {
 		if said[member] {
 			continue
@@ -246,10 +305,15 @@ func (j *judge) step(n, above *node, opaque bool) error {
 	return nil
 }
 
+// member returns a text that the plan says about a step, or none.
+func (n *node) member(name string) string {
+	var s string
+	_ = json.Unmarshal(n.more[name], &s)
+	return s
+}
+
 func (n *node) relationship(any ...string) bool {
-	var is string
-	_ = json.Unmarshal(n.more["Parent Relationship"], &is)
-	return slices.Contains(any, is)
+	return slices.Contains(any, n.member("Parent Relationship"))
 }
 
 // plain returns the masked column that an item of a list of columns is, and how

@@ -3,6 +3,7 @@
 package postgres
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
@@ -236,6 +237,74 @@ func TestFunctionsThatAreAllowed(t *testing.T) {
 	p.Exec(t, p.database, "CREATE FUNCTION sometimes() RETURNS int LANGUAGE sql VOLATILE AS 'INSERT INTO orders (user_id) VALUES (1); SELECT 1'")
 	e := p.superuser(t, func(o *engine.Options) { o.Policy.Functions = []string{"sometimes"} })
 	refused(t, e, "SELECT sometimes()", engine.ReadOnly)
+}
+
+// What a materialized view was made of is no part of a plan that reads it.
+func TestCopiesOfWhatIsHidden(t *testing.T) {
+	p := newDatabase(t)
+	p.Exec(t, p.database, `CREATE VIEW people AS SELECT id, ssn AS number FROM users;
+		CREATE MATERIALIZED VIEW m1 AS SELECT id, ssn AS number FROM users;
+		CREATE MATERIALIZED VIEW m2 AS SELECT id, upper(number) AS n FROM people;
+		CREATE MATERIALIZED VIEW m3 AS SELECT n FROM m2;
+		CREATE MATERIALIZED VIEW m4 AS SELECT id, to_jsonb(u) AS j FROM users u;
+		CREATE MATERIALIZED VIEW m5 AS SELECT j FROM (SELECT x::text AS j FROM (SELECT * FROM users) x) y;
+		CREATE MATERIALIZED VIEW m6 AS SELECT secret FROM parts;
+		CREATE MATERIALIZED VIEW m7 AS SELECT secret FROM parts_eu;
+		CREATE MATERIALIZED VIEW m8 AS SELECT id, name, mood FROM users;
+		CREATE MATERIALIZED VIEW m9 AS SELECT count(*) AS n FROM orders;
+		CREATE VIEW v1 AS SELECT number FROM m1;
+		CREATE SCHEMA other; CREATE MATERIALIZED VIEW other.m AS SELECT n FROM m3;
+		GRANT USAGE ON SCHEMA other TO reader; GRANT SELECT ON ALL TABLES IN SCHEMA public, other TO reader`)
+	leaf := func(o *engine.Options) {
+		o.Policy.Masks = []engine.Mask{{Columns: []string{"parts_eu.secret"}, With: engine.WithPartial}}
+	}
+	deny := func(o *engine.Options) { o.Policy.DenyTables = []string{"orders"} }
+	const denied = engine.AccessDenied
+	for _, c := range []struct {
+		name   string
+		policy func(*engine.Options)
+		want   map[string]string
+	}{
+		{"masks", masked(engine.WithPartial), map[string]string{"m1": denied, "m2": denied, "m3": denied, "m4": denied, "m5": denied, "m6": denied, "m7": denied,
+			"m8": "", "m9": "", "v1": denied, "other.m": denied}},
+		{"masks of a part", leaf, map[string]string{"m1": "", "m6": denied, "m7": denied, "m8": ""}},
+		{"tables", deny, map[string]string{"m8": "", "m9": denied}},
+		{"nothing", func(*engine.Options) {}, map[string]string{"m1": "", "m9": ""}},
+	} {
+		d := p.reader(t, c.policy)
+		for table, want := range c.want {
+			if page, err := tryRead(t.Context(), d, "SELECT * FROM "+table); code(err) != want {
+				t.Errorf("%s, %s: got %s, %v, want %q", c.name, table, page.Rows, err, want)
+			}
+			schema, name, ok := strings.Cut(table, ".")
+			if !ok {
+				schema, name = "", table
+			}
+			about, err := d.Describe(t.Context(), someone, engine.Name{Schema: schema, Table: name}, 2)
+			if err != nil || (about.Columns[0].Samples == nil) != (want != "") {
+				t.Errorf("%s, %s: got %s, %v", c.name, table, jsonOf(about), err)
+			}
+		}
+	}
+	about, err := p.reader(t, masked(engine.WithNull)).Describe(t.Context(), someone, engine.Name{Table: "people"}, 2)
+	if err != nil || len(about.Columns[0].Samples) != 2 || about.Columns[1].Samples != nil {
+		t.Errorf("got %s, %v", jsonOf(about), err)
+	}
+}
+
+func TestWhatOthersRunIsNotTold(t *testing.T) {
+	p := newDatabase(t)
+	p.Exec(t, p.database, `CREATE FUNCTION pg_stat_statements(showtext bool) RETURNS text LANGUAGE sql STABLE AS $$SELECT 'x'$$;
+		CREATE VIEW pg_stat_statements AS SELECT pg_stat_statements(true) AS query; GRANT SELECT ON pg_stat_statements TO reader`)
+	d := p.reader(t)
+	refused(t, d, "SELECT query FROM pg_stat_statements", engine.FunctionDenied)
+	refused(t, d, "SELECT pg_stat_statements(true)", engine.FunctionDenied)
+	allowed := p.reader(t, func(o *engine.Options) { o.Policy.Functions = []string{"pg_stat_get_activity", "pg_stat_statements"} })
+	for _, sql := range []string{"SELECT query FROM pg_stat_statements", "SELECT count(*) > 0 FROM pg_stat_activity"} {
+		if _, err := tryRead(t.Context(), allowed, sql); err != nil {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
 }
 
 func TestWritesKeepToThePolicy(t *testing.T) {

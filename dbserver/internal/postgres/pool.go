@@ -30,6 +30,9 @@ type conn struct {
 func (c *conn) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), cancelDelay)
 	defer cancel()
+	if c.pg.IsClosed() {
+		_ = c.pg.Conn().Close() // pgconn would read on for 15 s
+	}
 	_ = c.pg.Close(ctx)
 	<-c.pg.CleanupDone()
 }

@@ -130,9 +130,16 @@ var writes = func() map[string]bool {
 	return m
 }()
 
+// mostParams is how many a message can have
+// (https://www.postgresql.org/docs/current/protocol-message-formats.html, Bind).
+const mostParams = 1<<16 - 1
+
 // bind puts parameters into the text form in which PostgreSQL reads them, exact
 // and as whatever type their place wants.
 func bind(params []any) ([][]byte, error) {
+	if len(params) > mostParams {
+		return nil, engine.Invalid("there are %d params, and PostgreSQL takes %d", len(params), mostParams)
+	}
 	bound := make([][]byte, len(params))
 	for i, p := range params {
 		switch p := p.(type) {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // message is one as a server sends it.
@@ -147,6 +149,28 @@ func TestStreamSaysThatAMessageBroke(t *testing.T) {
 		}
 		if _, err := io.ReadAll(s); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+func TestRowsOfOtherColumnsBreakTheConnection(t *testing.T) {
+	w := &wire{in: newStream(bytes.NewReader(slices.Concat(dataRow(1, 2), dataRow(1, 2, 3), dataRow(1, 2))))}
+	a := &answer{w: w, fields: make([]pgproto3.FieldDescription, 2)}
+	if !a.next() {
+		t.Fatalf("the first row is not read: %v", a.err)
+	}
+	if a.next() || a.err != errMessage || w.in.broken != errMessage || a.next() {
+		t.Errorf("a row of three columns, where there are two: %v", a.err)
+	}
+}
+
+func TestPlain(t *testing.T) {
+	for text, want := range map[string]struct{ integer, real bool }{
+		"0": {true, true}, "-0": {true, true}, "10": {true, true}, "-17": {true, true}, "0.5": {false, true}, "-0.25": {false, true}, "12.125": {false, true},
+		"": {}, "-": {}, ".": {}, "1.": {}, ".5": {}, "-.5": {}, "1.2.3": {}, "1-2": {}, "--1": {}, "+1": {}, "007": {}, "00": {}, "-01": {}, "1e5": {}, "NaN": {}, "1 ": {}, "1,2": {},
+	} {
+		if integer, real := plain([]byte(text), false), plain([]byte(text), true); integer != want.integer || real != want.real {
+			t.Errorf("%q: got %v and %v, want %v", text, integer, real, want)
 		}
 	}
 }

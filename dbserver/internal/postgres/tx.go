@@ -5,9 +5,9 @@ import (
 	"errors"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/mcpool-dev/mcpool/dbserver/internal/engine"
 )
@@ -19,15 +19,14 @@ import (
 // trip. After an error the server skips those behind it.
 type tx struct {
 	wire
-	begun bool // the answer to its beginning was read
-	start int  // answers to what comes behind that and before the first statement
+	start int // answers to the queued beginning that were not read yet
 }
 
 // run calls f in a transaction, with at most timeout for all of it but waiting
 // for a connection. It runs again on a new connection if the one from the pool
 // turns out to have died before. Its errors are those for the caller.
 func (d *Database) run(ctx context.Context, p *pool, who engine.Caller, timeout time.Duration, f func(context.Context, *tx) error) error {
-	begin, more, err := d.begin(who, p == d.writes)
+	begin, err := d.begin(who, p == d.writes)
 	if err != nil {
 		return err
 	}
@@ -36,13 +35,7 @@ func (d *Database) run(ctx context.Context, p *pool, who engine.Caller, timeout 
 		if err != nil {
 			return d.explain(ctx, err)
 		}
-		died, err := d.runOn(ctx, p, c, func(t *tx) {
-			t.simple(begin)
-			for _, q := range more {
-				t.send(q)
-				t.start++
-			}
-		}, timeout, f)
+		died, err := d.runOn(ctx, p, c, begin, timeout, f)
 		if !died || fresh {
 			return d.explain(ctx, err)
 		}
@@ -51,7 +44,7 @@ func (d *Database) run(ctx context.Context, p *pool, who engine.Caller, timeout 
 }
 
 // runOn runs f on a connection, and reports whether that was dead before.
-func (d *Database) runOn(ctx context.Context, p *pool, c *conn, begin func(*tx), timeout time.Duration,
+func (d *Database) runOn(ctx context.Context, p *pool, c *conn, begin []query, timeout time.Duration,
 	f func(context.Context, *tx) error) (died bool, err error) {
 	if most := d.options.StatementTimeout; timeout <= 0 || most > 0 && timeout > most {
 		timeout = most
@@ -65,12 +58,14 @@ func (d *Database) runOn(ctx context.Context, p *pool, c *conn, begin func(*tx),
 	t := &tx{wire: wire{pg: c.pg, in: c.in}}
 	// A statement is ended in the database when its time is over or nobody waits
 	// for it.
-	over, canceled := make(chan struct{}), make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(canceled)
-		t.cancel(over)
-	})
-	begin(t)
+	over, canceled := make(chan struct{}), make(chan bool, 1)
+	stop := context.AfterFunc(ctx, func() { canceled <- t.cancel(over) })
+	// It begins in one piece with the first statement: where one of these fails,
+	// the server skips that.
+	for _, q := range begin {
+		t.send(q)
+		t.start++
+	}
 	if err = f(ctx, t); err == nil && t.ending {
 		_ = t.drain(true) // a connection that this goes wrong on is not clean
 	}
@@ -89,7 +84,9 @@ func (d *Database) runOn(ctx context.Context, p *pool, c *conn, begin func(*tx),
 	p.releaseOnce(c, func() bool {
 		err := t.finish()
 		if close(over); !stopped {
-			<-canceled // so that it does not end what comes next
+			if told := <-canceled; !told {
+				return false
+			}
 			t.clean = false
 		}
 		return err == nil && t.reset() == nil
@@ -117,32 +114,31 @@ type query struct {
 	params [][]byte
 }
 
-// begin returns the statements that a transaction for a caller starts with, and
-// those with parameters that come next.
-func (d *Database) begin(who engine.Caller, write bool) (sql string, more []query, err error) {
-	sql = "BEGIN READ ONLY"
+// begin returns the statements that a transaction for a caller starts with.
+func (d *Database) begin(who engine.Caller, write bool) ([]query, error) {
+	queries := []query{{sql: "BEGIN READ ONLY"}}
 	if write {
-		sql = "BEGIN READ WRITE"
+		queries[0].sql = "BEGIN READ WRITE"
 	}
-	sql += "; SET LOCAL application_name = '" + applicationName(who) + "'"
+	queries = append(queries, query{sql: "SET LOCAL application_name = '" + applicationName(who) + "'"})
 	id := d.options.Identity
 	if id.Role != "" {
 		role := strings.ReplaceAll(id.Role, "{principal}", who.Principal)
 		switch {
 		case who.Principal == "" && role != id.Role:
-			return "", nil, denied("statements run as the role of their caller, and this one has no name")
+			return nil, denied("statements run as the role of their caller, and this one has no name")
 		case !isRole(role):
-			return "", nil, denied("there can be no role for the caller's name")
+			return nil, denied("there can be no role for the caller's name")
 		}
-		sql += "; SET LOCAL ROLE " + quoteName(role)
+		queries = append(queries, query{sql: "SET LOCAL ROLE " + quoteName(role)})
 	}
 	if id.Setting != "" {
-		if strings.Contains(who.Principal, "\x00") {
-			return "", nil, denied("the caller's name has a character that cannot be in one")
+		if strings.Contains(who.Principal, "\x00") || !utf8.ValidString(who.Principal) {
+			return nil, denied("the caller's name has a character that cannot be in one")
 		}
-		more = append(more, query{"SELECT pg_catalog.set_config($1, $2, true)", [][]byte{[]byte(id.Setting), []byte(who.Principal)}})
+		queries = append(queries, query{"SELECT pg_catalog.set_config($1, $2, true)", [][]byte{[]byte(id.Setting), []byte(who.Principal)}})
 	}
-	return sql, more, nil
+	return queries, nil
 }
 
 func denied(message string) *engine.Error {
@@ -158,7 +154,7 @@ const longestName = 63
 // isRole reports whether a name can be that of a role. "none" stands for that of
 // the connection (https://www.postgresql.org/docs/current/sql-set-role.html).
 func isRole(name string) bool {
-	return name != "" && name != "none" && len(name) <= longestName && !strings.Contains(name, "\x00")
+	return name != "" && name != "none" && len(name) <= longestName && !strings.Contains(name, "\x00") && utf8.ValidString(name)
 }
 
 func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
@@ -187,13 +183,6 @@ func applicationName(who engine.Caller) string {
 
 // next returns the answer to the statement sent first of those not answered.
 func (t *tx) next() (*answer, error) {
-	for !t.begun {
-		m, err := t.receive()
-		if err != nil {
-			return nil, &startError{err}
-		}
-		_, t.begun = m.(*pgproto3.ReadyForQuery)
-	}
 	for ; t.start > 0; t.start-- {
 		a, err := t.answer()
 		if err == nil {

@@ -57,7 +57,7 @@ func appendBool(out *result.Writer, v []byte, _ int) { out.Bool(len(v) == 1 && v
 const exactDigits = 15
 
 func appendInt(out *result.Writer, v []byte, _ int) {
-	if len(v) <= exactDigits {
+	if len(v) <= exactDigits && plain(v, false) {
 		out.Digits(v, false)
 		return
 	}
@@ -69,18 +69,30 @@ func appendInt(out *result.Writer, v []byte, _ int) {
 	out.Int(n)
 }
 
-// plain reports whether a number is written without an exponent, and is one.
-func plain(v []byte) bool {
-	for _, c := range v {
-		if c != '.' && c != '-' && (c < '0' || c > '9') {
+// plain reports whether a number is written as JSON has it, without an exponent,
+// and, if it is no real one, without a point.
+func plain(v []byte, real bool) bool {
+	if len(v) > 0 && v[0] == '-' {
+		v = v[1:]
+	}
+	if len(v) > 1 && v[0] == '0' && v[1] != '.' {
+		return false
+	}
+	point := 0 // where it is; a number does not start with it
+	for i, c := range v {
+		switch {
+		case '0' <= c && c <= '9':
+		case c == '.' && real && i > 0 && point == 0:
+			point = i
+		default:
 			return false
 		}
 	}
-	return true
+	return len(v) > point+1 || len(v) > 0 && point == 0
 }
 
 func appendFloat4(out *result.Writer, v []byte, _ int) {
-	if plain(v) {
+	if plain(v, true) {
 		out.Digits(v, true)
 		return
 	}
@@ -93,7 +105,7 @@ func appendFloat4(out *result.Writer, v []byte, _ int) {
 }
 
 func appendFloat8(out *result.Writer, v []byte, _ int) {
-	if plain(v) {
+	if plain(v, true) {
 		out.Digits(v, true)
 		return
 	}

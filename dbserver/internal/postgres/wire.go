@@ -168,7 +168,14 @@ func (w *wire) answer() (*answer, error) {
 func (a *answer) next() bool {
 	for !a.ended {
 		if a.w.in.next(&a.row) {
-			return true
+			if len(a.values) == len(a.fields) {
+				return true
+			}
+			a.w.in.broken = errMessage
+		}
+		if err := a.w.in.broken; err != nil {
+			a.ended, a.err = true, err
+			break
 		}
 		m, err := a.w.receive()
 		if err != nil {
@@ -200,20 +207,23 @@ func (a *answer) close() (tag string, err error) {
 // cancel asks the server to end the statement that runs. It is asked again until
 // over is closed, because one that it is told of between two messages it
 // forgets. Whoever reads the answer is kept waiting for no longer than
-// cancelDelay.
-func (w *wire) cancel(over <-chan struct{}) {
+// cancelDelay. It reports whether the server has said that it was told; if not,
+// it may be told yet, and end whatever runs on the connection then.
+func (w *wire) cancel(over <-chan struct{}) (told bool) {
 	ctx, end := context.WithTimeout(context.Background(), mostDrained)
 	defer end()
 	_ = w.pg.Conn().SetDeadline(time.Now().Add(cancelDelay))
 	again := time.NewTicker(cancelAgain)
 	defer again.Stop()
 	for {
-		_ = w.pg.CancelRequest(ctx)
+		if err := w.pg.CancelRequest(ctx); err != nil || ctx.Err() != nil {
+			return false
+		}
 		select {
 		case <-over:
-			return
+			return true
 		case <-ctx.Done():
-			return
+			return true
 		case <-again.C:
 		}
 	}
@@ -228,13 +238,15 @@ const (
 
 // finish reads what is left to read.
 func (w *wire) finish() error {
-	if w.pg.IsClosed() {
+	if w.pg.IsClosed() || w.in.broken != nil {
 		return errSilent
 	}
 	if w.open != nil && !w.open.ended { // rows that nobody wants are not sent
 		over := make(chan struct{})
 		close(over)
-		w.cancel(over)
+		if !w.cancel(over) {
+			return errSilent
+		}
 	}
 	if err := w.pg.Conn().SetDeadline(time.Now().Add(mostDrained)); err != nil {
 		return err

@@ -29,8 +29,9 @@ func (d *Database) Write(ctx context.Context, who engine.Caller, s engine.Statem
 	if err != nil {
 		return written, err
 	}
-	if err := change.permitted(w); err != nil {
-		return written, err
+	if change.ddl && !w.DDL {
+		return written, &engine.Error{Code: engine.AccessDenied, Layer: engine.LayerPolicy, Message: "statements that change the schema are not allowed",
+			Next: "change rows only; whoever runs the server may allow others"}
 	}
 	r.planOf = r.sql
 	if change.ddl {
@@ -40,22 +41,20 @@ func (d *Database) Write(ctx context.Context, who engine.Caller, s engine.Statem
 		written, err = r.write1(ctx, d, t, change, w, out)
 		return err
 	})
+	if change.unknown != nil { // which nobody may take for an end in time
+		return written, change.unknown
+	}
 	return written, err
 }
 
 // write1 runs a statement in its transaction.
 func (r *reading) write1(ctx context.Context, d *Database, t *tx, c *change, w engine.Write, out *result.Writer) (engine.Written, error) {
 	written := engine.Written{Class: "ddl"}
-	if c.ddl && d.options.Policy.Restricts() {
-		if err := d.judgeDDL(t, r); err != nil {
-			return written, err
-		}
-	}
-	if _, err := r.permit(d, t); err != nil {
+	if err := r.mayWrite(d, t, c, w); err != nil {
 		return written, err
 	}
 	t.send(query{r.sql, r.params})
-	if err := r.answered(d, t); err != nil {
+	if err := t.flush(); err != nil {
 		return written, err
 	}
 	answer, err := t.next()
@@ -70,7 +69,7 @@ func (r *reading) write1(ctx context.Context, d *Database, t *tx, c *change, w e
 		tag := pgconn.NewCommandTag(rows.tag)
 		verb, _, _ := strings.Cut(rows.tag, " ")
 		if written.Class = strings.ToLower(verb); !changes[verb] {
-			return written, engine.Invalid("the statement changes nothing: read_data runs statements that read")
+			return written, changesNothing()
 		}
 		if written.Affected = tag.RowsAffected(); w.MaxRows > 0 && written.Affected > w.MaxRows {
 			return written, &engine.Error{Code: engine.AffectedLimit, Layer: engine.LayerPolicy,
@@ -82,11 +81,35 @@ func (r *reading) write1(ctx context.Context, d *Database, t *tx, c *change, w e
 	if err := t.rows(query{sql: "SET CONSTRAINTS ALL IMMEDIATE"}, nil); err != nil || !w.Commit {
 		return written, err
 	}
-	return written, commit(t)
+	return written, c.commit(t)
+}
+
+// mayWrite looks at what a statement would do before it runs.
+func (r *reading) mayWrite(d *Database, t *tx, c *change, w engine.Write) error {
+	if !c.ddl {
+		explain := steps
+		if d.options.Policy.Restricts() {
+			explain = planned
+		}
+		top, _, err := d.planBy(t, r, explain)
+		if err != nil {
+			return err
+		}
+		return c.permitted(top, w)
+	}
+	if d.options.Policy.Restricts() {
+		if err := d.judgeDDL(t, r); err != nil {
+			return err
+		}
+	}
+	if !r.calls.any() {
+		return nil
+	}
+	return r.calls.refusal(t.rows(r.calls.query(), nil))
 }
 
 // commit keeps what the transaction did.
-func commit(t *tx) error {
+func (c *change) commit(t *tx) error {
 	t.send(query{sql: "COMMIT"})
 	err := t.flush()
 	var tag string
@@ -106,9 +129,10 @@ func commit(t *tx) error {
 	case errors.As(err, &pg) && pg.Severity != "FATAL":
 		return err
 	}
-	return &engine.Error{Code: engine.Unreachable, Layer: engine.LayerPool,
-		Message: "the connection was lost while the change was being kept: it may have been kept or not",
+	c.unknown = &engine.Error{Code: engine.Unreachable, Layer: engine.LayerPool,
+		Message: "the database did not answer while the change was being kept: it may have been kept or not",
 		Next:    "read whether the change is there before you try again"}
+	return c.unknown
 }
 
 // changes are the command tags of statements that change rows.
@@ -123,22 +147,36 @@ var schemaChanges = map[string]bool{"TABLE": true, "INDEX": true, "VIEW": true, 
 // A change is what the words of a statement that writes say.
 type change struct {
 	ddl     bool
-	without string // UPDATE or DELETE, if it has no WHERE
+	where   bool  // it has conditions of its own
+	unknown error // set if nobody knows whether it was kept
 }
 
-// changeOf reads the words of a statement. The server says what it did; this
-// says what must not even be tried.
+// rights are words of statements that give rights away or take them, or have
+// something run later, wherever in a statement they stand: CREATE SCHEMA holds
+// other statements, and ALTER TABLE knows a lot.
+var rights = []string{"GRANT", "REVOKE", "OWNER", "AUTHORIZATION", "SECURITY", "POLICY", "TRIGGER", "RULE", "FUNCTION", "PROCEDURE", "ROUTINE"}
+
+// changeOf reads the words of a statement. The plan and the server say what it
+// does; this says what must not even be tried.
 func changeOf(sql string) (*change, error) {
 	words := wordsOf(sql)
 	c := &change{}
 	switch first := dialect.Keyword(sql); first {
 	case "INSERT", "UPDATE", "DELETE", "MERGE", "WITH":
-		return c, c.readDML(words)
+		// Inside of parentheses it is that of another query, and behind AS or a dot
+		// a name.
+		c.where = slices.ContainsFunc(words, func(w word) bool { return w.text == "WHERE" && w.depth == 0 && !w.name })
+		return c, nil
 	case "TRUNCATE":
 		c.ddl = true
 		return c, nil
 	case "CREATE", "ALTER", "DROP", "COMMENT", "REFRESH":
 		c.ddl = true
+		for _, w := range words {
+			if w.depth == 0 && !w.name && slices.Contains(rights, w.text) {
+				return nil, notTaken(w.text + " in a statement that changes the schema")
+			}
+		}
 		for _, w := range words[1:] {
 			switch w.text {
 			case "OR", "REPLACE", "ON", "UNIQUE", "UNLOGGED":
@@ -151,7 +189,7 @@ func changeOf(sql string) (*change, error) {
 		}
 		return nil, notTaken(first)
 	case "SELECT", "VALUES", "TABLE", "SHOW", "EXPLAIN":
-		return nil, engine.Invalid("the statement changes nothing: read_data runs statements that read")
+		return nil, changesNothing()
 	default:
 		return nil, notTaken(first)
 	}
@@ -159,42 +197,34 @@ func changeOf(sql string) (*change, error) {
 
 func notTaken(what string) *engine.Error {
 	return &engine.Error{Code: engine.AccessDenied, Layer: engine.LayerGuard, Message: fmt.Sprintf("%s is not taken here", strings.TrimSpace(what)),
-		Next: "send one INSERT, UPDATE, DELETE or MERGE, or, where that is allowed, a statement that changes tables, views, indexes, types or schemas"}
+		Next: "send one INSERT, UPDATE, DELETE or MERGE, or, where that is allowed, a statement that changes tables, views, indexes, types or schemas; " +
+			"names are told from such words by quotes"}
 }
 
-// readDML looks for the conditions of a statement that changes rows, and refuses
-// one with another inside, whose rows nobody would count.
-func (c *change) readDML(words []word) error {
-	for i, w := range words {
-		verb := changes[w.text]
-		switch {
-		case !verb && w.text != "WHERE":
-			continue
-		case verb && w.opens && w.depth > 0:
-			return &engine.Error{Code: engine.AccessDenied, Layer: engine.LayerGuard, Message: fmt.Sprintf("%s inside of WITH is not taken: its rows are not counted", w.text),
-				Next: "send it alone"}
-		case w.depth > 0:
-			continue
-		case w.text == "WHERE":
-			c.without = ""
-		case w.text == "UPDATE" || w.text == "DELETE":
-			// Behind these words it is a part of another statement.
-			if i == 0 || !slices.Contains([]string{"DO", "THEN", "FOR", "KEY", "ON"}, words[i-1].text) {
-				c.without = w.text
-			}
+func changesNothing() *engine.Error {
+	return engine.Invalid("the statement changes nothing: read_data runs statements that read")
+}
+
+// permitted refuses what the plan of a statement shows that it may not do: to
+// change rows in several places, of which only those of one would be counted,
+// and all rows of a table. The words alone do not tell where a statement begins:
+// WITH a AS (...) CYCLE n SET c USING key UPDATE ... is one.
+func (c *change) permitted(top *node, w engine.Write) error {
+	var changing []*node
+	top.walk(func(n *node) {
+		if n.Type == "ModifyTable" {
+			changing = append(changing, n)
 		}
-	}
-	return nil
-}
-
-// permitted refuses what a caller may not do.
-func (c *change) permitted(w engine.Write) error {
+	})
 	switch {
-	case c.ddl && !w.DDL:
-		return &engine.Error{Code: engine.AccessDenied, Layer: engine.LayerPolicy, Message: "statements that change the schema are not allowed",
-			Next: "change rows only; whoever runs the server may allow others"}
-	case c.without != "" && w.RequireWhere:
-		return &engine.Error{Code: engine.AccessDenied, Layer: engine.LayerPolicy, Message: c.without + " without WHERE is not allowed",
+	case len(changing) == 0:
+		return changesNothing()
+	case len(changing) > 1 || changing[0] != top:
+		return &engine.Error{Code: engine.AccessDenied, Layer: engine.LayerGuard, Message: "a statement that changes rows inside of WITH is not taken: they are not counted",
+			Next: "send it alone"}
+	}
+	if verb := strings.ToUpper(top.member("Operation")); w.RequireWhere && !c.where && (verb == "UPDATE" || verb == "DELETE") {
+		return &engine.Error{Code: engine.AccessDenied, Layer: engine.LayerPolicy, Message: verb + " without WHERE is not allowed",
 			Next: "say with WHERE which rows are meant"}
 	}
 	return nil
@@ -204,29 +234,27 @@ func (c *change) permitted(w engine.Write) error {
 type word struct {
 	text  string // in upper case
 	depth int    // of the parentheses around it
-	opens bool   // it is the first thing behind an opening one
+	name  bool   // it stands behind AS or a dot, where any word is a name
 }
 
 func wordsOf(sql string) []word {
 	var words []word
-	depth, opens := 0, false
+	depth, name := 0, false
 	for i := 0; i < len(sql); {
 		kind, next := dialect.Next(sql, i)
-		token := sql[i:next]
+		token := strings.ToUpper(sql[i:next])
 		i = next
 		switch {
 		case kind == sqltext.Space || kind == sqltext.Comment:
 			continue
 		case kind == sqltext.Word:
-			words = append(words, word{strings.ToUpper(token), depth, opens})
+			words = append(words, word{token, depth, name})
 		case token == "(":
 			depth++
-			opens = true
-			continue
 		case token == ")":
 			depth--
 		}
-		opens = false
+		name = token == "." || token == "AS" && !name
 	}
 	return words
 }
@@ -245,8 +273,13 @@ func (d *Database) judgeDDL(t *tx, r *reading) error {
 				Message: fmt.Sprintf("the schema of %s may not be changed or used", rel.name), Next: "leave it out"}
 		}
 	}
-	for _, w := range wordsOf(r.sql) {
-		if w.text == "SELECT" || w.text == "EXECUTE" {
+	words := wordsOf(r.sql)
+	for i, w := range words {
+		// TABLE is a query, too, but where it says what is changed. Names by which
+		// tables are hidden change with their schema, and a domain's conditions tell
+		// of the values of all columns of it.
+		query := w.text == "SELECT" || w.text == "EXECUTE" || w.text == "TABLE" && i > 2
+		if query || i == 1 && words[0].text != "CREATE" && (w.text == "SCHEMA" || w.text == "DOMAIN") {
 			return notTaken(w.text + " in a statement that changes the schema")
 		}
 	}

@@ -7,8 +7,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"modernc.org/sqlite"
 
@@ -147,6 +149,79 @@ func FuzzReadOnly(f *testing.F) {
 		}
 		if got, err := rows(t, d, "SELECT count(*), (SELECT count(*) FROM sqlite_temp_schema) FROM users"); got != "[[2,0]]" {
 			t.Fatalf("after %q the next reader gets %s, %v", sql, got, err)
+		}
+	})
+}
+
+// TestAttacksByWriters runs the attacks by writing, which
+// their corpus says more of.
+func TestAttacksByWriters(t *testing.T) {
+	schema, err := os.ReadFile(corpora + "sqlite-write-attacked.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := newDatabase(t, string(schema))
+	dir := filepath.Dir(file)
+	open := newEngine(t, engine.Options{DSN: file, Write: true})
+	hidden := newEngine(t, engine.Options{DSN: file, Write: true, Policy: engine.Policy{DenyTables: []string{"secret"}, Masks: []engine.Mask{
+		{Columns: []string{"users.email", "contacts.email", "mails.email"}, With: engine.WithNull}, {Columns: []string{"ssn"}, With: engine.WithRefuse}}}})
+	settings := map[string]struct {
+		d *Database
+		w engine.Write
+	}{
+		"rows":   {open, engine.Write{RequireWhere: true, MaxRows: 10}},
+		"ddl":    {open, engine.Write{RequireWhere: true, MaxRows: 10, DDL: true}},
+		"hidden": {hidden, engine.Write{DDL: true}},
+	}
+	secret := regexp.MustCompile("hidden[-0-9 ]")
+	before := dbtest.Files(t, dir)
+	for _, c := range corpus(t, "sqlite-write-attack.txt", dir) {
+		name, want, _ := strings.Cut(c.Want, " ")
+		s, ok := settings[name]
+		if !ok {
+			t.Fatalf("line %d: run with %q", c.Line, name)
+		}
+		for _, s.w.Commit = range []bool{false, true} {
+			if want == "preview" && s.w.Commit {
+				break
+			}
+			written, got, err := write(t, s.d, c.SQL, s.w)
+			if code(err) != strings.TrimPrefix(want, "preview") {
+				t.Errorf("line %d: %s (commit %t): got %+v, %v, want %s", c.Line, c.SQL, s.w.Commit, written, err, want)
+			}
+			if told := fmt.Sprint(got, err); name == "hidden" && secret.MatchString(strings.ReplaceAll(told, c.SQL, "")) {
+				t.Errorf("line %d: %s: told %s", c.Line, c.SQL, told)
+			}
+			if !maps.Equal(before, dbtest.Files(t, dir)) {
+				t.Fatalf("line %d: %s (commit %t) changed the files", c.Line, c.SQL, s.w.Commit)
+			}
+		}
+	}
+}
+
+// FuzzPreview holds that whatever a preview runs leaves the files as they are,
+// also where everything is allowed.
+func FuzzPreview(f *testing.F) {
+	schema, err := os.ReadFile(corpora + "sqlite-write-attacked.sql")
+	if err != nil {
+		f.Fatal(err)
+	}
+	file := newDatabase(f, string(schema))
+	dir := filepath.Dir(file)
+	for _, name := range []string{"sqlite-write-attack.txt", "sqlite-attack.txt"} {
+		for _, c := range corpus(f, name, "{dir}") {
+			f.Add(c.SQL)
+		}
+	}
+	before := dbtest.Files(f, dir)
+	d := newEngine(f, engine.Options{DSN: file, Write: true, StatementTimeout: time.Second})
+	f.Fuzz(func(t *testing.T, sql string) {
+		_, _, err := write(t, d, strings.ReplaceAll(sql, "{dir}", dir), engine.Write{DDL: true})
+		if !maps.Equal(before, dbtest.Files(t, dir)) {
+			t.Fatalf("%q changed the files: %v", sql, err)
+		}
+		if written, _, err := write(t, d, "DELETE FROM audited WHERE id = 1", engine.Write{}); err != nil || written.Affected != 1 {
+			t.Fatalf("after %q the next writer gets %+v, %v", sql, written, err)
 		}
 	})
 }

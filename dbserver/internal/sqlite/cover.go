@@ -98,8 +98,13 @@ func (c *conn) cover1(ctx context.Context, k *cover, o *object) (columns []strin
 		}
 		return nil
 	}, o.name)
-	if err != nil && o.kind == "view" {
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case o.kind == "view":
 		return nil, nil // it reads what is not there, and nobody can read it
+	case o.kind == "virtual":
+		k.hidden[strings.ToLower(o.name)] = true // of a module that is not here, so whose columns its shadow tables have nobody can tell
+		return nil, nil
 	}
 	masks := map[string]engine.With{}
 	for _, column := range columns {

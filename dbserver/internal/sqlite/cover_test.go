@@ -295,3 +295,49 @@ func TestCatalogHidesDeniedTables(t *testing.T) {
 		t.Errorf("keys are %+v, %v", told, err)
 	}
 }
+
+// TestVirtualTablesOfUnknownModulesAreHidden is about a file that another
+// program has put such a table in: the rest of it can be read, and the tables
+// below, whose columns have names of their own, cannot.
+func TestVirtualTablesOfUnknownModulesAreHidden(t *testing.T) {
+	file := newDatabase(t, `
+		CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT);
+		INSERT INTO users VALUES (1, 'a@x.org');
+		CREATE TABLE old_content (docid INTEGER PRIMARY KEY, c0email TEXT);
+		INSERT INTO old_content VALUES (1, 'a@x.org');
+		PRAGMA writable_schema = ON;
+		INSERT INTO sqlite_schema VALUES ('table', 'old', 'old', 0, 'CREATE VIRTUAL TABLE old USING fts3(email)')`)
+	d := newEngine(t, engine.Options{DSN: file, Write: true, Policy: engine.Policy{Masks: []engine.Mask{{Columns: []string{"email"}, With: engine.WithNull}}}})
+	if got, err := rows(t, d, "SELECT * FROM users"); got != "[[1,null]]" {
+		t.Errorf("got %s, %v", got, err)
+	}
+	if written, _, err := write(t, d, "UPDATE users SET email = 'b@x.org' WHERE id = 1", engine.Write{Commit: true}); written.Affected != 1 {
+		t.Errorf("got %+v, %v", written, err)
+	}
+	for _, sql := range []string{"SELECT * FROM old", "SELECT * FROM old_content", "SELECT c0email FROM old_content WHERE docid = 1"} {
+		if got, err := rows(t, d, sql); code(err) != engine.AccessDenied {
+			t.Errorf("%s: got %s, %v", sql, got, err)
+		}
+		if _, _, err := write(t, d, "INSERT INTO users (email) "+sql, engine.Write{}); code(err) != engine.AccessDenied {
+			t.Errorf("INSERT … %s: %v", sql, err)
+		}
+	}
+	noSamples(t, d, "old", "old_content")
+	noSamples(t, newEngine(t, engine.Options{DSN: secrets(t, "q1"), Policy: hiding}), "found_content", "phones_content", "secret_boxes_node", "terms")
+}
+
+// noSamples holds that tables are not described, or without values.
+func noSamples(t *testing.T, d *Database, tables ...string) {
+	t.Helper()
+	for _, table := range tables {
+		told, err := d.Describe(t.Context(), engine.Caller{}, engine.Name{Table: table}, 3)
+		if err != nil {
+			continue
+		}
+		for _, column := range told.Columns {
+			if len(column.Samples) > 0 {
+				t.Errorf("%s.%s: %q", table, column.Name, column.Samples)
+			}
+		}
+	}
+}

@@ -20,9 +20,10 @@ const (
 )
 
 // readSamples adds some values that are in each column, each once. There are
-// none of masked columns, of blobs, and of views, which may take long.
+// none of masked columns, of blobs, of what is hidden, and of views, which may
+// take long.
 func (c *conn) readSamples(ctx context.Context, t *table, d *engine.Description, most int) error {
-	if t.kind != "table" {
+	if t.kind != "table" || c.cover != nil && c.cover.hidden[strings.ToLower(t.name)] {
 		return nil
 	}
 	var columns []*engine.Column

@@ -75,8 +75,15 @@ var _ engine.Database = (*Database)(nil)
 
 // New returns a database. It does no I/O: the file is opened by the first call
 // that needs it, once for all that wait, and again by the next call if that
-// failed. It is never created. The error is about a DSN that is none.
+// failed. It is never created. The error is about a DSN that is none, or what a
+// file has not got: roles, settings and connections to be encrypted.
 func New(options engine.Options) (*Database, error) {
+	if options.Identity != (engine.Identity{}) {
+		return nil, errors.New("a SQLite file knows no roles and no settings of callers: leave the role and the principal's setting out")
+	}
+	if options.TLS != (engine.TLS{}) {
+		return nil, errors.New("a SQLite file is not reached over a network: leave the TLS mode and the certificates out")
+	}
 	if options.Resolve == nil {
 		if _, err := parseDSN(options.DSN); err != nil {
 			return nil, err

@@ -32,7 +32,7 @@ func (d *Database) Write(ctx context.Context, _ engine.Caller, s engine.Statemen
 	if err != nil {
 		return written, err
 	}
-	if w.RequireWhere && everyRow(s.SQL) {
+	if w.RequireWhere && !changesSchema(s.SQL) && everyRow(s.SQL) { // what a trigger will do is another matter
 		return written, &engine.Error{Code: engine.ReadOnly, Layer: engine.LayerPolicy,
 			Message: "UPDATE and DELETE need a WHERE here", Next: "say which rows with WHERE"}
 	}
@@ -61,7 +61,7 @@ func (c *conn) write(ctx context.Context, sql string, params []any, w engine.Wri
 		written.Class = "other"
 	}
 	if written.Class != "ddl" && written.Class != "other" {
-		written.Affected = lib.Xsqlite3_changes64(c.tls, c.db)
+		written.Affected, written.Counted = lib.Xsqlite3_changes64(c.tls, c.db), changed
 		if w.MaxRows > 0 && changed > w.MaxRows {
 			return written, &engine.Error{Code: engine.AffectedLimit, Layer: engine.LayerPolicy,
 				Message: fmt.Sprintf("the statement would change %d rows, with those of triggers and foreign keys; at most %d are possible. It was rolled back", changed, w.MaxRows),
@@ -121,7 +121,7 @@ func everyRow(sql string) bool {
 		case changing && strings.EqualFold(token, "WHERE"):
 			return false
 		case changing:
-		case strings.EqualFold(token, "INSERT"), strings.EqualFold(token, "REPLACE"), strings.EqualFold(token, "SELECT"):
+		case strings.EqualFold(token, "INTO"), strings.EqualFold(token, "SELECT"): // REPLACE without INTO is a name
 			return false
 		case strings.EqualFold(token, "UPDATE"), strings.EqualFold(token, "DELETE"):
 			changing = true

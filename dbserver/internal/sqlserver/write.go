@@ -107,6 +107,9 @@ func (s *statement) writes(policy *engine.Policy, w engine.Write) (class string,
 	if class == classDDL && len(policy.Schemas) > 0 {
 		return class, refuse("where only some schemas may be read, the schema cannot be changed")
 	}
+	if class == classDDL && policy.Masking() { // its plan does not say which columns get which names
+		return class, refuse("where columns are masked, the schema cannot be changed")
+	}
 	if class == classDDL && !s.creates() {
 		return class, refuse("of the schema, tables, indexes, views, schemas, sequences, synonyms, types and statistics can be changed")
 	}

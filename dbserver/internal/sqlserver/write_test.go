@@ -141,6 +141,16 @@ func TestWordsOfWrites(t *testing.T) {
 	if _, err := stmt.writes(&engine.Policy{Schemas: []string{"dbo"}}, all); err == nil {
 		t.Error("the schema was changed where only some schemas may be read")
 	}
+	// These would take columns from their masks.
+	for _, sql := range []string{"ALTER SCHEMA other TRANSFER dbo.users", "CREATE VIEW v AS SELECT email AS e FROM users", "ALTER TABLE users ADD e AS email", "CREATE TABLE x (a int)"} {
+		stmt, err := scan(sql, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stmt.writes(&engine.Policy{Masks: []engine.Mask{{Columns: []string{"users.email"}, With: engine.WithNull}}}, all); code(err) != engine.AccessDenied {
+			t.Errorf("%s: got %v", sql, err)
+		}
+	}
 }
 
 func TestPlansOfWritesAreOfTheirClass(t *testing.T) {
