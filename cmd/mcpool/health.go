@@ -30,7 +30,7 @@ It needs no key and no token, and is what HEALTHCHECK of a container runs.`)
 		return err
 	}
 	request.Close = true
-	response, err := o.http.Do(request)
+	response, err := o.answering(http.MethodGet).Do(request)
 	if err != nil {
 		return o.unreached(within, err)
 	}
