@@ -252,8 +252,12 @@ func TestACallOfAClosedPoolBeginsAnew(t *testing.T) {
 		if _, err := g.Change([]Server{one(polite(waits))}, nil); err != nil {
 			t.Fatal(err)
 		}
-		if r := callModern(g, "/mcp/one", "echo", ""); r.status != 503 || !strings.Contains(r.body, errClosed.Error()) {
+		if r := callModern(g, "/mcp/one", "echo", ""); r.status != 503 || !strings.Contains(r.body, mcpool.ErrPoolClosed.Error()) {
 			t.Errorf("without another pool: got %s", r)
+		}
+		g.Leave()
+		if r := callModern(g, "/mcp/one", "echo", ""); r.status != 503 || !strings.Contains(r.body, errClosed.Error()) {
+			t.Errorf("while the gateway ends: got %s", r)
 		}
 	})
 }

@@ -243,7 +243,7 @@ func (q *request) reply(ctx context.Context) (json.RawMessage, error) {
 		case isAnswer(err):
 		case cause == errCancelled:
 			err = cause // rather than what the handler made of it
-		case poolClosed(err), cause == errAborted && mcpool.SafeToRetry(err):
+		case poolClosed(err) && q.gateway.leaving.Err() != nil, cause == errAborted && mcpool.SafeToRetry(err):
 			err = errClosed
 		case cause == errAborted:
 			err = cause
