@@ -217,8 +217,7 @@ var why = map[string]string{
 	dbName + ", " + sqliteEngine + ", " + manyRows().name:  "DBHub has SQLite in C",
 	dbName + ", " + postgresEngine + ", " + selectOne().name: "a call is six statements, sent together: it begins and ends a transaction that only reads, and resets the session; MCP Toolbox sends one, " +
 		"on a connection as the last caller has left it",
-	dbName + ", " + postgresEngine + ", " + manyRows().name: "PostgreSQL has more to do than for the driver, which asks for binary values that JSON would need as text again; " +
-		"then the answer has each row twice, and goes through another process",
+	dbName + ", " + postgresEngine + ", " + manyRows().name: "beside DBHub and the driver it is met; PostgreSQL's own work for a call is more than ours by now, and the same for all",
 	firstRows().name: "a thousand of the rows behind them are read, too, for fetch_rows",
 	handOffName:      "a heap of deadlines and turns between principals, where puddle knows neither; at the pool's level hooks and a distribution of waits besides",
 }
