@@ -510,3 +510,25 @@ func TestALateCancelEndsNothingElse(t *testing.T) {
 	<-proxy.passed
 	read(t, d, "SELECT pg_backend_pid()")
 }
+
+// A message cannot have more params than two bytes count, which is no fault of
+// the connection.
+func TestTooManyParamsAreRefused(t *testing.T) {
+	d := newDatabase(t).reader(t, one)
+	pid := read(t, d, "SELECT pg_backend_pid()")
+	refused(t, d, "SELECT 1", engine.InvalidArgument, make([]any, mostParams+1)...)
+	if again := read(t, d, "SELECT pg_backend_pid()"); again != pid {
+		t.Errorf("the connection was not kept: %s, then %s", pid, again)
+	}
+}
+
+func TestNamesThatAreNoTextAreRefused(t *testing.T) {
+	p := newDatabase(t)
+	for what, identity := range map[string]engine.Identity{"role": {Role: "{principal}"}, "setting": {Setting: "app.user"}} {
+		d := p.reader(t, func(o *engine.Options) { o.Identity = identity })
+		err := d.Read(t.Context(), engine.Caller{Principal: "a\xff"}, engine.Statement{SQL: "SELECT 1"}, result.NewWriter(limits, nil))
+		if code(err) != engine.AccessDenied || d.reads.stats()["opened"] != 0 {
+			t.Errorf("%s: got %v, with %d connections", what, err, d.reads.stats()["opened"])
+		}
+	}
+}
